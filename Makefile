@@ -1,0 +1,40 @@
+# make test, make demo: each sets up $(VENV) first; the second call finds it there.
+PYTHON ?= python3
+VENV ?= .venv
+# The pair this was last tested with; any from torch 2.1 and torchvision 0.16 on will do.
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+OUTPUT ?= output/demo
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.resnest_d2-ready
+
+.PHONY: test demo lint format setup clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml tools/install_detectron2.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(foreach r,$(TORCH),'$(r)')
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python tools/install_detectron2.py
+	touch $@
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(READY)
+	$(BIN)/python train_net.py \
+	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml OUTPUT_DIR $(OUTPUT)
+	$(BIN)/python tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
+	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/pictures
+
+clean:
+	rm -rf output dist build .pytest_cache .ruff_cache

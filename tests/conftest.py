@@ -1,0 +1,119 @@
+"""What the tests share: where outside data lies, and a cache folder of their own."""
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+# Before the package is imported, which notes where its data set will be.
+os.environ["RESNEST_D2_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")
+
+
+def _outside(variable: str, default: str) -> Path:
+    path = Path(os.environ.get(variable, ROOT.parent / "shared" / default))
+    if not path.is_dir():
+        pytest.skip(f"{path} does not exist; set {variable} to the folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    return _outside("RESNEST_D2_REALDATA", "realdata")
+
+
+class Oracles:
+    """Outputs of a reference system, and the weights and picture they were computed from."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._common = self._module("common")
+        self._sample = self._module("sample")
+
+    def _module(self, name: str):
+        spec = importlib.util.spec_from_file_location(name, self.folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        return dict(np.load(self.folder / f"{name}.npz"))
+
+    def weights(self, oracle: dict, seed: int) -> dict[str, torch.Tensor]:
+        shapes = (str(s).strip("[]").split(",") for s in oracle["shapes"])
+        shapes = [tuple(int(v) for v in shape if v.strip()) for shape in shapes]
+        return {
+            str(k): torch.from_numpy(np.asarray(self._common.tensor_for(str(k), s, seed)))
+            for k, s in zip(oracle["keys"], shapes, strict=True)
+        }
+
+    def picture(self, oracle: dict) -> np.ndarray:
+        return self._common.picture(*(int(v) for v in oracle["picture"]))
+
+    def assert_map(self, oracle: dict, name: str, ours: torch.Tensor, *, seed: int) -> None:
+        """The sampled entries of a map agree to 1e-5 of the largest."""
+        values, shape = self._sample.sample(ours, seed=seed)
+        assert tuple(shape) == tuple(oracle[f"{name}_shape"])
+        error = np.abs(values - oracle[name]).max() / np.abs(oracle[name]).max()
+        assert error < 1e-5, f"{name}: relative error {error:.2e}"
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Oracles:
+    return Oracles(_outside("RESNEST_D2_ORACLES", "oracles"))
+
+
+@pytest.fixture
+def coco_files(tmp_path):
+    """A function that writes a data set of two pictures, its JSON changed as the test wants."""
+    import json
+
+    import cv2
+
+    def write(change=lambda data: None, name="train"):
+        data = {
+            "images": [
+                {"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in (1, 2)
+            ],
+            "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+            "annotations": [
+                {
+                    "id": i,
+                    "image_id": i,
+                    "category_id": 7,
+                    "bbox": [10, 5, 20, 30],
+                    "segmentation": [[10, 5, 30, 5, 30, 35, 10, 35]],
+                }
+                for i in (1, 2)
+            ],
+        }
+        change(data)
+        images = tmp_path / "images"
+        images.mkdir(exist_ok=True)
+        for i in (1, 2):
+            cv2.imwrite(str(images / f"{i}.png"), np.full((40, 60, 3), 50 * i, np.uint8))
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(data))
+        return str(path), str(images)
+
+    return write
+
+
+@pytest.fixture
+def cfg():
+    """A small ResNeSt without FPN, as a config."""
+    from resnest_d2 import get_cfg
+
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.BACKBONE.NAME = "build_resnest_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.RESNETS.DEPTH = 14
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    return cfg
