@@ -1,0 +1,13 @@
+"""Operations of ResNeSt that know nothing of configs."""
+
+from .deform_conv import DeformConv2d
+from .norm import adapt_sync_norms, get_attention_norm, norm_of_vector
+from .split_attention import SplitAttentionConv2d
+
+__all__ = [
+    "DeformConv2d",
+    "SplitAttentionConv2d",
+    "adapt_sync_norms",
+    "get_attention_norm",
+    "norm_of_vector",
+]

@@ -1,0 +1,71 @@
+"""Deformable 3x3 convolution, v1 and v2, on torchvision's operator.
+
+Papers: https://arxiv.org/abs/1703.06211 (v1: learned offsets), https://arxiv.org/abs/1811.11168
+(v2: offsets and a mask). detectron2's own layers need its compiled extension and refuse the CPU;
+torchvision's operator runs, forward and backward, on CPU and GPU.
+
+Shapes: N batch, C channels, H/W height and width, D deformable groups.
+"""
+
+from typing import Optional
+
+import torch
+from detectron2.layers import Conv2d
+from torchvision.ops import deform_conv2d
+
+TAPS = 9  # of a 3x3 kernel
+
+
+class DeformConv2d(Conv2d):
+    """A 3x3 convolution that samples its input at displaced places.
+
+    Weight, norm and activation are those of :class:`detectron2.layers.Conv2d`; the offsets come
+    from a convolution of the caller's, whose output channels :meth:`offset_channels` gives.
+    """
+
+    def __init__(self, *args, modulated: bool = False, **kwargs):
+        """
+        Args:
+            *args: as in :class:`detectron2.layers.Conv2d`; the kernel must be 3x3.
+            modulated: v2, where the offsets come with a mask; v1 otherwise.
+            **kwargs: as in :class:`detectron2.layers.Conv2d`.
+        """
+        super().__init__(*args, **kwargs)
+        assert self.kernel_size == (3, 3), self.kernel_size
+        self.modulated = modulated
+
+    @staticmethod
+    def offset_channels(modulated: bool, deform_groups: int) -> int:
+        """Channels that :meth:`forward` expects in ``offset``: x and y of each tap (and a mask)."""
+        return (3 if modulated else 2) * TAPS * deform_groups
+
+    def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """Convolve at displaced places.
+
+        Args:
+            x: input, (N, C, H, W).
+            offset: (N, 18 D, H', W') displacements in pixels for v1; (N, 27 D, H', W') for v2, in
+                detectron2's order: two thirds displacements, one third mask before the sigmoid.
+
+        Returns:
+            (N, C_out, H', W').
+        """
+        mask: Optional[torch.Tensor] = None
+        if self.modulated:
+            taps = offset.shape[1] // 3
+            offset, mask = offset[:, : 2 * taps], offset[:, 2 * taps :].sigmoid()
+        x = deform_conv2d(
+            x,
+            offset,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            mask=mask,
+        )
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.activation is not None:
+            x = self.activation(x)
+        return x
