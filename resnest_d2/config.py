@@ -1,0 +1,80 @@
+"""Config keys of this package, and the checks of keys that contradict each other.
+
+A key's default is the published ResNeSt-50's where the key is ours; detectron2's defaults stay.
+"""
+
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
+
+
+def add_resnest_config(cfg: CfgNode) -> None:
+    """Add the keys of this package to a detectron2 config; changes nothing that is there."""
+    keys = cfg.MODEL.RESNETS
+    # Splits of the 3x3 convolution: 2 is ResNeSt's, 1 a squeeze-and-excitation, 0 a plain ResNet.
+    keys.RADIX = 2
+    # A 3x3 average pool carries a block's stride instead of a convolution; needs STRIDE_IN_1X1 off.
+    keys.AVD = True
+    # That pool stands before the 3x3 convolution instead of after; needs AVD.
+    keys.AVD_FIRST = False
+    # The shortcut strides by an average pool instead of by its 1x1 convolution.
+    keys.AVG_DOWN = True
+    # Three 3x3 convolutions instead of one 7x7; STEM_OUT_CHANNELS 64 to depth 50, 128 from 101 on.
+    keys.DEEP_STEM = True
+    # Width of a cardinal group in 64ths (timm's "40d" is 40); NUM_GROUPS is the cardinality.
+    keys.BOTTLENECK_WIDTH = 64
+
+    # COCO-format data sets to register: [name, annotation file, picture folder] each.
+    cfg.DATASETS.COCO = []
+    # Folder that the paths in COCO are relative to; "" for the config file's, else the current one.
+    cfg.DATASETS.ROOT = ""
+
+
+def get_cfg() -> CfgNode:
+    """detectron2's default config with this package's keys."""
+    cfg = get_detectron2_cfg()
+    add_resnest_config(cfg)
+    return cfg
+
+
+def check_resnest_config(cfg: CfgNode) -> None:
+    """Refuse keys under MODEL that contradict each other or are out of range.
+
+    Raises:
+        ValueError: naming the keys, what they are and what to choose.
+    """
+    keys = cfg.MODEL.RESNETS
+    if keys.AVD and keys.STRIDE_IN_1X1:
+        raise ValueError(
+            "MODEL.RESNETS.AVD and MODEL.RESNETS.STRIDE_IN_1X1 are both True, but only one of the "
+            "average pool and the first 1x1 convolution can carry the stride; set STRIDE_IN_1X1 "
+            "False (every published ResNeSt), or AVD False."
+        )
+    if keys.AVD_FIRST and not keys.AVD:
+        raise ValueError(
+            "MODEL.RESNETS.AVD_FIRST is True and MODEL.RESNETS.AVD False: there is no average pool "
+            "to put first; set AVD True, or AVD_FIRST False."
+        )
+    if keys.WIDTH_PER_GROUP != 64 and keys.BOTTLENECK_WIDTH != 64:
+        raise ValueError(
+            f"MODEL.RESNETS.WIDTH_PER_GROUP ({keys.WIDTH_PER_GROUP}) and BOTTLENECK_WIDTH "
+            f"({keys.BOTTLENECK_WIDTH}) both set the width of a group; leave one of them at 64."
+        )
+    for name, value, allowed in (
+        ("MODEL.RESNETS.NORM", keys.NORM, NORMS),
+        ("MODEL.RESNETS.RES5_DILATION", keys.RES5_DILATION, (1, 2)),
+        ("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT, tuple(range(6))),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; choose from {allowed}.")
+    for name in ("NUM_GROUPS", "BOTTLENECK_WIDTH", "WIDTH_PER_GROUP", "DEFORM_NUM_GROUPS"):
+        if keys[name] < 1:
+            raise ValueError(f"MODEL.RESNETS.{name} is {keys[name]}; choose 1 or more.")
+    if keys.RADIX < 0:
+        raise ValueError(f"MODEL.RESNETS.RADIX is {keys.RADIX}; choose 0 (plain), 1, 2 or 4.")
+    if len(keys.DEFORM_ON_PER_STAGE) != 4:
+        raise ValueError(
+            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE is {keys.DEFORM_ON_PER_STAGE}; give four values, "
+            "one each for res2 to res5."
+        )

@@ -1,0 +1,54 @@
+"""ResNeSt with detectron2's feature pyramid network.
+
+Source: https://arxiv.org/abs/1612.03144; P6 and P7 as in https://arxiv.org/abs/1708.02002.
+"""
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from torch import nn
+
+from resnest_d2.layers import adapt_sync_norms
+
+from .resnest import ResNeSt, build_resnest_backbone
+
+
+def _build_fpn(cfg: CfgNode, bottom_up: ResNeSt, top_block: nn.Module) -> FPN:
+    in_features = cfg.MODEL.FPN.IN_FEATURES
+    shapes = bottom_up.output_shape()
+    if missing := [name for name in in_features if name not in shapes]:
+        raise ValueError(
+            f"MODEL.FPN.IN_FEATURES names {missing}, MODEL.RESNETS.OUT_FEATURES only "
+            f"{list(shapes)}; add them there."
+        )
+    strides = [shapes[name].stride for name in in_features]
+    if any(b != 2 * a for a, b in zip(strides, strides[1:], strict=False)):
+        raise ValueError(
+            f"MODEL.FPN.IN_FEATURES {list(in_features)} have strides {strides} with "
+            f"MODEL.RESNETS.RES5_DILATION {cfg.MODEL.RESNETS.RES5_DILATION}; an FPN needs each "
+            "twice the one before: set RES5_DILATION 1, or leave res5 out."
+        )
+    fpn = FPN(
+        bottom_up=bottom_up,
+        in_features=in_features,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=top_block,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+    return adapt_sync_norms(fpn)
+
+
+@BACKBONE_REGISTRY.register()
+def build_resnest_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """ResNeSt-FPN with p2 .. p6, p6 by max pooling: for the R-CNNs."""
+    return _build_fpn(cfg, build_resnest_backbone(cfg, input_shape), LastLevelMaxPool())
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_resnest_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """ResNeSt-FPN with p3 .. p7, p6 and p7 by convolutions on res5: for RetinaNet and FCOS."""
+    bottom_up = build_resnest_backbone(cfg, input_shape)
+    res5 = bottom_up.output_shape()["res5"].channels
+    return _build_fpn(cfg, bottom_up, LastLevelP6P7(res5, cfg.MODEL.FPN.OUT_CHANNELS))
