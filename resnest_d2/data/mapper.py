@@ -1,0 +1,21 @@
+"""detectron2's mapper, saying which picture it failed on."""
+
+from detectron2.data import DatasetMapper
+
+
+class NamingDatasetMapper(DatasetMapper):
+    """Reads and augments a picture; an error names the file and its image id."""
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """See :class:`detectron2.data.DatasetMapper`.
+
+        Raises:
+            ValueError: a picture that cannot be read, or that its annotations do not fit.
+        """
+        try:
+            return super().__call__(dataset_dict)
+        except Exception as error:
+            raise ValueError(
+                f"{dataset_dict['file_name']} (image id {dataset_dict.get('image_id')}) cannot be "
+                f"used: {type(error).__name__}: {error}. Repair or remove it from the annotations."
+            ) from error

@@ -1,0 +1,113 @@
+import itertools
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from resnest_d2 import get_cfg, register_datasets
+from resnest_d2.model_zoo import load_config
+
+_number = itertools.count()
+
+
+@pytest.fixture
+def config(coco_files, tmp_path):
+    """A function that writes a config for a data set, with further lines, and loads it."""
+
+    def load(change=lambda data: None, text="", opts=()):
+        coco_files(change)
+        name = f"registration_{next(_number)}"
+        (tmp_path / "mine.yaml").write_text(
+            f'DATASETS:\n  COCO: [["{name}", "train.json", "images"]]\n  TRAIN: ("{name}",)\n{text}'
+        )
+        return load_config(str(tmp_path / "mine.yaml"), opts)
+
+    return load
+
+
+def rle(data):
+    for annotation in data["annotations"]:
+        annotation["segmentation"] = {"size": [40, 60], "counts": [100, 50, 2250]}
+
+
+MASK = "MODEL:\n  MASK_ON: True\n"
+
+
+def test_paths_are_relative_to_the_config_file(config, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    cfg = config()
+    assert cfg.DATASETS.COCO[0][1:] == [str(tmp_path / "train.json"), str(tmp_path / "images")]
+    assert len(DatasetCatalog.get(cfg.DATASETS.TRAIN[0])) == 2
+
+
+def test_paths_are_relative_to_the_root(coco_files, tmp_path, monkeypatch):
+    coco_files()
+    monkeypatch.chdir(tmp_path.parent)
+    opts = ["DATASETS.ROOT", tmp_path.name, "DATASETS.TRAIN", "('rooted',)"]
+    opts += ["DATASETS.COCO", '[["rooted", "train.json", "images"]]', "DATASETS.TEST", "()"]
+    cfg = load_config("quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml", opts)
+    assert cfg.DATASETS.COCO[0][1] == str(tmp_path / "train.json")
+    assert cfg.DATASETS.ROOT == str(tmp_path)
+
+
+def test_a_path_that_is_nowhere(config, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError) as error:
+        config(opts=["DATASETS.COCO", '[["x", "gone.json", "images"]]'])
+    assert str(tmp_path / "gone.json") in str(error.value)
+
+
+def test_an_entry_that_is_none(config):
+    with pytest.raises(ValueError, match="each entry must be"):
+        config(opts=["DATASETS.COCO", '["x", "train.json", "images"]'])
+
+
+def test_number_of_classes_comes_from_the_file(config):
+    assert config().MODEL.ROI_HEADS.NUM_CLASSES == 2
+    text = "MODEL:\n  META_ARCHITECTURE: RetinaNet\n"
+    assert config(text=text).MODEL.RETINANET.NUM_CLASSES == 2
+
+
+@pytest.mark.parametrize("number", [80, 3])  # 80 is detectron2's default, here set on purpose
+def test_number_of_classes_that_disagrees(number, config):
+    text = f"MODEL:\n  ROI_HEADS:\n    NUM_CLASSES: {number}\n"
+    with pytest.raises(ValueError, match=rf"NUM_CLASSES is {number}, but .* 2 classes \(dog, cat"):
+        config(text=text)
+    with pytest.raises(ValueError, match=f"NUM_CLASSES is {number}"):
+        config(opts=["MODEL.ROI_HEADS.NUM_CLASSES", number])
+
+
+def test_number_of_classes_that_agrees(config):
+    assert (
+        config(text="MODEL:\n  ROI_HEADS:\n    NUM_CLASSES: 2\n").MODEL.ROI_HEADS.NUM_CLASSES == 2
+    )
+
+
+def test_a_config_by_hand(config):
+    coco = config().DATASETS
+    cfg = get_cfg()
+    cfg.DATASETS.COCO, cfg.DATASETS.TRAIN = coco.COCO, coco.TRAIN
+    cfg.freeze()
+    register_datasets(cfg)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2 and cfg.is_frozen()
+    register_datasets(cfg)
+
+
+def test_mask_format_comes_from_the_file(config):
+    assert config(text=MASK).INPUT.MASK_FORMAT == "polygon"
+    assert config(rle, MASK).INPUT.MASK_FORMAT == "bitmask"
+    with pytest.raises(ValueError, match="MASK_FORMAT is 'polygon', but .* has RLE masks"):
+        config(rle, MASK, ["INPUT.MASK_FORMAT", "polygon"])
+
+
+def test_masks_where_there_are_none(config):
+    with pytest.raises(ValueError, match="MASK_ON is True, but annotations .* no segmentation"):
+        config(lambda d: d["annotations"][0].pop("segmentation"), MASK)
+
+
+def test_different_classes(config):
+    with pytest.raises(ValueError, match="different classes: 2 classes .* and 5 classes"):
+        config(opts=["DATASETS.TEST", "('shapes_val',)"])
+
+
+def test_unknown_name(config):
+    with pytest.raises(ValueError, match="No data set is named shapes_vall.*shapes_val"):
+        config(opts=["DATASETS.TEST", "('shapes_vall',)"])
