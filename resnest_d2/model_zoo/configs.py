@@ -1,0 +1,92 @@
+"""Config files: where they are, which there are, and how one becomes a config.
+
+In a checkout they lie in ``configs/`` at the top, in an installed package beside this file.
+"""
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from resnest_d2.config import get_cfg
+from resnest_d2.data.registration import register_datasets, resolve_dataset_paths
+
+_PLACES = (Path(__file__).parents[2] / "configs", Path(__file__).parent / "configs")
+
+
+def config_dir() -> Path:
+    """Folder of the config files that ship with the package."""
+    for place in _PLACES:
+        if (place / "Base-ResNeSt-FPN.yaml").is_file():
+            return place
+    raise FileNotFoundError(
+        f"The config files are missing, looked in {' and '.join(map(str, _PLACES))}; "
+        "install resnest_d2 again."
+    )
+
+
+def list_configs() -> list[str]:
+    """Names of the configs that ship with the package, base files left out, sorted."""
+    names = (path.relative_to(config_dir()).as_posix() for path in config_dir().rglob("*.yaml"))
+    return sorted(name for name in names if not os.path.basename(name).startswith("Base-"))
+
+
+def find_config(name: str) -> str:
+    """Path of a config file.
+
+    Args:
+        name: a path, or one of :func:`list_configs`.
+
+    Raises:
+        FileNotFoundError: neither; the closest names are given.
+    """
+    for path in (Path(name), config_dir() / name):
+        if path.is_file():
+            return str(path)
+    close = difflib.get_close_matches(name, list_configs(), n=3, cutoff=0.3)
+    raise FileNotFoundError(
+        f"There is no config file {name}, here or in the package; close names: {', '.join(close)}."
+    )
+
+
+def load_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
+    """Read a config file, register its data sets and take from them what it leaves out.
+
+    Args:
+        name: path of the file, or one of :func:`list_configs`.
+        opts: ``[key, value, key, value, ...]`` to override, as on train_net.py's command line.
+
+    Returns:
+        The config, not frozen, with absolute paths in DATASETS.COCO.
+
+    Raises:
+        FileNotFoundError: the config, or a file that it names, is missing.
+        KeyError: a key that does not exist.
+        ValueError: keys that contradict each other or the data.
+    """
+    path = find_config(name)
+    if len(opts) % 2:
+        raise ValueError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
+    cfg = get_cfg()
+    cfg.merge_from_file(path)
+    cfg.merge_from_list(list(opts))
+    given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
+    resolve_dataset_paths(cfg, os.path.dirname(os.path.abspath(path)))
+    register_datasets(cfg, given=given)
+    return cfg
+
+
+def get_config(name: str) -> CfgNode:
+    """Config of a detector by name, e.g. ``COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml``."""
+    return load_config(name)
+
+
+def _keys(node: dict, prefix: str = "") -> set[str]:
+    """Dotted names of the leaves of nested dictionaries."""
+    keys = set()
+    for name, value in node.items():
+        full = f"{prefix}{name}"
+        keys |= _keys(value, f"{full}.") if isinstance(value, dict) else {full}
+    return keys

@@ -1,0 +1,140 @@
+"""Every config that ships: found, complete, the recipe's values, and at work at full size."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from detectron2.engine.defaults import DefaultTrainer
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from resnest_d2 import get_cfg
+from resnest_d2.model_zoo import find_config, get_config, list_configs, load_config
+
+SEED = [
+    f"{folder}/{detector}_ResNeSt_{depth}_FPN_1x.yaml"
+    for folder, detectors in (
+        ("COCO-Detection", ("faster_rcnn", "cascade_rcnn")),
+        ("COCO-InstanceSegmentation", ("mask_rcnn", "cascade_mask_rcnn")),
+    )
+    for detector in detectors
+    for depth in (50, 101)
+]
+
+
+def test_the_seeds_eight_are_there():
+    assert set(SEED) <= set(list_configs())
+    assert not [name for name in list_configs() if "Base-" in name]
+
+
+@pytest.mark.parametrize("name", SEED)
+def test_recipe(name):
+    cfg = get_config(name)
+    cascade, mask = "cascade" in name, "mask" in name
+    assert cfg.MODEL.RESNETS.DEPTH == (101 if "_101_" in name else 50)
+    assert cfg.MODEL.RESNETS.STEM_OUT_CHANNELS == (128 if "_101_" in name else 64)
+    assert cfg.MODEL.MASK_ON is mask and cfg.MODEL.BACKBONE.FREEZE_AT == 2
+    assert (cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM) == ("SyncBN", "")
+    head = cfg.MODEL.ROI_BOX_HEAD
+    assert (head.NUM_CONV, head.NUM_FC, head.FC_DIM, head.NORM) == (4, 1, 1024, "SyncBN")
+    assert cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN == (2000 if cascade else 1000)
+    assert cfg.MODEL.RPN.SMOOTH_L1_BETA == pytest.approx(1 / 9 if cascade else 0)
+    assert head.SMOOTH_L1_BETA == (1 if cascade else 0)
+    assert head.CLS_AGNOSTIC_BBOX_REG is cascade
+    assert cfg.MODEL.PIXEL_MEAN == [123.68, 116.779, 103.939] and cfg.INPUT.FORMAT == "RGB"
+    assert cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == ("choice" if mask else "range")
+    assert len(cfg.INPUT.MIN_SIZE_TRAIN) == (6 if mask else 2)
+    solver = cfg.SOLVER
+    assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.WARMUP_ITERS) == (16, 0.02, 500)
+    assert (solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM) == (1e-4, 1e-4)
+    assert tuple(e / 7330 for e in (*solver.STEPS, solver.MAX_ITER)) == (8, 11, 12)
+
+
+def test_batch_and_learning_rate_follow_the_number_of_gpus():
+    cfg = DefaultTrainer.auto_scale_workers(get_config(SEED[0]), 2)
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (4, 0.005)
+    assert cfg.SOLVER.MAX_ITER == 4 * 87960
+
+
+@pytest.mark.parametrize("name", SEED)
+def test_full_size_on_the_cpu(name, tmp_path):
+    torch.manual_seed(0)
+    cfg = get_config(name)
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    model = build_model(cfg)
+    truth = Instances((96, 128))
+    truth.gt_boxes = Boxes([[8, 8, 72, 80], [40, 20, 120, 60]])
+    truth.gt_classes = torch.tensor([3, 17])
+    if cfg.MODEL.MASK_ON:
+        cfg.INPUT.MASK_FORMAT = "bitmask"
+        truth.gt_masks = BitMasks(torch.rand(2, 96, 128) > 0.5)
+    image = torch.randint(0, 256, (3, 96, 128)).float()
+    with EventStorage():
+        losses = model([{"image": image, "instances": truth}, {"image": 255 - image, **{}}])
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    frozen = ("backbone.bottom_up.stem", "backbone.bottom_up.res2")
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.startswith(frozen):
+            assert not parameter.requires_grad, parameter_name
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, parameter_name
+
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 96, 0.0
+    found = DefaultPredictor(cfg)(image.permute(1, 2, 0).byte().numpy())["instances"]
+    assert 0 < len(found) <= 100 and found.image_size == (96, 128)
+    assert found.has("pred_masks") is cfg.MODEL.MASK_ON
+    if cfg.MODEL.MASK_ON:
+        assert found.pred_masks.shape[1:] == (96, 128)
+
+
+def test_our_keys_change_no_default_of_detectron2():
+    from detectron2.config import get_cfg as detectron2_cfg
+
+    def check(theirs, ours):
+        for key, value in theirs.items():
+            check(value, ours[key]) if isinstance(value, dict) else None
+            assert isinstance(value, dict) or ours[key] == value, key
+
+    check(detectron2_cfg(), get_cfg())
+
+
+def test_unknown_names_get_close_ones():
+    with pytest.raises(FileNotFoundError, match="faster_rcnn_ResNeSt_50_FPN_1x.yaml"):
+        find_config("COCO-Detection/faster_rcnn_resnest_50_fpn_1x.yml")
+
+
+def test_opts_come_in_pairs():
+    with pytest.raises(ValueError, match="pairs KEY VALUE"):
+        load_config(SEED[0], ["MODEL.DEVICE"])
+
+
+def test_configs_and_installer_are_in_the_wheel(tmp_path):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    done = subprocess.run([*command, str(root)], capture_output=True, text=True)
+    if done.returncode and "hatchling" in done.stderr:
+        pytest.skip("no package index to build the wheel with: " + done.stderr[-200:])
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        files = set(archive.namelist())
+    shipped = {f"resnest_d2/model_zoo/configs/{name}" for name in list_configs()}
+    assert shipped <= files
+    assert "resnest_d2/model_zoo/configs/Base-ResNeSt-FPN.yaml" in files
+    assert "resnest_d2_install_detectron2.py" in files
+    # and from there they are found
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = "from resnest_d2.model_zoo import list_configs; print(*list_configs(), sep='\\n')"
+    listed = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "installed", capture_output=True, text=True
+    )
+    assert listed.stdout.split() == list_configs(), listed.stderr
