@@ -1,0 +1,116 @@
+"""Hooks of the trainer: the best checkpoint, and a progress bar on a terminal."""
+
+import json
+import logging
+import math
+import os
+import sys
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils.events import CommonMetricPrinter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+
+class BestCheckpoint(HookBase):
+    """Keeps the weights of the best evaluation so far as ``model_best.pth``.
+
+    It stands after the EvalHook. ``best.json`` beside it holds the metric, so that a resumed run
+    compares with what was before; the tag of the last checkpoint stays where it is.
+    """
+
+    def __init__(self, metric: str, output_dir: str):
+        """
+        Args:
+            metric: name in the event storage, e.g. "bbox/AP"; higher is better.
+            output_dir: where the two files go.
+        """
+        self.metric = metric
+        self.weights_file = os.path.join(output_dir, "model_best.pth")
+        self.record_file = os.path.join(output_dir, "best.json")
+        self.best = -math.inf
+        self.seen_iter = -1
+
+    def before_train(self) -> None:
+        """Take up the best of the run that is resumed."""
+        self.seen_iter = self.trainer.start_iter - 1
+        if self.trainer.start_iter > 0 and os.path.isfile(self.record_file):
+            with open(self.record_file) as file:
+                self.best = json.load(file)["value"]
+
+    def after_step(self) -> None:
+        """Save if an evaluation since the last call was the best."""
+        value, iteration = self.trainer.storage.latest().get(self.metric, (None, -1))
+        if value is None or iteration <= self.seen_iter:
+            return
+        self.seen_iter = iteration
+        if not value > self.best:  # also when it is not a number
+            return
+        self.best = value
+        model = self.trainer.checkpointer.model
+        partial = self.weights_file + ".partial"
+        torch.save({"model": model.state_dict(), "iteration": iteration}, partial)
+        os.replace(partial, self.weights_file)
+        with open(self.record_file, "w") as file:
+            json.dump({"metric": self.metric, "value": value, "iteration": iteration}, file)
+        logging.getLogger(__name__).info(
+            f"Best {self.metric} so far: {value:.2f} after {iteration} iterations, kept as "
+            f"{self.weights_file}."
+        )
+
+    after_train = after_step  # the last evaluation comes after the last step
+
+
+class ProgressBar(HookBase):
+    """A bar with ETA, loss and learning rate on a terminal; log lines are printed above it."""
+
+    def __init__(self, initial_loggers: tuple[str, ...] = ("detectron2", "resnest_d2", "fvcore")):
+        """
+        Args:
+            initial_loggers: names whose lines must not break the bar.
+        """
+        self._loggers = [logging.getLogger(name) for name in initial_loggers]
+        self._bar = None
+
+    @staticmethod
+    def wanted() -> bool:
+        """Whether somebody looks: standard error is a terminal."""
+        return sys.stderr.isatty()
+
+    def before_train(self) -> None:
+        """Show the bar."""
+        self._redirect = logging_redirect_tqdm(self._loggers)
+        self._redirect.__enter__()
+        self._bar = tqdm(
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            unit="it",
+            dynamic_ncols=True,
+            smoothing=0.1,
+        )
+
+    def after_step(self) -> None:
+        """Move the bar."""
+        latest = self.trainer.storage.latest()
+        shown = {"loss": "total_loss", "lr": "lr"}
+        self._bar.set_postfix({k: f"{latest[v][0]:.4g}" for k, v in shown.items() if v in latest})
+        self._bar.update()
+
+    def after_train(self) -> None:
+        """Leave the bar as it is; it also runs when training fails."""
+        if self._bar is not None:
+            self._bar.close()
+            self._redirect.__exit__(None, None, None)
+
+
+def file_only_printer(max_iter: int) -> CommonMetricPrinter:
+    """detectron2's lines of metrics for the log file alone, where a bar is on the terminal."""
+    printer = CommonMetricPrinter(max_iter)
+    printer.logger = logging.getLogger("resnest_d2.metrics")
+    printer.logger.propagate = False
+    printer.logger.setLevel(logging.INFO)
+    for handler in logging.getLogger("detectron2").handlers:
+        if isinstance(handler, logging.FileHandler) or not hasattr(handler.stream, "isatty"):
+            printer.logger.addHandler(handler)
+    return printer

@@ -1,0 +1,55 @@
+"""One run of train_net.py: training with evaluation, or evaluation alone."""
+
+import argparse
+import logging
+import signal
+
+from detectron2.config import CfgNode
+
+from resnest_d2.checkpoint import ReportingCheckpointer
+
+from .setup import setup
+from .trainer import Trainer
+
+
+def run(args: argparse.Namespace) -> dict | None:
+    """Train or evaluate as the command line says, in one of its processes.
+
+    Args:
+        args: of :func:`detectron2.engine.default_argument_parser`.
+
+    Returns:
+        The last evaluation's metrics, if there was one.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, resume=args.resume)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters stop jobs so
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    if args.resume and trainer.start_iter == 0:
+        logging.getLogger(__name__).info(f"No checkpoint in {cfg.OUTPUT_DIR}: starting anew.")
+    return trainer.train()
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
+    """Evaluate MODEL.WEIGHTS, or with resume the last checkpoint in OUTPUT_DIR.
+
+    Raises:
+        ValueError: no checkpoint, or one that lacks parts of the detector: its zeros would say
+            nothing.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if checkpointer.report is None:
+        raise ValueError(
+            "--eval-only without a checkpoint: MODEL.WEIGHTS is empty; set it to a file, or give "
+            "--resume to take the last checkpoint in OUTPUT_DIR."
+        )
+    if not checkpointer.report.complete:
+        raise ValueError(
+            f"--eval-only refuses an incomplete detector. {checkpointer.report} Give the "
+            "checkpoint of a trained detector of this config, not of a backbone."
+        )
+    return Trainer.test(cfg, model)

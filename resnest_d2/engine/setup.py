@@ -1,0 +1,49 @@
+"""From command line to config: device, logs, and what a run leaves of itself in OUTPUT_DIR."""
+
+import argparse
+import logging
+import os
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+
+from resnest_d2.model_zoo import load_config
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Config of a run, frozen; its data sets registered, its logs begun.
+
+    OUTPUT_DIR receives config.yaml, environment.txt and log.txt.
+
+    Args:
+        args: of :func:`detectron2.engine.default_argument_parser`.
+
+    Raises:
+        ValueError: no config file, or more processes than GPUs.
+    """
+    if not args.config_file:
+        raise ValueError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
+    cfg = load_config(args.config_file, args.opts)
+    no_cuda = cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available()
+    if no_cuda:
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
+    cfg.freeze()
+    default_setup(cfg, args)
+    logger = logging.getLogger("resnest_d2")
+    if comm.is_main_process():
+        # detectron2 sets up the log of its own names only
+        for handler in logging.getLogger("detectron2").handlers:
+            if handler not in logger.handlers:
+                logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        with open(os.path.join(cfg.OUTPUT_DIR, "environment.txt"), "w") as file:
+            file.write(collect_env_info() + "\n")
+    if no_cuda:
+        logger.info(f"No CUDA device: running on the CPU, {torch.get_num_threads()} threads.")
+    return cfg

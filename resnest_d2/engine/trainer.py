@@ -1,0 +1,131 @@
+"""detectron2's DefaultTrainer with this package's data, evaluation, checkpoints and hooks."""
+
+import functools
+import json
+import logging
+import os
+import weakref
+from unittest import mock
+
+from detectron2.config import CfgNode
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults
+from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
+from torch import nn
+
+from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.data.mapper import NamingDatasetMapper
+from resnest_d2.layers import adapt_sync_norms
+
+from .evaluation import CocoEvaluator, ap_table, by_dataset
+from .hooks import BestCheckpoint, ProgressBar, file_only_printer
+
+_EVALUATORS = {"coco": CocoEvaluator}  # evaluator_type of a data set's metadata
+
+
+class Trainer(DefaultTrainer):
+    """Trains and tests any detector of this package, on GPUs or on the CPU."""
+
+    def __init__(self, cfg: CfgNode):
+        """
+        Args:
+            cfg: config whose data sets are registered.
+        """
+        # DDP takes device_ids for GPUs only, and detectron2 always gives them.
+        ddp = create_ddp_model
+        if cfg.MODEL.DEVICE == "cpu":
+            ddp = functools.partial(create_ddp_model, device_ids=None)
+        with mock.patch.object(defaults, "create_ddp_model", ddp):
+            super().__init__(cfg)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The detector; its heads' SyncBN too is one that the process group can run."""
+        return adapt_sync_norms(super().build_model(cfg))
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        """Batches of training pictures."""
+        return build_detection_train_loader(cfg, mapper=NamingDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        """Test pictures, one at a time."""
+        mapper = NamingDatasetMapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str):
+        """Evaluator of a data set by its metadata's evaluator_type.
+
+        Raises:
+            ValueError: none for that type.
+        """
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if kind not in _EVALUATORS:
+            raise ValueError(
+                f"{dataset_name} has evaluator_type {kind}; choose from {', '.join(_EVALUATORS)}, "
+                "or leave it out of DATASETS.TEST."
+            )
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        return _EVALUATORS[kind](dataset_name, output_dir=folder, use_fast_impl=False)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
+        """Evaluate on DATASETS.TEST; prints the AP table and writes results.json.
+
+        Returns:
+            As :meth:`DefaultTrainer.test`: metrics in percent by task, by data set if several.
+        """
+        results = super().test(cfg, model, evaluators)
+        if comm.is_main_process() and cfg.DATASETS.TEST:
+            named = by_dataset(results, cfg.DATASETS.TEST)
+            logging.getLogger(__name__).info(f"Average precision, percent:\n{ap_table(named)}")
+            with open(os.path.join(cfg.OUTPUT_DIR, "results.json"), "w") as file:
+                json.dump(named, file, indent=1)
+        return results
+
+    def build_hooks(self) -> list[HookBase]:
+        """detectron2's hooks, the best checkpoint, and a bar on a terminal."""
+        # Here and not in __init__, because the hooks built next hold on to it.
+        self.checkpointer = ReportingCheckpointer(
+            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        hooks = super().build_hooks()
+        if comm.is_main_process():
+            task = "segm" if self.cfg.MODEL.MASK_ON else "bbox"
+            several = len(self.cfg.DATASETS.TEST) > 1
+            prefix = f"{self.cfg.DATASETS.TEST[0]}/" if several else ""
+            best = BestCheckpoint(f"{prefix}{task}/AP", self.cfg.OUTPUT_DIR)
+            hooks.insert(-1, best)  # the last writes what the others have put into the storage
+            if ProgressBar.wanted():
+                hooks.append(ProgressBar())
+        return hooks
+
+    def build_writers(self) -> list[EventWriter]:
+        """metrics.json, TensorBoard, and lines of metrics; in the log alone beside a bar."""
+        writers = super().build_writers()
+        if ProgressBar.wanted():
+            writers = [
+                file_only_printer(self.max_iter) if isinstance(w, CommonMetricPrinter) else w
+                for w in writers
+            ]
+        return writers
+
+    def train(self) -> dict | None:
+        """Train; a run that is stopped or fails on its data leaves a checkpoint to resume."""
+        try:
+            return super().train()
+        except (KeyboardInterrupt, ValueError, OSError):
+            if self.iter > self.start_iter and comm.get_world_size() == 1:
+                self.iter -= 1  # the last that was finished
+                self.checkpointer.save(f"model_{self.iter:07d}")
+                logging.getLogger(__name__).info(
+                    f"Stopped after {self.iter + 1} iterations; --resume goes on from there."
+                )
+            raise

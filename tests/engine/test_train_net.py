@@ -1,0 +1,198 @@
+"""train_net.py as a user runs it: trains, stops, resumes, scores, and refuses what is wrong."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml"
+SMALL = """
+    INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SOLVER.IMS_PER_BATCH 2 SOLVER.WARMUP_ITERS 0
+    DATALOADER.NUM_WORKERS 0 MODEL.FPN.OUT_CHANNELS 32 MODEL.ROI_BOX_HEAD.FC_DIM 32
+    MODEL.ROI_MASK_HEAD.CONV_DIM 32 MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0
+""".split()
+
+
+def command(output, *args, data=(), config=CONFIG):
+    head = [sys.executable, str(ROOT / "train_net.py"), "--config-file", config]
+    flags = [a for a in args if a.startswith("--")]
+    opts = [a for a in args if not a.startswith("--")]
+    return [*head, *flags, *SMALL, *data, "OUTPUT_DIR", str(output), *opts]
+
+
+def train_net(*args, code=0, **kwargs):
+    done = subprocess.run(command(*args, **kwargs), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Keys for twelve training and six test pictures out of the built-in set."""
+    from resnest_d2.data.shapes import prepare_shapes
+
+    source = Path(prepare_shapes())
+    folder = tmp_path_factory.mktemp("data")
+    for split, number in (("train", 12), ("val", 6)):
+        content = json.loads((source / f"shapes_{split}.json").read_text())
+        ids = {image["id"] for image in content["images"][:number]}
+        content["images"] = content["images"][:number]
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+        (folder / f"{split}.json").write_text(json.dumps(content))
+        (folder / split).symlink_to(source / f"shapes_{split}")
+    sets = '[["some_train", "train.json", "train"], ["some_val", "val.json", "val"]]'
+    keys = ["DATASETS.ROOT", str(folder), "DATASETS.COCO", sets]
+    return [*keys, "DATASETS.TRAIN", '("some_train",)', "DATASETS.TEST", '("some_val",)']
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Folder and output of a run of six iterations that evaluates after three."""
+    output = tmp_path_factory.mktemp("trained")
+    opts = "SOLVER.MAX_ITER 6 SOLVER.CHECKPOINT_PERIOD 3 TEST.EVAL_PERIOD 3".split()
+    return output, train_net(output, *opts, data=data)
+
+
+def test_leaves_everything_of_a_run(trained):
+    output, done = trained
+    names = "config.yaml environment.txt log.txt metrics.json results.json best.json"
+    for name in [*names.split(), "model_best.pth", "model_final.pth", "model_0000002.pth"]:
+        assert (output / name).stat().st_size > 0, name
+    assert list(output.glob("events.out.tfevents*"))
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    last = next(line for line in lines if "total_loss" in line and line["iteration"] == 5)
+    assert last["total_loss"] > 0 and any("segm/AP" in line for line in lines)
+    assert "sys.platform" in (output / "environment.txt").read_text()
+    if not torch.cuda.is_available():
+        assert done.stdout.count("No CUDA device: running on the CPU") == 1
+    assert re.search(r"\| some_val +\| mask \|", done.stdout)
+    assert "total_loss" in (output / "log.txt").read_text()
+    assert "\r" not in done.stdout and "it/s" not in done.stderr  # no bar in a pipe
+
+
+def test_scores_the_same_again(trained, data, tmp_path):
+    output, _ = trained
+    before = json.loads((output / "results.json").read_text())
+    train_net(tmp_path, "--eval-only", "MODEL.WEIGHTS", f"{output}/model_final.pth", data=data)
+    again = json.loads((tmp_path / "results.json").read_text())
+    assert json.dumps(again) == json.dumps(before) and set(before["some_val"]) == {"bbox", "segm"}
+
+
+def test_its_own_config_reads_again(trained, tmp_path):
+    output, _ = trained
+    opts = ["--eval-only", "--resume", "OUTPUT_DIR", str(output)]
+    head = [sys.executable, str(ROOT / "train_net.py"), "--config-file", f"{output}/config.yaml"]
+    done = subprocess.run([*head, *opts], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "model_final.pth" in done.stdout
+
+
+def test_resumes_a_run_that_was_stopped(data, tmp_path):
+    opts = "SOLVER.MAX_ITER 400 SOLVER.CHECKPOINT_PERIOD 1000 TEST.EVAL_PERIOD 0".split()
+    process = subprocess.Popen(
+        command(tmp_path, *opts, data=data),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    metrics = tmp_path / "metrics.json"
+    deadline = time.time() + 300
+    while not (metrics.exists() and metrics.stat().st_size) and time.time() < deadline:
+        time.sleep(0.2)  # until twenty iterations are done
+    process.send_signal(signal.SIGTERM)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, text[-2000:]
+    stopped = int(re.search(r"Stopped after (\d+) iterations", text)[1])
+    assert stopped >= 20
+    done = train_net(tmp_path, "--resume", "SOLVER.MAX_ITER", str(stopped + 2), data=data)
+    assert f"Starting training from iteration {stopped}" in done.stdout
+    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert final["iteration"] == stopped + 1
+
+
+def test_two_processes_on_the_cpu(data, tmp_path):
+    opts = "SOLVER.MAX_ITER 2 MODEL.RESNETS.NORM SyncBN MODEL.ROI_MASK_HEAD.NORM SyncBN".split()
+    opts += ["--num-gpus=2", "--dist-url=auto"]
+    env_free = train_net(tmp_path, *opts, data=data)
+    assert "World size: 2" in env_free.stdout
+    assert (tmp_path / "results.json").exists()
+
+
+def test_another_number_of_classes_is_one_line(trained, coco_files, tmp_path):
+    output, _ = trained
+    coco_files()
+    keys = ["DATASETS.ROOT", str(tmp_path), "DATASETS.TEST", "()", "DATASETS.TRAIN", '("two",)']
+    keys += ["DATASETS.COCO", '[["two", "train.json", "images"]]', "SOLVER.MAX_ITER", "1"]
+    done = train_net(tmp_path / "out", "MODEL.WEIGHTS", f"{output}/model_best.pth", data=keys)
+    lines = [line for line in done.stdout.splitlines() if "re-initialised" in line]
+    assert len(lines) == 1 and "tensors loaded" in lines[0]
+
+
+def test_bar_on_a_terminal(data, tmp_path):
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        command(tmp_path, "SOLVER.MAX_ITER", "21", "DATASETS.TEST", "()", data=data),
+        cwd=ROOT,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # the terminal closes with the process
+            break
+        if not part:
+            break
+        shown += part
+    assert process.wait() == 0
+    text = shown.decode()
+    assert re.search(r"\b21/21 \[", text) and re.search(r"loss=[\d.]+, lr=", text)
+    assert "total_loss" not in text  # those lines go to the log alone
+    assert "total_loss" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--eval-only"], "--eval-only without a checkpoint"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["DATASETS.TRAIN", "('gone',)"], "No data set is named gone"),
+        (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 5 classes"),
+        (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "AVD and MODEL.RESNETS.STRIDE_IN_1X1"),
+        (["MODEL.RESNETS.RADIXX", "2"], "RADIXX"),
+    ],
+)
+def test_mistakes_are_a_sentence(args, message, data, tmp_path):
+    done = train_net(tmp_path, *args, data=data, code=1)
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_refuses_to_score_a_backbone(trained, data, tmp_path):
+    output, _ = trained
+    weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
+    backbone = {k: v for k, v in weights.items() if "bottom_up" in k}
+    torch.save({"model": backbone}, tmp_path / "backbone.pth")
+    opts = ["--eval-only", "MODEL.WEIGHTS", str(tmp_path / "backbone.pth")]
+    done = train_net(tmp_path, *opts, data=data, code=1)
+    assert "refuses an incomplete detector" in done.stderr and "roi_heads" in done.stderr
+
+
+def test_a_broken_picture_is_named_and_the_work_kept(coco_files, tmp_path):
+    coco_files()
+    (tmp_path / "images" / "2.png").write_bytes(b"no picture")
+    keys = ["DATASETS.ROOT", str(tmp_path), "DATASETS.TEST", "()", "DATASETS.TRAIN", '("bad",)']
+    keys += ["DATASETS.COCO", '[["bad", "train.json", "images"]]', "SOLVER.IMS_PER_BATCH", "1"]
+    done = train_net(tmp_path / "out", data=keys, code=1)
+    assert "2.png (image id 2) cannot be used" in done.stderr

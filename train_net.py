@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Train or evaluate a detector with ResNeSt.
+
+Train:     ./train_net.py --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml
+Go on:     the same with --resume
+Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
+"""
+
+import logging
+import sys
+
+from detectron2.engine import default_argument_parser, launch
+
+from resnest_d2.engine import run
+
+EPILOG = """
+examples:
+  own data, boxes only, from the command line alone:
+    train_net.py --config-file quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
+      DATASETS.COCO '[["train", "train.json", "images"], ["val", "val.json", "images"]]' \\
+      DATASETS.TRAIN '("train",)' DATASETS.TEST '("val",)' OUTPUT_DIR output/mine
+  the published recipe on 8 GPUs:
+    train_net.py --config-file configs/COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml \\
+      --num-gpus 8
+  score a checkpoint:
+    train_net.py --eval-only --config-file ... MODEL.WEIGHTS output/model_best.pth
+"""
+
+
+def main() -> int:
+    """Run in as many processes as --num-gpus says; a user's mistake is a sentence, no traceback."""
+    args = default_argument_parser(EPILOG).parse_args()
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, KeyError) as error:
+        logging.getLogger("resnest_d2").debug("Traceback:", exc_info=True)
+        print(f"train_net.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
