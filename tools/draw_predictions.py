@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Draw what a detector finds: truth on the left, prediction on the right.
+
+Usage: tools/draw_predictions.py --config-file output/config.yaml --weights output/model_best.pth
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from detectron2.data import DatasetCatalog
+from detectron2.engine import DefaultPredictor
+from detectron2.utils.visualizer import ColorMode, Visualizer
+
+from resnest_d2.model_zoo import load_config
+
+SCALE = 2.0  # of the drawing, so that labels on small pictures can be read
+
+
+def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.ndarray:
+    """One picture twice, with its annotations and with the predictions.
+
+    Args:
+        predictor: detectron2's predictor.
+        record: entry of a registered data set.
+        threshold: lowest score that is drawn.
+
+    Returns:
+        BGR, uint8, twice as wide as the picture.
+
+    Raises:
+        ValueError: the picture cannot be read.
+    """
+    picture = cv2.imread(record["file_name"])
+    if picture is None:
+        raise ValueError(f"{record['file_name']} cannot be read as a picture.")
+    found = predictor(picture)["instances"].to("cpu")
+    found = found[found.scores >= threshold]
+    sides = []
+    for paint in (
+        lambda canvas: canvas.draw_dataset_dict(record),
+        lambda canvas: canvas.draw_instance_predictions(found),
+    ):
+        canvas = Visualizer(
+            picture[:, :, ::-1], predictor.metadata, SCALE, instance_mode=ColorMode.IMAGE
+        )
+        sides.append(paint(canvas).get_image()[:, :, ::-1])
+    return np.hstack(sides)
+
+
+def main() -> int:
+    """Draw the first pictures of the config's test set into a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", required=True, help="config of the detector")
+    parser.add_argument("--weights", required=True, help="its checkpoint")
+    parser.add_argument("--output", default="output/pictures", help="folder to write to")
+    parser.add_argument("--number", type=int, default=12, help="how many pictures")
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
+    args = parser.parse_args()
+    cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
+    predictor = DefaultPredictor(cfg)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.number]:
+        target = folder / f"{Path(record['file_name']).stem}.png"
+        cv2.imwrite(str(target), draw(predictor, record, threshold=args.threshold))
+    print(f"{args.number} pictures in {folder}: truth left, prediction right.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
