@@ -30,11 +30,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(READY)
-	$(BIN)/python train_net.py \
-	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml OUTPUT_DIR $(OUTPUT)
+demo: $(OUTPUT)/results.json
 	$(BIN)/python tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
 	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/pictures
+	@echo "Metrics in $(OUTPUT)/results.json; 'make clean demo' trains anew."
+
+# Written when the training is over; a training that was stopped goes on where it was.
+$(OUTPUT)/results.json: | $(READY)
+	$(BIN)/python train_net.py --resume \
+	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml OUTPUT_DIR $(OUTPUT)
 
 clean:
 	rm -rf output dist build .pytest_cache .ruff_cache

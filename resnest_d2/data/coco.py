@@ -26,7 +26,6 @@ class CocoFacts(NamedTuple):
 
     classes: tuple[str, ...]
     mask_format: str
-    num_images: int
     num_annotations: int
 
 
@@ -76,7 +75,6 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     return CocoFacts(
         classes=tuple(category["name"] for category in categories),
         mask_format=_mask_format(kinds),
-        num_images=len(data["images"]),
         num_annotations=len(annotations),
     )
 

@@ -63,13 +63,16 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
 
     Raises:
         FileNotFoundError: a file or folder is missing.
-        ValueError: a faulty file, an unknown name, or a key that disagrees with the data.
+        ValueError: a faulty file, nothing to train on, an unknown name, or a key that disagrees
+            with the data.
     """
     frozen = cfg.is_frozen()
     cfg.defrost()
     resolve_dataset_paths(cfg)
     for entry in cfg.DATASETS.COCO:
-        register_coco(*entry)
+        facts = register_coco(*entry)
+        if entry[0] in cfg.DATASETS.TRAIN and not facts.num_annotations:
+            raise ValueError(f"{entry[0]} ({entry[1]}) has no annotations to train on.")
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     for name in names:
         if name not in DatasetCatalog:

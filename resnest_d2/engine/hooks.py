@@ -55,7 +55,7 @@ class BestCheckpoint(HookBase):
         with open(self.record_file, "w") as file:
             json.dump({"metric": self.metric, "value": value, "iteration": iteration}, file)
         logging.getLogger(__name__).info(
-            f"Best {self.metric} so far: {value:.2f} after {iteration} iterations, kept as "
+            f"Best {self.metric} so far: {value:.2f} at iteration {iteration}, kept as "
             f"{self.weights_file}."
         )
 
@@ -111,6 +111,6 @@ def file_only_printer(max_iter: int) -> CommonMetricPrinter:
     printer.logger.propagate = False
     printer.logger.setLevel(logging.INFO)
     for handler in logging.getLogger("detectron2").handlers:
-        if isinstance(handler, logging.FileHandler) or not hasattr(handler.stream, "isatty"):
+        if handler.stream not in (sys.stdout, sys.stderr):
             printer.logger.addHandler(handler)
     return printer

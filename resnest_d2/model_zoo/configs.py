@@ -63,15 +63,17 @@ def load_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
 
     Raises:
         FileNotFoundError: the config, or a file that it names, is missing.
-        KeyError: a key that does not exist.
-        ValueError: keys that contradict each other or the data.
+        ValueError: a key that does not exist or is of another type, or that contradicts the data.
     """
     path = find_config(name)
     if len(opts) % 2:
         raise ValueError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
     cfg = get_cfg()
-    cfg.merge_from_file(path)
-    cfg.merge_from_list(list(opts))
+    try:
+        cfg.merge_from_file(path)
+        cfg.merge_from_list(list(opts))
+    except (AssertionError, KeyError, ValueError) as error:  # yacs' three ways to refuse
+        raise ValueError(f"{path} with {list(opts)}: {error}") from error
     given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
     resolve_dataset_paths(cfg, os.path.dirname(os.path.abspath(path)))
     register_datasets(cfg, given=given)

@@ -108,6 +108,11 @@ def test_different_classes(config):
         config(opts=["DATASETS.TEST", "('shapes_val',)"])
 
 
+def test_nothing_to_train_on(config):
+    with pytest.raises(ValueError, match="has no annotations to train on"):
+        config(lambda d: d["annotations"].clear())
+
+
 def test_unknown_name(config):
     with pytest.raises(ValueError, match="No data set is named shapes_vall.*shapes_val"):
         config(opts=["DATASETS.TEST", "('shapes_vall',)"])

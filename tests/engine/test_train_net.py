@@ -179,6 +179,13 @@ def test_mistakes_are_a_sentence(args, message, data, tmp_path):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_refuses_to_resume_another_model(trained, data):
+    output, _ = trained
+    opts = ["--resume", "SOLVER.MAX_ITER", "9", "MODEL.MASK_ON", "True"]
+    done = train_net(output, *opts, "MODEL.ROI_MASK_HEAD.NUM_CONV", "3", data=data, code=1)
+    assert "--resume with another model" in done.stderr and "roi_heads.mask_head" in done.stderr
+
+
 def test_refuses_to_score_a_backbone(trained, data, tmp_path):
     output, _ = trained
     weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
@@ -189,7 +196,7 @@ def test_refuses_to_score_a_backbone(trained, data, tmp_path):
     assert "refuses an incomplete detector" in done.stderr and "roi_heads" in done.stderr
 
 
-def test_a_broken_picture_is_named_and_the_work_kept(coco_files, tmp_path):
+def test_a_broken_picture_is_named(coco_files, tmp_path):
     coco_files()
     (tmp_path / "images" / "2.png").write_bytes(b"no picture")
     keys = ["DATASETS.ROOT", str(tmp_path), "DATASETS.TEST", "()", "DATASETS.TRAIN", '("bad",)']
