@@ -6,12 +6,11 @@ Go on:     the same with --resume
 Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
-import logging
 import sys
 
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import default_argument_parser
 
-from resnest_d2.engine import run
+from resnest_d2.engine import launch
 
 EPILOG = """
 examples:
@@ -28,21 +27,13 @@ examples:
 
 
 def main() -> int:
-    """Run in as many processes as --num-gpus says; a user's mistake is a sentence, no traceback."""
+    """A user's mistake ends in a sentence, not in a traceback."""
     args = default_argument_parser(EPILOG).parse_args()
     try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        launch(args)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError, KeyError) as error:
-        logging.getLogger("resnest_d2").debug("Traceback:", exc_info=True)
+    except (ValueError, OSError) as error:
         print(f"train_net.py: {error}", file=sys.stderr)
         return 1
     return 0

@@ -75,7 +75,8 @@ def test_full_size_on_the_cpu(name, tmp_path):
         truth.gt_masks = BitMasks(torch.rand(2, 96, 128) > 0.5)
     image = torch.randint(0, 256, (3, 96, 128)).float()
     with EventStorage():
-        losses = model([{"image": image, "instances": truth}, {"image": 255 - image, **{}}])
+        batch = [{"image": picture, "instances": truth} for picture in (image, 255 - image)]
+        losses = model(batch)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
     frozen = ("backbone.bottom_up.stem", "backbone.bottom_up.res2")
@@ -118,10 +119,8 @@ def test_opts_come_in_pairs():
 
 def test_configs_and_installer_are_in_the_wheel(tmp_path):
     root = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
-    done = subprocess.run([*command, str(root)], capture_output=True, text=True)
-    if done.returncode and "hatchling" in done.stderr:
-        pytest.skip("no package index to build the wheel with: " + done.stderr[-200:])
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*command, "-w", tmp_path, root], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
+from resnest_d2.engine import choose_device
 from resnest_d2.model_zoo import load_config
 
 SCALE = 2.0  # of the drawing, so that labels on small pictures can be read
@@ -60,6 +61,7 @@ def main() -> int:
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
     args = parser.parse_args()
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
+    choose_device(cfg)
     predictor = DefaultPredictor(cfg)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,17 @@
 """Training and evaluation: what train_net.py is made of."""
 
 from .evaluation import CocoEvaluator, ap_table
-from .run import evaluate, run
-from .setup import setup
+from .run import evaluate, launch, run
+from .setup import choose_device, setup
 from .trainer import Trainer
 
-__all__ = ["CocoEvaluator", "Trainer", "ap_table", "evaluate", "run", "setup"]
+__all__ = [
+    "CocoEvaluator",
+    "Trainer",
+    "ap_table",
+    "choose_device",
+    "evaluate",
+    "launch",
+    "run",
+    "setup",
+]

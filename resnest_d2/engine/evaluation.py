@@ -1,5 +1,8 @@
 """COCO evaluation of one's own files, and the table at the end."""
 
+import contextlib
+import io
+
 import pycocotools.mask as mask_util
 from detectron2.evaluation import COCOEvaluator
 from tabulate import tabulate
@@ -12,13 +15,18 @@ class CocoEvaluator(COCOEvaluator):
     """detectron2's evaluator; takes files that lack what only COCO's own scoring code asks for.
 
     Many tools leave out ``info``, ``iscrowd`` and ``area``: they mean nothing, 0, and the area of
-    the mask, or of the box where there is none.
+    the mask, or of the box where there is none. Ids of annotations may begin at 0.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         api = self._coco_api
         api.dataset.setdefault("info", {})
+        if 0 in api.anns:  # the scoring code takes the id 0 for "matched with nothing"
+            for annotation in api.dataset["annotations"]:
+                annotation["id"] += 1
+            with contextlib.redirect_stdout(io.StringIO()):
+                api.createIndex()
         for annotation in api.anns.values():
             annotation.setdefault("iscrowd", 0)
             if "area" not in annotation:

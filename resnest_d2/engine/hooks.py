@@ -63,15 +63,12 @@ class BestCheckpoint(HookBase):
 
 
 class ProgressBar(HookBase):
-    """A bar with ETA, loss and learning rate on a terminal; log lines are printed above it."""
+    """A bar with ETA, losses and learning rate on a terminal; log lines are printed above it.
 
-    def __init__(self, initial_loggers: tuple[str, ...] = ("detectron2", "resnest_d2", "fvcore")):
-        """
-        Args:
-            initial_loggers: names whose lines must not break the bar.
-        """
-        self._loggers = [logging.getLogger(name) for name in initial_loggers]
-        self._bar = None
+    It stands first, so that the bar is closed before the last evaluation begins.
+    """
+
+    _bar = None
 
     @staticmethod
     def wanted() -> bool:
@@ -80,7 +77,8 @@ class ProgressBar(HookBase):
 
     def before_train(self) -> None:
         """Show the bar."""
-        self._redirect = logging_redirect_tqdm(self._loggers)
+        names = ("detectron2", "resnest_d2", "fvcore")
+        self._redirect = logging_redirect_tqdm([logging.getLogger(name) for name in names])
         self._redirect.__enter__()
         self._bar = tqdm(
             total=self.trainer.max_iter,
@@ -93,8 +91,11 @@ class ProgressBar(HookBase):
     def after_step(self) -> None:
         """Move the bar."""
         latest = self.trainer.storage.latest()
-        shown = {"loss": "total_loss", "lr": "lr"}
-        self._bar.set_postfix({k: f"{latest[v][0]:.4g}" for k, v in shown.items() if v in latest})
+        losses = ["total_loss", *sorted(name for name in latest if name.startswith("loss_"))]
+        shown = [name for name in (*losses, "lr") if name in latest]
+        self._bar.set_postfix_str(
+            ", ".join(f"{name.removeprefix('loss_')} {latest[name][0]:.3g}" for name in shown)
+        )
         self._bar.update()
 
     def after_train(self) -> None:

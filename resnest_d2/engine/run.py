@@ -4,12 +4,33 @@ import argparse
 import logging
 import signal
 
+import torch
 from detectron2.config import CfgNode
+from detectron2.engine import launch as detectron2_launch
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 
 from .setup import setup
 from .trainer import Trainer
+
+
+def launch(args: argparse.Namespace) -> None:
+    """:func:`run` in as many processes as --num-gpus says: on GPUs, or where there are none on CPU.
+
+    Raises:
+        ValueError: more processes than this machine has GPUs.
+    """
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < args.num_gpus:
+        raise ValueError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
+    detectron2_launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
 
 
 def run(args: argparse.Namespace) -> dict | None:
@@ -41,9 +62,11 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     """Evaluate MODEL.WEIGHTS, or with resume the last checkpoint in OUTPUT_DIR.
 
     Raises:
-        ValueError: no checkpoint, or one that lacks parts of the detector: its zeros would say
-            nothing.
+        ValueError: no data, no checkpoint, or one that lacks parts of the detector: its zeros would
+            say nothing.
     """
+    if not cfg.DATASETS.TEST:
+        raise ValueError("--eval-only without data: DATASETS.TEST is empty.")
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

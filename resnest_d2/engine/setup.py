@@ -13,6 +13,14 @@ from detectron2.utils.collect_env import collect_env_info
 from resnest_d2.model_zoo import load_config
 
 
+def choose_device(cfg: CfgNode) -> bool:
+    """Set MODEL.DEVICE to the CPU where it asks for CUDA and there is none; True if so."""
+    no_cuda = cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available()
+    if no_cuda:
+        cfg.MODEL.DEVICE = "cpu"
+    return no_cuda
+
+
 def setup(args: argparse.Namespace) -> CfgNode:
     """Config of a run, frozen; its data sets registered, its logs begun.
 
@@ -22,14 +30,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
         args: of :func:`detectron2.engine.default_argument_parser`.
 
     Raises:
-        ValueError: no config file, or more processes than GPUs.
+        ValueError: no config file, or one that contradicts itself or its data.
     """
     if not args.config_file:
         raise ValueError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
     cfg = load_config(args.config_file, args.opts)
-    no_cuda = cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available()
-    if no_cuda:
-        cfg.MODEL.DEVICE = "cpu"
+    no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     cfg.freeze()

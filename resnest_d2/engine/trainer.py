@@ -66,7 +66,7 @@ class Trainer(DefaultTrainer):
         Raises:
             ValueError: none for that type.
         """
-        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
         if kind not in _EVALUATORS:
             raise ValueError(
                 f"{dataset_name} has evaluator_type {kind}; choose from {', '.join(_EVALUATORS)}, "
@@ -104,7 +104,7 @@ class Trainer(DefaultTrainer):
             best = BestCheckpoint(f"{prefix}{task}/AP", self.cfg.OUTPUT_DIR)
             hooks.insert(-1, best)  # the last writes what the others have put into the storage
             if ProgressBar.wanted():
-                hooks.append(ProgressBar())
+                hooks.insert(0, ProgressBar())
         return hooks
 
     def build_writers(self) -> list[EventWriter]:

@@ -10,14 +10,19 @@ from resnest_d2.engine.evaluation import by_dataset
 
 @pytest.fixture
 def dataset(coco_files):
-    """Without info, iscrowd and area, which COCO's scoring asks for."""
-    register_coco("evaluated", *coco_files())
+    """Without info, iscrowd and area, which COCO's scoring asks for, and with the id 0."""
+
+    def begin_at_zero(data):
+        for annotation in data["annotations"]:
+            annotation["id"] -= 1
+
+    register_coco("evaluated", *coco_files(begin_at_zero))
     yield "evaluated"
     DatasetCatalog.remove("evaluated")
     MetadataCatalog.remove("evaluated")
 
 
-def test_scores_files_without_area_and_crowd(dataset, tmp_path):
+def test_scores_files_without_area_and_crowd_and_with_id_zero(dataset, tmp_path):
     evaluator = CocoEvaluator(dataset, output_dir=str(tmp_path), use_fast_impl=False)
     evaluator.reset()
     for image_id in (1, 2):

@@ -158,15 +158,16 @@ def test_bar_on_a_terminal(data, tmp_path):
         shown += part
     assert process.wait() == 0
     text = shown.decode()
-    assert re.search(r"\b21/21 \[", text) and re.search(r"loss=[\d.]+, lr=", text)
-    assert "total_loss" not in text  # those lines go to the log alone
-    assert "total_loss" in (tmp_path / "log.txt").read_text()
+    assert re.search(r"\b21/21 \[", text) and re.search(r"total_loss [\d.]+, box_reg [\d.]+", text)
+    assert "total_loss: " not in text  # those lines go to the log alone
+    assert "total_loss: " in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--eval-only"], "--eval-only without a checkpoint"),
+        (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth does not exist"),
         (["DATASETS.TRAIN", "('gone',)"], "No data set is named gone"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 5 classes"),
