@@ -112,6 +112,20 @@ def test_unknown_names_get_close_ones():
         find_config("COCO-Detection/faster_rcnn_resnest_50_fpn_1x.yml")
 
 
+def test_a_config_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("OUTPUT_DIR: !!python/object/apply:open [ran, w]\n")
+    with pytest.raises(ValueError, match="a.yaml"):
+        load_config("a.yaml")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("opts", [["MODEL.RESNETS.RADIXX", 2], ["MODEL.RESNETS.RADIX", "two"]])
+def test_wrong_keys_and_types_name_the_key(opts):
+    with pytest.raises(ValueError, match="RADIX"):
+        load_config(SEED[0], opts)
+
+
 def test_opts_come_in_pairs():
     with pytest.raises(ValueError, match="pairs KEY VALUE"):
         load_config(SEED[0], ["MODEL.DEVICE"])

@@ -18,13 +18,14 @@ SHOWN = 10  # findings in one error message
 
 
 class CocoFacts(NamedTuple):
-    """What an annotation file says of its data set.
+    """What an annotation file says of its data set; classes in the order of their ids.
 
     ``mask_format`` is detectron2's INPUT.MASK_FORMAT ("polygon" or "bitmask", which takes RLE), or
     "" when annotations without a mask are among them.
     """
 
     classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
     mask_format: str
     num_annotations: int
 
@@ -74,6 +75,7 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     kinds = {type(annotation.get("segmentation") or None) for annotation in annotations}
     return CocoFacts(
         classes=tuple(category["name"] for category in categories),
+        category_ids=tuple(category["id"] for category in categories),
         mask_format=_mask_format(kinds),
         num_annotations=len(annotations),
     )
@@ -182,6 +184,7 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         image_root=image_root,
         evaluator_type="coco",
         thing_classes=list(facts.classes),
+        thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(facts.category_ids)},
         mask_format=facts.mask_format,
     )
     return facts

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from yaml import YAMLError
 
 from resnest_d2.config import get_cfg
 from resnest_d2.data.registration import register_datasets, resolve_dataset_paths
@@ -70,11 +71,12 @@ def load_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
         raise ValueError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
     cfg = get_cfg()
     try:
-        cfg.merge_from_file(path)
+        # Unsafe YAML could run code; detectron2 allows it by default.
+        cfg.merge_from_file(path, allow_unsafe=False)
         cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError, ValueError) as error:  # yacs' three ways to refuse
+        given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
+    except (AssertionError, KeyError, ValueError, YAMLError) as error:
         raise ValueError(f"{path} with {list(opts)}: {error}") from error
-    given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
     resolve_dataset_paths(cfg, os.path.dirname(os.path.abspath(path)))
     register_datasets(cfg, given=given)
     return cfg

@@ -10,7 +10,7 @@ def rle(annotation):
 
 def test_facts(coco_files):
     facts = read_coco(*coco_files())
-    assert facts.classes == ("dog", "cat")  # by id, 3 before 7
+    assert facts.classes == ("dog", "cat") and facts.category_ids == (3, 7)
     assert (facts.mask_format, facts.num_annotations) == ("polygon", 2)
 
 

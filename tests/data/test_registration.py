@@ -104,7 +104,7 @@ def test_masks_where_there_are_none(config):
 
 
 def test_different_classes(config):
-    with pytest.raises(ValueError, match="different classes: 2 classes .* and 5 classes"):
+    with pytest.raises(ValueError, match="different classes: 2 classes .* and 3 classes"):
         config(opts=["DATASETS.TEST", "('shapes_val',)"])
 
 

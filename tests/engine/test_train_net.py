@@ -170,7 +170,7 @@ def test_bar_on_a_terminal(data, tmp_path):
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth does not exist"),
         (["DATASETS.TRAIN", "('gone',)"], "No data set is named gone"),
-        (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 5 classes"),
+        (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 3 classes"),
         (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "AVD and MODEL.RESNETS.STRIDE_IN_1X1"),
         (["MODEL.RESNETS.RADIXX", "2"], "RADIXX"),
     ],
