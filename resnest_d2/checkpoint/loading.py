@@ -69,10 +69,13 @@ class ReportingCheckpointer(DetectionCheckpointer):
         Raises:
             FileNotFoundError: no such file.
             OSError: an address that cannot be fetched.
-            ValueError: not a checkpoint, not a safe one, or one of another model altogether.
+            ValueError: not a checkpoint, not a safe one, one of another model altogether, or, where
+                the state of a training is loaded too, one that does not fit entirely.
         """
         self.report = None
         self._path = path
+        everything = (args[0] if args else kwargs.get("checkpointables")) is None
+        self._resumes = everything and bool(self.checkpointables)
         if path and "://" not in path and not os.path.isfile(path):
             raise FileNotFoundError(f"The checkpoint {path} does not exist.")
         try:
@@ -130,3 +133,9 @@ class ReportingCheckpointer(DetectionCheckpointer):
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         del incompatible  # the report says it in one line
         logging.getLogger(__name__).info(str(self.report))
+        # The optimizer's state comes next and fits only the same parameters.
+        if self._resumes and (self.report.unused or not self.report.complete):
+            raise ValueError(
+                f"A run cannot be resumed with another model. {self.report} Take the config of the "
+                "run (config.yaml beside the checkpoint), or start a new one in another OUTPUT_DIR."
+            )

@@ -10,7 +10,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 
-from resnest_d2.model_zoo import load_config
+from resnest_d2.model_zoo import find_config, load_config
 
 
 def choose_device(cfg: CfgNode) -> bool:
@@ -34,6 +34,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     if not args.config_file:
         raise ValueError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
+    args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
     cfg = load_config(args.config_file, args.opts)
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
