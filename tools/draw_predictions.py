@@ -65,10 +65,11 @@ def main() -> int:
     predictor = DefaultPredictor(cfg)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    for record in DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.number]:
+    records = DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.number]
+    for record in records:
         target = folder / f"{Path(record['file_name']).stem}.png"
         cv2.imwrite(str(target), draw(predictor, record, threshold=args.threshold))
-    print(f"{args.number} pictures in {folder}: truth left, prediction right.")
+    print(f"{len(records)} pictures in {folder}: truth left, prediction right.")
     return 0
 
 

@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .coco import register_coco
 
-_CLASS_KEYS = {"RetinaNet": "RETINANET", "FCOS": "FCOS"}  # of meta architectures; else ROI_HEADS
+_CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEADS
 
 
 def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
