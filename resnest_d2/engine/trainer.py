@@ -122,10 +122,11 @@ class Trainer(DefaultTrainer):
         try:
             return super().train()
         except (KeyboardInterrupt, ValueError, OSError):
-            if self.iter > self.start_iter and comm.get_world_size() == 1:
-                self.iter -= 1  # the last that was finished
+            finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
+            if finished > self.start_iter and comm.get_world_size() == 1:
+                self.iter = finished - 1  # saved as the last one done
                 self.checkpointer.save(f"model_{self.iter:07d}")
                 logging.getLogger(__name__).info(
-                    f"Stopped after {self.iter + 1} iterations; --resume goes on from there."
+                    f"Stopped after {finished} iterations; --resume goes on from there."
                 )
             raise

@@ -40,7 +40,8 @@ def _train_in_gloo(rank, folder, x):
 
 def test_sync_norms_in_a_gloo_group_equal_one_large_batch(tmp_path):
     torch.manual_seed(1)
-    x = torch.rand(2, 32, 5, 5)
+    # Pictures unlike each other: the naive norm subtracts squares, which loses digits else.
+    x = torch.rand(2, 32, 5, 5) * torch.tensor([1.0, 4.0])[:, None, None, None]
     mp.spawn(_train_in_gloo, (str(tmp_path), x), nprocs=2)
     torch.manual_seed(0)
     whole = SplitAttentionConv2d(32, 32, norm="BN").train()
@@ -48,5 +49,5 @@ def test_sync_norms_in_a_gloo_group_equal_one_large_batch(tmp_path):
     for rank in range(2):
         kind, out, state = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
         assert kind is NaiveSyncBatchNorm
-        torch.testing.assert_close(out, expected[rank : rank + 1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(out, expected[rank : rank + 1], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(state["bn1.running_mean"], whole.bn1.running_mean)
