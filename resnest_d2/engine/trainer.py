@@ -4,6 +4,8 @@ import functools
 import json
 import logging
 import os
+import signal
+import threading
 import weakref
 from unittest import mock
 
@@ -25,6 +27,11 @@ from resnest_d2.layers import adapt_sync_norms
 from .evaluation import CocoEvaluator, ap_table, by_dataset
 from .hooks import BestCheckpoint, ProgressBar, file_only_printer
 
+_IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
+    "SIGCHLD": signal.SIG_DFL,
+    "SIGTERM": signal.SIG_IGN,
+    "SIGINT": signal.SIG_IGN,
+}
 _EVALUATORS = {"coco": CocoEvaluator}  # evaluator_type of a data set's metadata
 
 
@@ -121,7 +128,12 @@ class Trainer(DefaultTrainer):
         """Train; a run that is stopped or fails on its data leaves a checkpoint to resume."""
         try:
             return super().train()
-        except (KeyboardInterrupt, ValueError, OSError):
+        except (KeyboardInterrupt, ValueError, OSError, RuntimeError):
+            # A cluster's SIGTERM reaches the data workers too, and their end, or a second signal,
+            # would cut the saving short.
+            for name in _IGNORED:
+                if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
+                    signal.signal(getattr(signal, name), _IGNORED[name])
             finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
             if finished > self.start_iter and comm.get_world_size() == 1:
                 self.iter = finished - 1  # saved as the last one done
