@@ -1,5 +1,6 @@
 """detectron2's DefaultTrainer with this package's data, evaluation, checkpoints and hooks."""
 
+import contextlib
 import functools
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import signal
 import threading
 import weakref
+from collections.abc import Iterator
 from unittest import mock
 
 from detectron2.config import CfgNode
@@ -33,6 +35,25 @@ _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
     "SIGINT": signal.SIG_IGN,
 }
 _EVALUATORS = {"coco": CocoEvaluator}  # evaluator_type of a data set's metadata
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put signals off while a stopped run is saved, and back afterwards.
+
+    A cluster's SIGTERM reaches the data workers too; their end, or a second signal, would cut the
+    saving short.
+    """
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
+        for name, handler in _IGNORED.items():
+            if hasattr(signal, name):
+                previous[name] = signal.signal(getattr(signal, name), handler)
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(getattr(signal, name), handler or signal.SIG_DFL)
 
 
 class Trainer(DefaultTrainer):
@@ -129,15 +150,11 @@ class Trainer(DefaultTrainer):
         try:
             return super().train()
         except (KeyboardInterrupt, ValueError, OSError, RuntimeError):
-            # A cluster's SIGTERM reaches the data workers too, and their end, or a second signal,
-            # would cut the saving short.
-            for name in _IGNORED:
-                if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
-                    signal.signal(getattr(signal, name), _IGNORED[name])
             finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
             if finished > self.start_iter and comm.get_world_size() == 1:
                 self.iter = finished - 1  # saved as the last one done
-                self.checkpointer.save(f"model_{self.iter:07d}")
+                with _undisturbed():
+                    self.checkpointer.save(f"model_{self.iter:07d}")
                 logging.getLogger(__name__).info(
                     f"Stopped after {finished} iterations; --resume goes on from there."
                 )

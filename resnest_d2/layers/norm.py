@@ -52,7 +52,7 @@ def norm_of_vector(norm: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
     """
     if norm is None:
         return x
-    if not torch.jit.is_scripting() and isinstance(norm, _BatchNorm) and norm.training:
+    if isinstance(norm, _BatchNorm) and norm.training:
         synced = isinstance(norm, _SYNCED) and dist.is_available() and dist.is_initialized()
         if x.shape[0] == 1 and not (synced and dist.get_world_size() > 1):
             _warn_once(
