@@ -6,6 +6,16 @@ A key's default is the published ResNeSt-50's where the key is ours; detectron2'
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+_CASCADE_KEYS = {  # that detectron2's own heads would not read
+    "ROI_BOX_CASCADE_HEAD": (
+        "STAGE_LOSS_WEIGHTS",
+        "RESAMPLE",
+        "AVERAGE_LOGITS",
+        "SCALE_FEATURE_GRADIENTS",
+        "TWO_SIDED_CLAMP",
+    ),
+    "ROI_MASK_HEAD": ("PER_STAGE",),
+}
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
 
 
@@ -24,6 +34,24 @@ def add_resnest_config(cfg: CfgNode) -> None:
     keys.DEEP_STEM = True
     # Width of a cardinal group in 64ths (timm's "40d" is 40); NUM_GROUPS is the cardinality.
     keys.BOTTLENECK_WIDTH = 64
+
+    # What mmdetection's cascades do otherwise than detectron2's, for CascadeMaskROIHeads.
+    keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+    # Factor of each stage's losses, masks included; () for 1 each.
+    keys.STAGE_LOSS_WEIGHTS = ()
+    # Sample BATCH_SIZE_PER_IMAGE regions anew at every stage, ground truth among them.
+    keys.RESAMPLE = False
+    # At test time average the stages' class logits instead of their probabilities.
+    keys.AVERAGE_LOGITS = False
+    # Divide the gradient of the box losses into the features by the number of stages.
+    keys.SCALE_FEATURE_GRADIENTS = True
+    # Clamp a box's change of size from below too; elsewhere by the names TwoSided{RPN,ROIHeads}.
+    keys.TWO_SIDED_CLAMP = False
+    # One mask head a stage, trained on its regions; their masks are averaged at test time.
+    cfg.MODEL.ROI_MASK_HEAD.PER_STAGE = False
+
+    # What resizes pictures: "pil" as detectron2 does, or "cv2" (bilinear) as mmdetection does.
+    cfg.INPUT.RESIZE = "pil"
 
     # COCO-format data sets to register: [name, annotation file, picture folder] each.
     cfg.DATASETS.COCO = []
@@ -44,6 +72,26 @@ def check_resnest_config(cfg: CfgNode) -> None:
     Raises:
         ValueError: naming the keys, what they are and what to choose.
     """
+    _check_backbone(cfg)
+    _check_cascade(cfg)
+
+
+def _check_cascade(cfg: CfgNode) -> None:
+    default = get_cfg().MODEL
+    heads = cfg.MODEL.ROI_HEADS.NAME
+    if heads == "CascadeMaskROIHeads":
+        return
+    for section, names in _CASCADE_KEYS.items():
+        for name in names:
+            value = cfg.MODEL[section][name]
+            if value != default[section][name]:
+                raise ValueError(
+                    f"MODEL.{section}.{name} is {value!r}, but MODEL.ROI_HEADS.NAME is {heads}, "
+                    "which does not know it; set NAME to CascadeMaskROIHeads, or leave the key out."
+                )
+
+
+def _check_backbone(cfg: CfgNode) -> None:
     keys = cfg.MODEL.RESNETS
     if keys.AVD and keys.STRIDE_IN_1X1:
         raise ValueError(

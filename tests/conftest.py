@@ -12,6 +12,8 @@ import torch
 ROOT = Path(__file__).parents[1]
 # Before the package is imported, which notes where its data set will be.
 os.environ["RESNEST_D2_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")
+os.environ["FVCORE_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")  # detectron2's
+os.environ.pop("RESNEST_D2_WEIGHTS", None)
 
 
 def _outside(variable: str, default: str) -> Path:
@@ -54,10 +56,13 @@ class Oracles:
     def picture(self, oracle: dict) -> np.ndarray:
         return self._common.picture(*(int(v) for v in oracle["picture"]))
 
-    def assert_map(self, oracle: dict, name: str, ours: torch.Tensor, *, seed: int) -> None:
+    def assert_map(
+        self, oracle: dict, name: str, ours: torch.Tensor, *, seed: int, number: int = 2048
+    ) -> None:
         """The sampled entries of a map agree to 1e-5 of the largest."""
-        values, shape = self._sample.sample(ours, seed=seed)
-        assert tuple(shape) == tuple(oracle[f"{name}_shape"])
+        values, shape = self._sample.sample(ours, number, seed=seed)
+        assert tuple(shape) == tuple(oracle.get(f"{name}_shape", shape))
+        assert values.shape == oracle[name].shape
         error = np.abs(values - oracle[name]).max() / np.abs(oracle[name]).max()
         assert error < 1e-5, f"{name}: relative error {error:.2e}"
 
@@ -117,3 +122,50 @@ def cfg():
     cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     return cfg
+
+
+@pytest.fixture
+def rcnn_cfg(cfg):
+    """A narrow Mask R-CNN on ResNeSt-14-FPN with three classes, as a config."""
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    cfg.MODEL.BACKBONE.NAME = "build_resnest_fpn_backbone"
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS, cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 64, 16
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 64
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 32
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 1, 16
+    cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
+    cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [16]
+    cfg.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 14
+    cfg.MODEL.MASK_ON = True
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 128
+    return cfg
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine; see web.py."""
+    from web import Server
+
+    with Server() as running:
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def weights_cache(tmp_path, monkeypatch):
+    """An empty cache of detectron2, and no folder of weights."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RESNEST_D2_WEIGHTS", raising=False)
+    return tmp_path / "cache"

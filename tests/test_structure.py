@@ -14,14 +14,14 @@ ALLOWED = {
     "config": set(),
     "layers": set(),
     "modeling": {"config", "layers"},
-    "checkpoint": {"config"},
+    "checkpoint": {"config", "modeling"},
     "data": {"config"},
     "model_zoo": {"config", "modeling", "data", "checkpoint"},
     "engine": {"config", "layers", "modeling", "data", "checkpoint", "model_zoo"},
     "__init__": {"config", "modeling", "data", "model_zoo"},
 }
 # Functions that may see a config; every other one takes plain arguments.
-SEES_CFG = {"modeling": ("from_config", "build_", "_build_"), "layers": ()}
+SEES_CFG = {"modeling": ("from_config", "build_", "_build_", "_init_"), "layers": ()}
 
 
 def part_of(path):

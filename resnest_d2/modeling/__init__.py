@@ -1,17 +1,24 @@
-"""ResNeSt, its blocks and its builders; importing this registers the builders."""
+"""ResNeSt, its builders and the heads; importing this registers them."""
 
 from .archs import ARCHS, Arch, get_arch
 from .block import ResNeStBottleneck
+from .box_transform import TwoSidedBox2BoxTransform, TwoSidedROIHeads, TwoSidedRPN
 from .fpn import build_resnest_fpn_backbone, build_retinanet_resnest_fpn_backbone
 from .resnest import ResNeSt, build_resnest_backbone
+from .roi_heads import CascadeMaskROIHeads, StageMaskHeads
 from .stem import DeepStem
 
 __all__ = [
     "ARCHS",
     "Arch",
+    "CascadeMaskROIHeads",
     "DeepStem",
     "ResNeSt",
     "ResNeStBottleneck",
+    "StageMaskHeads",
+    "TwoSidedBox2BoxTransform",
+    "TwoSidedROIHeads",
+    "TwoSidedRPN",
     "build_resnest_backbone",
     "build_resnest_fpn_backbone",
     "build_retinanet_resnest_fpn_backbone",

@@ -1,0 +1,234 @@
+"""Cascade heads as the published ResNeSt detectors have them.
+
+Papers: https://arxiv.org/abs/1712.00726, https://arxiv.org/abs/1906.09756. Every way in which
+mmdetection's differ from detectron2's is one argument, whose default is detectron2's.
+
+Shapes: S stages, R regions of all pictures, K classes, C channels, P pooled size, M mask size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.roi_heads import CascadeROIHeads, select_foreground_proposals
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
+from detectron2.structures import ImageList, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+from .box_transform import TwoSidedBox2BoxTransform
+
+
+class StageMaskHeads(nn.ModuleList):
+    """One mask head a stage; called at test time, it averages their masks."""
+
+    def forward(self, x: torch.Tensor, instances: list[Instances]) -> list[Instances]:
+        """Set ``pred_masks`` to the mean of the stages' sigmoid masks.
+
+        Args:
+            x: pooled features of the predicted boxes, (R, C, P, P).
+            instances: predicted boxes and classes of each picture.
+        """
+        stages = []
+        for head in self:
+            instances = head(x, instances)
+            stages.append([i.pred_masks for i in instances])  # each (R_i, 1, M, M)
+        for found, masks in zip(instances, zip(*stages, strict=True), strict=True):
+            found.pred_masks = torch.stack(masks).mean(0)
+        return instances
+
+
+@ROI_HEADS_REGISTRY.register()
+class CascadeMaskROIHeads(CascadeROIHeads):
+    """detectron2's CascadeROIHeads with what mmdetection's cascades do otherwise, each by itself.
+
+    Boxes are class-agnostic, as in the base class.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        stage_loss_weights: Sequence[float] = (),
+        resample: bool = False,
+        average_logits: bool = False,
+        scale_feature_gradients: bool = True,
+        **kwargs,
+    ):
+        """
+        Args:
+            stage_loss_weights: factor of each stage's losses; () for 1 each.
+            resample: sample regions anew for every stage, ground truth among them; else all refined
+                boxes go on.
+            average_logits: average the stages' class logits at test time; else their probabilities.
+            scale_feature_gradients: divide the box losses' gradient into the features by S.
+            **kwargs: of :class:`CascadeROIHeads`; a ``mask_head`` that is a
+                :class:`StageMaskHeads` has one for every stage.
+
+        Raises:
+            ValueError: not as many weights as stages.
+        """
+        super().__init__(**kwargs)
+        self.stage_loss_weights = tuple(stage_loss_weights) or (1.0,) * self.num_cascade_stages
+        if len(self.stage_loss_weights) != self.num_cascade_stages:
+            raise ValueError(
+                f"MODEL.ROI_BOX_CASCADE_HEAD.STAGE_LOSS_WEIGHTS {self.stage_loss_weights} has "
+                f"{len(self.stage_loss_weights)} values; IOUS has {self.num_cascade_stages} stages."
+            )
+        self.resample = resample
+        self.average_logits = average_logits
+        self.scale_feature_gradients = scale_feature_gradients
+        self.masks_per_stage = self.mask_on and isinstance(self.mask_head, StageMaskHeads)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        """Arguments of the constructor from MODEL.ROI_BOX_CASCADE_HEAD and the base class's."""
+        keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+        return {
+            **super().from_config(cfg, input_shape),
+            "stage_loss_weights": keys.STAGE_LOSS_WEIGHTS,
+            "resample": keys.RESAMPLE,
+            "average_logits": keys.AVERAGE_LOGITS,
+            "scale_feature_gradients": keys.SCALE_FEATURE_GRADIENTS,
+        }
+
+    @classmethod
+    def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        parts = super()._init_box_head(cfg, input_shape)
+        keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+        if keys.TWO_SIDED_CLAMP:
+            for predictor, weights in zip(
+                parts["box_predictors"], keys.BBOX_REG_WEIGHTS, strict=True
+            ):
+                predictor.box2box_transform = TwoSidedBox2BoxTransform(tuple(weights))
+        return parts
+
+    @classmethod
+    def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        keys = cfg.MODEL.ROI_MASK_HEAD
+        if keys.PER_STAGE and not keys.POOLER_TYPE:
+            raise ValueError(
+                "MODEL.ROI_MASK_HEAD.PER_STAGE needs pooled features, but POOLER_TYPE is empty; "
+                "set it to ROIAlignV2, or PER_STAGE False."
+            )
+        parts = super()._init_mask_head(cfg, input_shape)
+        if parts and keys.PER_STAGE:
+            further = [
+                super(CascadeMaskROIHeads, cls)._init_mask_head(cfg, input_shape)["mask_head"]
+                for _ in cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS[1:]
+            ]
+            parts["mask_head"] = StageMaskHeads([parts["mask_head"], *further])
+        return parts
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, torch.Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
+        """See :meth:`detectron2.modeling.ROIHeads.forward`."""
+        if not self.training:
+            return super().forward(images, features, proposals)
+        first = self.label_and_sample_proposals(proposals, targets)
+        losses = self._forward_box(features, first, targets)
+        if not self.masks_per_stage:  # else they are among the stages' losses
+            losses.update(self._forward_mask(features, first))
+        losses.update(self._forward_keypoint(features, first))
+        return first, losses
+
+    def _forward_box(self, features, proposals, targets=None):
+        """Losses of all stages in training, the detections of each picture at test time."""
+        if self.training:
+            losses = {}
+            for stage, (predictions, sampled, _) in enumerate(
+                self._run_stages(features, proposals, targets)
+            ):
+                stage_losses = self._stage_losses(features, predictions, sampled, stage)
+                weight = self.stage_loss_weights[stage]
+                losses.update({f"{k}_stage{stage}": weight * v for k, v in stage_losses.items()})
+            return losses
+        if not self.average_logits:
+            return super()._forward_box(features, proposals)
+        results = list(self._run_stages(features, proposals))
+        logits = torch.stack([scores for (scores, _), _, _ in results]).mean(0)  # (R, K + 1)
+        (_, deltas), proposals, boxes = results[-1]
+        predictor = self.box_predictor[-1]
+        return fast_rcnn_inference(
+            boxes,
+            predictor.predict_probs((logits, deltas), proposals),
+            [p.image_size for p in proposals],
+            predictor.test_score_thresh,
+            predictor.test_nms_thresh,
+            predictor.test_topk_per_image,
+        )[0]
+
+    def _run_stages(self, features, proposals, targets=None):
+        """Yield every stage's predictions, the proposals they are for, and the boxes refined."""
+        pyramid = [features[name] for name in self.box_in_features]
+        boxes = None
+        for stage, predictor in enumerate(self.box_predictor):
+            if stage > 0:
+                proposals = self._refined_proposals(boxes, proposals, targets, stage)
+            predictions = self._run_stage(pyramid, proposals, stage)
+            boxes = predictor.predict_boxes(predictions, proposals)
+            yield predictions, proposals, boxes
+
+    def _refined_proposals(self, boxes, proposals, targets, stage):
+        """Boxes of the stage before as proposals; in training labelled, and sampled if asked."""
+        sizes = [p.image_size for p in proposals]
+        if not self.training:
+            return self._create_proposals_from_boxes(boxes, sizes)
+        if not self.resample:
+            refined = self._create_proposals_from_boxes(boxes, sizes)
+            return self._match_and_label_boxes(refined, stage, targets)
+        # Ground truth among the proposals is not refined: it is added again as it is.
+        boxes = [b[~_is_truth(p)] for b, p in zip(boxes, proposals, strict=True)]
+        refined = self._create_proposals_from_boxes(boxes, sizes)
+        for p in refined:  # which ground truth can only be added to with a score
+            p.objectness_logits = p.proposal_boxes.tensor.new_zeros(len(p))
+        first_matcher = self.proposal_matcher
+        self.proposal_matcher = self.proposal_matchers[stage]
+        try:
+            with get_event_storage().name_scope(f"stage{stage}"):
+                return self.label_and_sample_proposals(refined, targets)
+        finally:
+            self.proposal_matcher = first_matcher
+
+    @torch.no_grad()
+    def _match_and_label_boxes(self, proposals, stage, targets):
+        proposals = super()._match_and_label_boxes(proposals, stage, targets)
+        if self.masks_per_stage:  # which the base class has no use for after the first stage
+            for found, truth in zip(proposals, targets, strict=True):
+                if len(truth):
+                    overlaps = pairwise_iou(truth.gt_boxes, found.proposal_boxes)
+                    found.gt_masks = truth.gt_masks[self.proposal_matchers[stage](overlaps)[0]]
+        return proposals
+
+    def _run_stage(self, features, proposals, stage):
+        if self.scale_feature_gradients or not self.training:
+            return super()._run_stage(features, proposals, stage)
+        pooled = self.box_pooler(features, [p.proposal_boxes for p in proposals])  # (R, C, P, P)
+        return self.box_predictor[stage](self.box_head[stage](pooled))
+
+    def _stage_losses(self, features, predictions, proposals, stage):
+        with get_event_storage().name_scope(f"stage{stage}"):
+            losses = self.box_predictor[stage].losses(predictions, proposals)
+            if self.masks_per_stage:
+                positives, _ = select_foreground_proposals(proposals, self.num_classes)
+                pooled = self.mask_pooler(
+                    [features[name] for name in self.mask_in_features],
+                    [p.proposal_boxes for p in positives],
+                )
+                losses.update(self.mask_head[stage](pooled, positives))
+        return losses
+
+
+def _is_truth(proposals: Instances) -> torch.Tensor:
+    """(R,): which proposals are the ground-truth boxes themselves."""
+    boxes = proposals.proposal_boxes.tensor
+    if not proposals.has("gt_boxes"):  # a picture without objects
+        return boxes.new_zeros(len(boxes), dtype=torch.bool)
+    return (boxes == proposals.gt_boxes.tensor).all(1)
