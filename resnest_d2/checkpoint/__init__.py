@@ -1,5 +1,25 @@
-"""Checkpoints: read safely, and with one line on what fitted."""
+"""Checkpoints: read safely, in any known layout, with one line on what fitted."""
 
+from .convert import Conversion, convert, convert_file, write_checkpoint
+from .handlers import WeightsHandler
+from .layouts import LAYOUTS, Layout, recognise
 from .loading import LoadReport, ReportingCheckpointer
+from .reading import find_weights, read_checkpoint
+from .sources import Source, local_weights
 
-__all__ = ["LoadReport", "ReportingCheckpointer"]
+__all__ = [
+    "LAYOUTS",
+    "Conversion",
+    "Layout",
+    "LoadReport",
+    "ReportingCheckpointer",
+    "Source",
+    "WeightsHandler",
+    "convert",
+    "convert_file",
+    "find_weights",
+    "local_weights",
+    "read_checkpoint",
+    "recognise",
+    "write_checkpoint",
+]

@@ -1,17 +1,22 @@
 """detectron2's checkpointer, made safe and plain-spoken.
 
-Files are read with ``weights_only=True``: a checkpoint from elsewhere cannot run code. What was
-loaded, missing and re-initialised is one line, and at hand as a :class:`LoadReport`.
+A checkpoint from elsewhere cannot run code, and may be in any known layout. What was loaded,
+missing and re-initialised is one line, and at hand as a :class:`LoadReport`.
 """
 
 import logging
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
+from urllib.parse import urlparse
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-_COUNTER = "num_batches_tracked"  # not used by any norm here, and absent from many files
+from resnest_d2.modeling import ARCHS
+
+from .convert import COUNTER, blocks_of, convert, depth_of
+from .layouts import recognise
+from .reading import find_weights, read_checkpoint
 
 
 class LoadReport(NamedTuple):
@@ -43,6 +48,9 @@ class LoadReport(NamedTuple):
                 f"{len(self.reshaped)} re-initialised for their shape ({name}: {theirs} in the "
                 f"file, {ours} here{more})"
             )
+            scores = [r for r in self.reshaped if r[0].endswith("cls_score.weight")]
+            if scores:  # background has a score too
+                parts.append(f"{scores[0][1][0] - 1} classes there, {scores[0][2][0] - 1} here")
         if self.unused:
             parts.append(f"{len(self.unused)} of the file unused ({_by_part(self.unused)})")
         return "; ".join(parts) + "."
@@ -56,6 +64,42 @@ def _by_part(names: tuple[str, ...]) -> str:
         part = ".".join(words[: 2 if words[0] == "roi_heads" else 1])
         counts[part] = counts.get(part, 0) + 1
     return ", ".join(f"{part} {count}" for part, count in counts.items())
+
+
+def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) -> None:
+    """Refuse another depth or a plain ResNet, of which the first blocks alone would fit.
+
+    Args:
+        theirs: names in the file, in this project's layout.
+        ours: names of the model.
+        path: of the file, for the message.
+
+    Raises:
+        ValueError: what the file is, what the model is, and which key to set.
+    """
+    theirs, ours = list(theirs), list(ours)
+    file_blocks, model_blocks = blocks_of(theirs), blocks_of(ours)
+    if not any(file_blocks) or not any(model_blocks):
+        return
+    if file_blocks != model_blocks:
+        depth, own_depth = depth_of(theirs), depth_of(ours)
+        advice = "take the config it was trained with"
+        if depth:
+            stem = ARCHS[depth].stem_channels
+            advice = f"set MODEL.RESNETS.DEPTH {depth} and STEM_OUT_CHANNELS {stem}"
+        raise ValueError(
+            f"{path} has the {file_blocks} blocks of depth {depth or 'unknown'}, this model the "
+            f"{model_blocks} of depth {own_depth or 'unknown'}; {advice}."
+        )
+    if _has_attention(ours) and not _has_attention(theirs):
+        raise ValueError(
+            f"{path} is a plain ResNet, whose blocks have no split attention; this model is a "
+            "ResNeSt. Give a ResNeSt's checkpoint, or set MODEL.RESNETS.RADIX 0."
+        )
+
+
+def _has_attention(names: Iterable[str]) -> bool:
+    return any(".conv2.fc1." in name for name in names)
 
 
 class ReportingCheckpointer(DetectionCheckpointer):
@@ -76,12 +120,13 @@ class ReportingCheckpointer(DetectionCheckpointer):
         self._path = path
         everything = (args[0] if args else kwargs.get("checkpointables")) is None
         self._resumes = everything and bool(self.checkpointables)
-        if path and "://" not in path and not os.path.isfile(path):
+        address = len(urlparse(path).scheme) > 1 if path else False  # not a drive's letter
+        if path and not address and not os.path.isfile(path):
             raise FileNotFoundError(f"The checkpoint {path} does not exist.")
         try:
             return super().load(path, *args, **kwargs)
         except OSError as error:
-            if "://" not in path:
+            if not path.startswith(("http://", "https://")):
                 raise
             raise OSError(
                 f"{path} cannot be fetched ({error}). Without a network, download it elsewhere and "
@@ -91,37 +136,33 @@ class ReportingCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None  # else a failed load forbids the next
 
     def _load_file(self, filename: str) -> dict:
-        if filename.endswith((".pkl", ".pyth")):
-            raise ValueError(
-                f"{filename} is a pickle, which can run any code when it is read; give a .pth file "
-                "of tensors."
-            )
-        try:
-            loaded = torch.load(filename, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds for broken files
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"{filename} is not a checkpoint that can be read safely (empty, cut off, not of "
-                f"torch, or with code in it): {reason}"
-            ) from error
-        weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
-        if not isinstance(weights, dict) or not weights:
-            raise ValueError(f"{filename} holds no dictionary of tensors, but {type(loaded)}.")
-        return loaded if "model" in loaded else {"model": loaded}
+        checkpoint = read_checkpoint(filename)
+        weights = find_weights(checkpoint, filename)
+        rest = checkpoint if isinstance(checkpoint.get("model"), dict) else {}
+        layout, prefix = recognise(weights) or (None, None)
+        if layout and layout.backbone:
+            conversion = convert(weights, origin=filename)
+            logging.getLogger(__name__).info(f"{filename}: {conversion}")
+            weights = conversion.weights
+            prefix = "" if not any(name.startswith("backbone.") for name in weights) else None
+        if prefix == "":  # a bare backbone, whose place in the detector is looked for
+            rest = {**rest, "matching_heuristics": True}
+        return {**rest, "model": weights}
 
     def _load_model(self, checkpoint: dict) -> Any:
         names = list(checkpoint["model"])
+        _check_same_backbone(names, self.model.state_dict(), self._path)
         incompatible = super()._load_model(checkpoint)
-        own = [name for name in self.model.state_dict() if _COUNTER not in name]
+        own = [name for name in self.model.state_dict() if COUNTER not in name]
         reshaped = tuple(incompatible.incorrect_shapes)
         changed = {name for name, _, _ in reshaped}
-        missing = [n for n in incompatible.missing_keys if _COUNTER not in n and n not in changed]
+        missing = [n for n in incompatible.missing_keys if COUNTER not in n and n not in changed]
         self.report = LoadReport(
             path=self._path,
             num_loaded=len(own) - len(missing) - len(reshaped),
             missing=tuple(missing),
             reshaped=reshaped,
-            unused=tuple(n for n in incompatible.unexpected_keys if _COUNTER not in n),
+            unused=tuple(n for n in incompatible.unexpected_keys if COUNTER not in n),
         )
         if not self.report.num_loaded:
             raise ValueError(

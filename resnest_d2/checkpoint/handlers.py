@@ -1,0 +1,58 @@
+"""Weights by name for every detectron2 program: handlers on its PathManager.
+
+``resnest://faster_rcnn_s50`` is a name, ``resnest+file:///x.pth`` a file and ``resnest+https://...``
+an address, each in any known layout and read as detectron2's.
+"""
+
+import os
+from collections.abc import Callable
+from typing import IO, Any
+from urllib.parse import unquote
+
+from detectron2.utils.file_io import PathHandler
+
+from .sources import Source, converted_file, local_weights
+
+
+class WeightsHandler(PathHandler):
+    """Gives the local path of weights, fetched and converted where needed."""
+
+    NAME, FILE, ADDRESS = "resnest://", "resnest+file:", ("resnest+http:", "resnest+https:")
+
+    def __init__(self, find: Callable[[str], Source]):
+        """
+        Args:
+            find: source of a name, e.g. of "faster_rcnn_s50"; raises ValueError if there is none.
+        """
+        super().__init__()
+        self._find = find
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.NAME, self.FILE, *self.ADDRESS]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        self._check_kwargs(kwargs)
+        if path.startswith(self.NAME):
+            return local_weights(self._find(path.removeprefix(self.NAME)))
+        if path.startswith(self.ADDRESS):
+            url = path.removeprefix("resnest+")
+            return local_weights(Source(name=path, url=url))
+        # detectron2 makes resnest+file:///a.pth to resnest+file:/a.pth
+        file = path.removeprefix(self.FILE)
+        file = file[2:] if file.startswith("//") else file
+        return converted_file(file if os.path.exists(file) else unquote(file))
+
+    def _open(
+        self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any
+    ) -> IO[str] | IO[bytes]:
+        if not set(mode) <= set("rbt"):
+            raise ValueError(f"{path} can only be read, not opened with mode {mode!r}.")
+        return open(self._get_local_path(path), mode, buffering, **kwargs)
+
+    def _isfile(self, path: str, **kwargs: Any) -> bool:
+        try:
+            return os.path.isfile(self._get_local_path(path, **kwargs))
+        except FileNotFoundError:
+            return False
+
+    _exists = _isfile

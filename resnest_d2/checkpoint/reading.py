@@ -1,0 +1,124 @@
+"""Reading checkpoints without running code, and finding the weights in them.
+
+Files of torch are read with ``weights_only=True``. From torch 2.6 on, the plain types that
+published files hold beside their tensors are let through: numpy scalars and arrays, argparse
+namespaces, and mmengine's log, which is skipped.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
+_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+
+
+class _Skipped:
+    """Stands in for an object of a library that is not needed; keeps nothing of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        del args, kwargs
+
+    def __setstate__(self, state: Any) -> None:
+        del state
+
+
+def _plain_types() -> list:
+    core = np.core if int(np.__version__.split(".")[0]) < 2 else np._core
+    types: list = [np.ndarray, np.dtype, argparse.Namespace]
+    types += [type(np.dtype(kind)) for kind in "f4 f8 i4 i8 u1 ?".split()]
+    for name in ("scalar", "_reconstruct"):
+        function = getattr(core.multiarray, name)
+        types += [(function, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core")]
+    types.append((_Skipped, "mmengine.logging.history_buffer.HistoryBuffer"))
+    return types
+
+
+def _allowing_plain_types() -> contextlib.AbstractContextManager:
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < (2, 6):  # which cannot allow a type by name
+        return contextlib.nullcontext()
+    return torch.serialization.safe_globals(_plain_types())
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Everything in a file of torch or safetensors, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: empty, no checkpoint, damaged, or one that needs more than tensors and plain
+            types; which code it asked for is named, and was not run.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"The checkpoint {path} does not exist.")
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if not start:
+        raise ValueError(f"The checkpoint {path} is empty.")
+    if path.endswith(".safetensors"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if not start.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle
+        kind = "a web page" if start.lstrip().startswith(b"<") else f"a file that begins {start!r}"
+        raise ValueError(f"{path} is not a checkpoint of torch, but {kind}; download it again.")
+    if path.endswith((".pkl", ".pyth")):
+        raise ValueError(
+            f"{path} is a pickle, which can run any code when it is read; give a .pth file of "
+            "tensors, or .safetensors."
+        )
+    try:
+        with _allowing_plain_types():
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for broken files
+        message = str(error) or type(error).__name__
+        if asked := re.search(r"(?:GLOBAL|[Uu]nsupported class|function) ([\w.]+)", message):
+            raise ValueError(
+                f"{path} is refused: to be read it asks for {asked[1]}, which is neither a tensor "
+                "nor a plain type and could run code. Save its weights alone, as a dictionary of "
+                "tensors, where you trust it."
+            ) from error
+        raise ValueError(
+            f"{path} is not a checkpoint that can be read safely; it is cut off, damaged or of "
+            f"another kind: {message.splitlines()[0]}"
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path} holds no dictionary of tensors, but {type(loaded).__name__}.")
+    return dict(loaded)
+
+
+def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint by name, whatever they are wrapped in.
+
+    Args:
+        checkpoint: of :func:`read_checkpoint`.
+        path: where it came from, for the message.
+
+    Raises:
+        ValueError: no tensors in it.
+    """
+    found: Any = checkpoint
+    while wrapper := next((w for w in WRAPPERS if isinstance(found.get(w), Mapping)), None):
+        found = found[wrapper]
+    weights = {}
+    for name, value in found.items():
+        value = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        if isinstance(value, torch.Tensor):
+            weights[str(name)] = value
+    for prefix in _PREFIXES:
+        if weights and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    if not weights:
+        raise ValueError(f"{path} holds no dictionary of tensors, only {list(found)[:5]}.")
+    return weights

@@ -1,0 +1,146 @@
+"""Where weights come from, and the one converted copy of them in detectron2's cache.
+
+Looked at in turn: the folder named by RESNEST_D2_WEIGHTS, the cache, the published address.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import torch
+from iopath.common.file_io import file_lock, get_cache_dir
+
+from .convert import convert_file
+from .fetch import DownloadError, check_hash, fetch
+
+MIRROR = "RESNEST_D2_WEIGHTS"
+VERSION = 1  # of the conversion; raise it when its result changes
+
+
+class Source(NamedTuple):
+    """Weights of one name: a file at an address, or a model of timm's own.
+
+    ``url`` is the address of a file in any layout of :data:`LAYOUTS`; ``timm`` the name of a model
+    that timm fetches itself.
+    """
+
+    name: str
+    url: str = ""
+    timm: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names the file may have in the mirror folder; the first is the one to give it."""
+        if self.timm:
+            return (f"{self.timm}.safetensors", f"{self.timm}.pth", f"{self.timm}.bin")
+        file = self.url.rsplit("/", 1)[-1]
+        return tuple(dict.fromkeys((unquote(file), file)))
+
+    @property
+    def hash_head(self) -> str | None:
+        """What the file's SHA-256 begins with, if its name says so: ``name-0123abcd.pth``."""
+        match = re.search(r"-([0-9a-f]{8,64})\.\w+$", self.files[0])
+        return match[1] if match else None
+
+
+def cache_folder() -> Path:
+    """Folder of converted files, in detectron2's cache (FVCORE_CACHE, else ~/.torch)."""
+    return Path(get_cache_dir()) / f"resnest_d2-v{VERSION}"
+
+
+def local_weights(source: Source) -> str:
+    """Path of a source's weights in detectron2's layout, fetched and converted where needed.
+
+    Raises:
+        DownloadError: nowhere to be had; the address, the file and the folder for it are named.
+        ValueError: a file that is corrupt, or not a ResNeSt's.
+        ImportError: timm's own weights without timm.
+    """
+    mirror = os.environ.get(MIRROR)
+    for file in source.files if mirror else ():
+        path = Path(mirror).expanduser() / file
+        if path.is_file():
+            if source.hash_head:
+                check_hash(path, source.hash_head)
+            return converted_file(path)
+    stem, suffix = os.path.splitext(source.files[0])
+    if source.url and not source.hash_head:  # files of one name at several addresses
+        stem += "-" + hashlib.sha256(source.url.encode()).hexdigest()[:8]
+    target = cache_folder() / f"{stem}.pth"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(str(target)):  # of several processes one fetches, the others wait and find it
+        if not target.is_file():
+            raw = target.with_name(f"{stem}.download{suffix}")
+            if source.timm:
+                raw = raw.with_suffix(".pth")
+                _save_timm(source, raw)
+            else:
+                _fetch(source, raw)
+            _convert(raw, target)
+            raw.unlink()
+    return str(target)
+
+
+def converted_file(path: str | os.PathLike) -> str:
+    """Path of a local file's weights in detectron2's layout; converted once for its content.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a ResNeSt's checkpoint that can be read safely.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"The checkpoint {path} does not exist.")
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    target = cache_folder() / f"{path.stem}-{digest.hexdigest()[:16]}.pth"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(str(target)):
+        if not target.is_file():
+            _convert(path, target)
+    return str(target)
+
+
+def _convert(raw: Path, target: Path) -> None:
+    conversion = convert_file(raw, target)
+    logging.getLogger(__name__).info(f"{raw}: {conversion} Kept as {target}.")
+
+
+def _fetch(source: Source, raw: Path) -> None:
+    try:
+        fetch(source.url, raw, hash_head=source.hash_head)
+    except DownloadError as error:
+        raise DownloadError(f"{source.name}: {error}. {_by_hand(source, source.url)}") from error
+
+
+def _by_hand(source: Source, address: str) -> str:
+    mirror = os.environ.get(MIRROR)
+    folder = f"the folder {mirror}" if mirror else "a folder"
+    return (
+        f"Without a network, download {address} elsewhere, put it as {source.files[0]} into "
+        f"{folder} and set {MIRROR} to that folder."
+    )
+
+
+def _save_timm(source: Source, raw: Path) -> None:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            f"{source.name} is fetched by timm, which is not installed: pip install "
+            f"'resnest-d2[timm]'. {_by_hand(source, f'timm/{source.timm} from huggingface.co')}"
+        ) from error
+    try:
+        weights = timm.create_model(source.timm, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise DownloadError(
+            f"{source.name}: timm cannot fetch {source.timm} ({error}). "
+            f"{_by_hand(source, f'timm/{source.timm} from huggingface.co')}"
+        ) from error
+    torch.save(weights, raw)

@@ -1,0 +1,63 @@
+import sys
+from pathlib import Path
+
+import published
+import pytest
+import torch
+
+from resnest_d2.checkpoint import read_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+
+@pytest.fixture
+def run(capsys):
+    """A function that runs the tool: exit code, standard output, standard error."""
+    from convert_checkpoint import main
+
+    def call(*arguments):
+        code = main([str(a) for a in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_converts_checks_and_reports(run, tmp_path):
+    source = published.save(tmp_path / "a.pth", "faster_rcnn_s50")
+    target = tmp_path / "b.pth"
+    config = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml"
+    code, out, err = run(source, target, "--config-file", config)
+    assert code == 0, err
+    number = len(published.detector("faster_rcnn_s50"))
+    assert f"ResNeSt-50 from mmdetection layout to detectron2: {number} tensors" in out
+    assert "0 unused, 0 missing" in out
+    assert "roi_heads.box_head.fc1.weight" in read_checkpoint(target)["model"]
+
+
+def test_what_is_left_out_is_listed(run, tmp_path):
+    torch.save(published.fill(published.imagenet(14)), tmp_path / "a.pth")
+    code, out, err = run(tmp_path / "a.pth", tmp_path / "b.safetensors")
+    assert code == 0, err
+    assert "  unused: fc.weight\n  unused: fc.bias\n" in out
+    assert "res5.0.conv3.weight" in read_checkpoint(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml", "It does not fit"),
+        ("COCO-Detection/faster_rcnn_ResNeSt_101_FPN_1x.yaml", "set MODEL.RESNETS.DEPTH 50"),
+    ],
+)
+def test_another_config_is_refused(config, message, run, tmp_path):
+    source = published.save(tmp_path / "a.pth", "faster_rcnn_s50")
+    code, out, err = run(source, tmp_path / "b.pth", "--config-file", config)
+    assert code == 1 and message in err
+    assert not (tmp_path / "b.pth").exists()
+
+
+def test_a_mistake_is_a_sentence(run, tmp_path):
+    (tmp_path / "a.pth").write_text("text")
+    code, out, err = run(tmp_path / "a.pth", tmp_path / "b.pth")
+    assert code == 1 and err.startswith("convert_checkpoint.py: ")
+    assert "a.pth is not a checkpoint of torch" in err
