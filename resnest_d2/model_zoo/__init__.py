@@ -1,5 +1,26 @@
-"""Configs by name: those that ship with the package, read with everything they refer to."""
+"""Configs and published models by name; importing this makes ``resnest://`` known to detectron2."""
 
-from .configs import config_dir, find_config, get_config, list_configs, load_config
+from detectron2.utils.file_io import PathManager
 
-__all__ = ["config_dir", "find_config", "get_config", "list_configs", "load_config"]
+from resnest_d2.checkpoint import WeightsHandler
+
+from .configs import config_dir, find_config, list_configs, load_config
+from .table import Model, find_model, list_models, models
+from .zoo import get, get_config
+
+PathManager.register_handler(
+    WeightsHandler(lambda name: find_model(name).origin), allow_override=True
+)
+
+__all__ = [
+    "Model",
+    "config_dir",
+    "find_config",
+    "find_model",
+    "get",
+    "get_config",
+    "list_configs",
+    "list_models",
+    "load_config",
+    "models",
+]

@@ -82,11 +82,6 @@ def load_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
     return cfg
 
 
-def get_config(name: str) -> CfgNode:
-    """Config of a detector by name, e.g. ``COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml``."""
-    return load_config(name)
-
-
 def _keys(node: dict, prefix: str = "") -> set[str]:
     """Dotted names of the leaves of nested dictionaries."""
     keys = set()

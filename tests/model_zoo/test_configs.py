@@ -40,6 +40,9 @@ def test_recipe(name):
     assert cfg.MODEL.RESNETS.STEM_OUT_CHANNELS == (128 if "_101_" in name else 64)
     assert cfg.MODEL.MASK_ON is mask and cfg.MODEL.BACKBONE.FREEZE_AT == 2
     assert (cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM) == ("SyncBN", "")
+    heads = "CascadeMaskROIHeads" if cascade else "TwoSidedROIHeads"
+    assert (cfg.MODEL.PROPOSAL_GENERATOR.NAME, cfg.MODEL.ROI_HEADS.NAME) == ("TwoSidedRPN", heads)
+    assert cfg.INPUT.RESIZE == "cv2"
     head = cfg.MODEL.ROI_BOX_HEAD
     assert (head.NUM_CONV, head.NUM_FC, head.FC_DIM, head.NORM) == (4, 1, 1024, "SyncBN")
     assert cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN == (2000 if cascade else 1000)
@@ -53,6 +56,46 @@ def test_recipe(name):
     assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.WARMUP_ITERS) == (16, 0.02, 500)
     assert (solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM) == (1e-4, 1e-4)
     assert tuple(e / 7330 for e in (*solver.STEPS, solver.MAX_ITER)) == (8, 11, 12)
+
+
+@pytest.mark.parametrize("name", [name for name in SEED if "cascade" in name])
+def test_mmdetections_cascade(name):
+    keys = get_config(name).MODEL.ROI_BOX_CASCADE_HEAD
+    assert keys.STAGE_LOSS_WEIGHTS == (1, 0.5, 0.25) and keys.IOUS == (0.5, 0.6, 0.7)
+    assert keys.RESAMPLE and keys.AVERAGE_LOGITS and keys.TWO_SIDED_CLAMP
+    assert not keys.SCALE_FEATURE_GRADIENTS
+    assert get_config(name).MODEL.ROI_MASK_HEAD.PER_STAGE is ("mask" in name)
+    for weights, stds in zip(
+        keys.BBOX_REG_WEIGHTS, ((0.1, 0.2), (0.05, 0.1), (0.033, 0.067)), strict=True
+    ):
+        assert [1 / w for w in weights] == pytest.approx([stds[0], stds[0], stds[1], stds[1]])
+
+
+@pytest.mark.parametrize("name", [name for name in list_configs() if "_syncbn_" in name])
+def test_the_authors_recipe(name):
+    cfg = get_config(name)
+    cascade = "cascade" in name or "panoptic" in name
+    heads = "CascadeROIHeads" if cascade else "StandardROIHeads"
+    assert (cfg.MODEL.PROPOSAL_GENERATOR.NAME, cfg.MODEL.ROI_HEADS.NAME) == ("RPN", heads)
+    assert cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN == (2000 if cascade else 1000)
+    assert cfg.MODEL.RPN.SMOOTH_L1_BETA == cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA == 0
+    assert cfg.MODEL.FPN.NORM == cfg.MODEL.RESNETS.NORM == cfg.MODEL.ROI_BOX_HEAD.NORM == "SyncBN"
+    assert cfg.MODEL.MASK_ON is ("COCO-Detection" not in name)
+    assert cfg.TEST.PRECISE_BN.ENABLED and cfg.INPUT.RESIZE == "pil"
+    tricks, panoptic = "tricks" in name, "panoptic" in name
+    assert cfg.SOLVER.MAX_ITER == (270000 if tricks else 90000)
+    assert cfg.SOLVER.STEPS == ((240000, 255000) if tricks else (60000, 80000))
+    assert cfg.SOLVER.WEIGHT_DECAY_NORM == 0 and cfg.SOLVER.WARMUP_ITERS == 1000
+    assert cfg.MODEL.ROI_MASK_HEAD.NUM_CONV == (8 if "all_tricks" in name else 4)
+    assert cfg.MODEL.ROI_MASK_HEAD.NORM == ("" if panoptic else "SyncBN")
+    assert cfg.INPUT.CROP.ENABLED is ("all_tricks" in name)
+    assert cfg.INPUT.MAX_SIZE_TRAIN == (1440 if tricks else 1333)
+    if tricks:
+        assert cfg.INPUT.MIN_SIZE_TRAIN == ((400, 1000) if panoptic else (640, 864))
+    deformable = [False, True, True, True] if "_dcn_" in name else [False] * 4
+    assert cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE == deformable
+    if "_dcn_" in name:
+        assert cfg.MODEL.RESNETS.DEFORM_MODULATED and cfg.MODEL.RESNETS.DEFORM_NUM_GROUPS == 2
 
 
 def test_batch_and_learning_rate_follow_the_number_of_gpus():
@@ -132,7 +175,7 @@ def test_opts_come_in_pairs():
 
 
 def test_configs_and_installer_are_in_the_wheel(tmp_path):
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     done = subprocess.run([*command, "-w", tmp_path, root], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -143,6 +186,7 @@ def test_configs_and_installer_are_in_the_wheel(tmp_path):
     assert shipped <= files
     assert "resnest_d2/model_zoo/configs/Base-ResNeSt-FPN.yaml" in files
     assert "resnest_d2_install_detectron2.py" in files
+    assert "resnest_d2/model_zoo/models.yaml" in files
     # and from there they are found
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")

@@ -1,0 +1,105 @@
+"""The published models, read from models.yaml beside this file, and looked up by name."""
+
+import difflib
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from resnest_d2.checkpoint import Source
+
+TABLE = Path(__file__).with_name("models.yaml")
+
+
+class Model(NamedTuple):
+    """One row of the table; what the columns are stands at its head."""
+
+    id: str
+    task: str
+    depth: int
+    config: Any
+    weights: str
+    source: str
+    sha256: str | None = None
+    box_ap: float | None = None
+    mask_ap: float | None = None
+    pq: float | None = None
+    top1: float | None = None
+    memory: float | None = None
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether it is a backbone to start from, and no detector."""
+        return self.task == "backbone"
+
+    @property
+    def path(self) -> str:
+        """What to write into MODEL.WEIGHTS."""
+        return f"resnest://{self.id}"
+
+    @property
+    def origin(self) -> Source:
+        """Where its weights come from."""
+        if self.source == "timm":
+            return Source(name=self.path, timm=self.weights)
+        return Source(name=self.path, url=self.weights)
+
+    @property
+    def aliases(self) -> set[str]:
+        """Other names: those of its config and of its published file, with and without hash."""
+        if self.source == "timm":
+            return {f"timm/{self.weights}"}
+        file = self.origin.files[0]
+        stem = file.removesuffix(".pth")
+        names = {file, stem, stem.removesuffix(f"-{self.sha256}")}
+        if self.source == "mmdetection":  # their files have a date, their configs not
+            names.add(stem.rsplit("_", 2)[0])
+        if not self.is_backbone:
+            names |= {self.config, Path(self.config).stem, self.config.removesuffix(".yaml")}
+        return names - {self.id}
+
+
+@functools.cache
+def models() -> tuple[Model, ...]:
+    """All rows of the table, in its order."""
+    return tuple(Model(**row) for row in yaml.safe_load(TABLE.read_text()))
+
+
+def find_model(name: str) -> Model:
+    """A model by id or alias.
+
+    Raises:
+        ValueError: none of that name; the closest are given.
+    """
+    for model in models():
+        if name == model.id or name in model.aliases:
+            return model
+    ids = [model.id for model in models()]
+    known = [*ids, *(alias for model in models() for alias in model.aliases)]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or ids[:3]
+    raise ValueError(
+        f"There is no published model {name!r}; close names: {', '.join(close)}. "
+        "resnest_d2.model_zoo.list_models() names all."
+    )
+
+
+def list_models(*, task: str | None = None, depth: int | None = None) -> list[str]:
+    """Ids of the published models.
+
+    Args:
+        task: "detection", "instance segmentation", "panoptic segmentation" or "backbone".
+        depth: of the backbone, e.g. 50.
+
+    Raises:
+        ValueError: a task or depth that no model has.
+    """
+    for what, value in (("task", task), ("depth", depth)):
+        choices = list(dict.fromkeys(getattr(model, what) for model in models()))
+        if value is not None and value not in choices:
+            raise ValueError(f"No published model has {what} {value!r}; choose from {choices}.")
+    return [
+        model.id
+        for model in models()
+        if task in (None, model.task) and depth in (None, model.depth)
+    ]
