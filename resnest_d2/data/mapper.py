@@ -1,10 +1,19 @@
-"""detectron2's mapper, saying which picture it failed on."""
+"""detectron2's mapper with INPUT.RESIZE, saying which picture it failed on."""
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
+
+from .resize import with_resizer
 
 
 class NamingDatasetMapper(DatasetMapper):
     """Reads and augments a picture; an error names the file and its image id."""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+        """Arguments of the constructor, as DatasetMapper's."""
+        args = super().from_config(cfg, is_train)
+        return {**args, "augmentations": with_resizer(args["augmentations"], cfg.INPUT.RESIZE)}
 
     def __call__(self, dataset_dict: dict) -> dict:
         """See :class:`detectron2.data.DatasetMapper`.
