@@ -2,12 +2,25 @@
 
 import contextlib
 import io
+import json
+import logging
+import os
+from importlib.util import find_spec
 
 import pycocotools.mask as mask_util
-from detectron2.evaluation import COCOEvaluator
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    COCOEvaluator,
+    COCOPanopticEvaluator,
+    DatasetEvaluators,
+    SemSegEvaluator,
+)
+from detectron2.utils import comm
 from tabulate import tabulate
 
 _TASKS = {"bbox": "box", "segm": "mask"}
+TTA = "_TTA"  # what the tasks of an evaluation with test-time augmentation end in
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -37,9 +50,80 @@ class CocoEvaluator(COCOEvaluator):
                 )
 
 
+_EVALUATORS = {  # by evaluator_type of a data set's metadata
+    "coco": (CocoEvaluator,),
+    "sem_seg": (SemSegEvaluator,),
+    "coco_panoptic_seg": (SemSegEvaluator, CocoEvaluator, COCOPanopticEvaluator),
+}
+
+
+def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
+    """Evaluator of a data set by its metadata's evaluator_type.
+
+    Args:
+        dataset_name: of a registered data set.
+        folder: where results go.
+
+    Raises:
+        ImportError: panoptic quality without panopticapi, which computes it.
+        ValueError: no evaluator for that type.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+    if kind not in _EVALUATORS:
+        raise ValueError(
+            f"{dataset_name} has evaluator_type {kind}; choose from {', '.join(_EVALUATORS)}, or "
+            "leave it out of DATASETS.TEST."
+        )
+    if COCOPanopticEvaluator in _EVALUATORS[kind] and find_spec("panopticapi") is None:
+        raise ImportError(
+            f"{dataset_name} needs panopticapi: pip install "
+            "git+https://github.com/cocodataset/panopticapi.git"
+        )
+    options = {CocoEvaluator: {"use_fast_impl": False}}  # the fast one is compiled
+    return DatasetEvaluators(
+        [e(dataset_name, output_dir=folder, **options.get(e, {})) for e in _EVALUATORS[kind]]
+    )
+
+
 def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
     """Results of DefaultTrainer.test, which leaves out the name where there is one data set."""
     return {names[0]: results} if len(names) == 1 else results
+
+
+def check_tta(cfg: CfgNode) -> None:
+    """Refuse TEST.AUG where detectron2 has no test-time augmentation.
+
+    Raises:
+        ValueError: naming the key and what it is for.
+    """
+    if cfg.TEST.AUG.ENABLED and (
+        cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.KEYPOINT_ON
+    ):
+        raise ValueError(
+            "TEST.AUG.ENABLED is True, but test-time augmentation is for GeneralizedRCNN without "
+            f"keypoints, not for {cfg.MODEL.META_ARCHITECTURE} with KEYPOINT_ON "
+            f"{cfg.MODEL.KEYPOINT_ON}; set it False."
+        )
+
+
+def publish(results: dict[str, dict], folder: str, *, beside: bool = False) -> None:
+    """Log the AP table and write results.json, on the main process.
+
+    Args:
+        results: as of :func:`by_dataset`.
+        folder: of the file.
+        beside: keep the tasks that the file has already.
+    """
+    if not comm.is_main_process():
+        return
+    path = os.path.join(folder, "results.json")
+    if beside and os.path.isfile(path):
+        with open(path) as file:
+            before = json.load(file)
+        results = {name: {**before.get(name, {}), **tasks} for name, tasks in results.items()}
+    logging.getLogger(__name__).info(f"Average precision, percent:\n{ap_table(results)}")
+    with open(path, "w") as file:
+        json.dump(results, file, indent=1)
 
 
 def ap_table(results: dict[str, dict]) -> str:
@@ -49,9 +133,10 @@ def ap_table(results: dict[str, dict]) -> str:
         results: data set name -> task ("bbox", "segm") -> metric -> percent.
     """
     rows = [
-        [name, label, *(metrics.get(metric) for metric in _METRICS)]
+        [name, label + suffix, *(metrics.get(metric) for metric in _METRICS)]
         for name, tasks in results.items()
+        for suffix in ("", TTA)
         for task, label in _TASKS.items()
-        if (metrics := tasks.get(task))
+        if (metrics := tasks.get(task + suffix))
     ]
     return tabulate(rows, headers=["data set", "", *_METRICS], floatfmt=".2f", tablefmt="pipe")

@@ -10,6 +10,7 @@ from detectron2.engine import launch as detectron2_launch
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 
+from .evaluation import by_dataset, check_tta
 from .setup import setup
 from .trainer import Trainer
 
@@ -62,6 +63,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("--eval-only without data: DATASETS.TEST is empty.")
+    check_tta(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
@@ -75,4 +77,12 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
             f"--eval-only refuses an incomplete detector. {checkpointer.report} Give the "
             "checkpoint of a trained detector of this config, not of a backbone."
         )
-    return Trainer.test(cfg, model)
+    results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        names = cfg.DATASETS.TEST
+        plain, augmented = (
+            by_dataset(r, names) for r in (results, Trainer.test_with_tta(cfg, model))
+        )
+        both = {name: {**plain[name], **augmented[name]} for name in names}
+        results = both[names[0]] if len(names) == 1 else both
+    return results

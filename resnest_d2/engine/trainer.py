@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import signal
@@ -12,12 +11,11 @@ from collections.abc import Iterator
 from unittest import mock
 
 from detectron2.config import CfgNode
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults
+from detectron2.engine.hooks import EvalHook
+from detectron2.evaluation import DatasetEvaluators
+from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
@@ -26,7 +24,7 @@ from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.layers import adapt_sync_norms
 
-from .evaluation import CocoEvaluator, ap_table, by_dataset
+from .evaluation import TTA, build_evaluator, by_dataset, check_tta, publish
 from .hooks import BestCheckpoint, ProgressBar, file_only_printer
 
 _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
@@ -34,7 +32,6 @@ _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
     "SIGTERM": signal.SIG_IGN,
     "SIGINT": signal.SIG_IGN,
 }
-_EVALUATORS = {"coco": CocoEvaluator}  # evaluator_type of a data set's metadata
 
 
 @contextlib.contextmanager
@@ -63,7 +60,11 @@ class Trainer(DefaultTrainer):
         """
         Args:
             cfg: config whose data sets are registered.
+
+        Raises:
+            ValueError: TEST.AUG for a detector that has none.
         """
+        check_tta(cfg)
         # DDP takes device_ids for GPUs only, and detectron2 always gives them.
         ddp = create_ddp_model
         if cfg.MODEL.DEVICE == "cpu":
@@ -88,20 +89,11 @@ class Trainer(DefaultTrainer):
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str):
-        """Evaluator of a data set by its metadata's evaluator_type.
-
-        Raises:
-            ValueError: none for that type.
-        """
-        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
-        if kind not in _EVALUATORS:
-            raise ValueError(
-                f"{dataset_name} has evaluator_type {kind}; choose from {', '.join(_EVALUATORS)}, "
-                "or leave it out of DATASETS.TEST."
-            )
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-        return _EVALUATORS[kind](dataset_name, output_dir=folder, use_fast_impl=False)
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+        """Evaluator of a data set by its metadata's evaluator_type."""
+        return build_evaluator(
+            dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        )
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
@@ -111,12 +103,27 @@ class Trainer(DefaultTrainer):
             As :meth:`DefaultTrainer.test`: metrics in percent by task, by data set if several.
         """
         results = super().test(cfg, model, evaluators)
-        if comm.is_main_process() and cfg.DATASETS.TEST:
-            named = by_dataset(results, cfg.DATASETS.TEST)
-            logging.getLogger(__name__).info(f"Average precision, percent:\n{ap_table(named)}")
-            with open(os.path.join(cfg.OUTPUT_DIR, "results.json"), "w") as file:
-                json.dump(named, file, indent=1)
+        if cfg.DATASETS.TEST:
+            publish(by_dataset(results, cfg.DATASETS.TEST), cfg.OUTPUT_DIR)
         return results
+
+    @classmethod
+    def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        """Evaluate with the pictures resized and flipped as TEST.AUG says; after :meth:`test`.
+
+        Returns:
+            As :meth:`test`, the tasks named ``bbox_TTA``, ``segm_TTA``.
+        """
+        names = cfg.DATASETS.TEST
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference" + TTA)
+        evaluators = [build_evaluator(name, os.path.join(folder, name)) for name in names]
+        results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        results = {
+            name: {task + TTA: metrics for task, metrics in tasks.items()}
+            for name, tasks in by_dataset(results, names).items()
+        }
+        publish(results, cfg.OUTPUT_DIR, beside=True)
+        return results[names[0]] if len(names) == 1 else results
 
     def build_hooks(self) -> list[HookBase]:
         """detectron2's hooks, the best checkpoint, and a bar on a terminal."""
@@ -125,12 +132,15 @@ class Trainer(DefaultTrainer):
             self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
         hooks = super().build_hooks()
+        if self.cfg.TEST.AUG.ENABLED:
+            with_tta = EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
+            hooks.insert(-1, with_tta)  # the last writes what the others have put into the storage
         if comm.is_main_process():
             task = "segm" if self.cfg.MODEL.MASK_ON else "bbox"
             several = len(self.cfg.DATASETS.TEST) > 1
             prefix = f"{self.cfg.DATASETS.TEST[0]}/" if several else ""
             best = BestCheckpoint(f"{prefix}{task}/AP", self.cfg.OUTPUT_DIR)
-            hooks.insert(-1, best)  # the last writes what the others have put into the storage
+            hooks.insert(-1, best)
             if ProgressBar.wanted():
                 hooks.insert(0, ProgressBar())
         return hooks
