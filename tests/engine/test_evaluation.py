@@ -1,11 +1,14 @@
+import json
+
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
+from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
-from resnest_d2.engine import CocoEvaluator, ap_table
-from resnest_d2.engine.evaluation import by_dataset
+from resnest_d2.engine import CocoEvaluator, ap_table, evaluation
+from resnest_d2.engine.evaluation import build_evaluator, by_dataset, check_tta, publish
 
 
 @pytest.fixture
@@ -53,3 +56,65 @@ def test_several_data_sets():
     results = {"a": {"bbox": {"AP": 1.0}}, "b": {"bbox": {"AP": 2.0}}}
     assert by_dataset(results, ["a", "b"]) is results
     assert len(ap_table(results).splitlines()) == 4
+
+
+def test_augmented_results_stand_beside_the_plain_ones(tmp_path):
+    publish({"val": {"bbox": {"AP": 1.0}}}, str(tmp_path))
+    publish({"val": {"bbox_TTA": {"AP": 2.0}}}, str(tmp_path), beside=True)
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored == {"val": {"bbox": {"AP": 1.0}, "bbox_TTA": {"AP": 2.0}}}
+    assert [line.split("|")[2].strip() for line in ap_table(stored).splitlines()[2:]] == [
+        "box",
+        "box_TTA",
+    ]
+    publish({"val": {"bbox": {"AP": 3.0}}}, str(tmp_path))  # a new evaluation begins anew
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored == {"val": {"bbox": {"AP": 3.0}}}
+
+
+@pytest.mark.parametrize("key", [["META_ARCHITECTURE", "PanopticFPN"], ["KEYPOINT_ON", True]])
+def test_augmentation_where_there_is_none(key):
+    cfg = get_cfg()
+    cfg.TEST.AUG.ENABLED = True
+    check_tta(cfg)
+    cfg.MODEL.merge_from_list(key)
+    with pytest.raises(ValueError, match="TEST.AUG.ENABLED is True, but"):
+        check_tta(cfg)
+    cfg.TEST.AUG.ENABLED = False
+    check_tta(cfg)
+
+
+@pytest.fixture
+def kind_of_set():
+    def register(kind, **metadata):
+        DatasetCatalog.register("kind_of_set", list)
+        metadata = {"thing_classes": ["a"], "stuff_classes": ["b"], **metadata}
+        MetadataCatalog.get("kind_of_set").set(evaluator_type=kind, **metadata)
+
+    yield register
+    DatasetCatalog.remove("kind_of_set")
+    MetadataCatalog.remove("kind_of_set")
+
+
+def test_evaluators_of_panoptic_segmentation(kind_of_set, monkeypatch, tmp_path, coco_files):
+    json_file, _ = coco_files()
+    kind_of_set(
+        "coco_panoptic_seg",
+        json_file=json_file,
+        thing_dataset_id_to_contiguous_id={7: 0, 3: 1},
+        stuff_dataset_id_to_contiguous_id={1: 0},
+        ignore_label=255,
+    )
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="kind_of_set needs panopticapi: pip install git"):
+        build_evaluator("kind_of_set", str(tmp_path))
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: object())
+    parts = build_evaluator("kind_of_set", str(tmp_path))._evaluators
+    names = [type(part).__name__ for part in parts]
+    assert names == ["SemSegEvaluator", "CocoEvaluator", "COCOPanopticEvaluator"]
+
+
+def test_no_evaluator(kind_of_set, tmp_path):
+    kind_of_set("lvis")
+    with pytest.raises(ValueError, match="kind_of_set has evaluator_type lvis; choose from coco"):
+        build_evaluator("kind_of_set", str(tmp_path))
