@@ -89,8 +89,9 @@ def test_mmdetection(name, oracles, tmp_path):
     assert_same_detections(oracle, found, score_tolerance=1e-5)
 
 
-@pytest.mark.parametrize("prefix", ["", "resnest+file://"], ids=["as it is", "by the handler"])
-@pytest.mark.parametrize("name", AUTHORS)
+@pytest.mark.parametrize(
+    ("name", "prefix"), [*((name, "") for name in AUTHORS), (AUTHORS[0], "resnest+file://")]
+)
 def test_authors(name, prefix, oracles, tmp_path):
     oracle = oracles.load(f"authors/{name}")
     path = tmp_path / "published.pth"
