@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, pairwise_iou
 from torch import nn
 
 from resnest_d2 import get_cfg
+from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.model_zoo import find_model, get_config
 
 MMDET = ["faster_rcnn_s50", "mask_rcnn_s50", "cascade_rcnn_s50", "cascade_mask_rcnn_s50"]
@@ -87,6 +88,12 @@ def test_mmdetection(name, oracles, tmp_path):
                     oracle, f"mask_logits{stage}", head.layers(pooled), seed=stage, number=4096
                 )
     assert_same_detections(oracle, found, score_tolerance=1e-5)
+
+    predictor.model = optimize_for_inference(predictor.model)
+    found, maps = predict(predictor, oracles.picture(oracle))
+    for seed, level in enumerate(PYRAMID):
+        oracles.assert_map(oracle, level, maps[level], seed=seed)
+    assert_same_detections(oracle, found, score_tolerance=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ ALLOWED = {
     "checkpoint": {"config", "modeling"},
     "data": {"config"},
     "model_zoo": {"config", "modeling", "data", "checkpoint"},
-    "engine": {"config", "layers", "modeling", "data", "checkpoint", "model_zoo"},
+    "deploy": {"layers", "modeling"},
+    "engine": {"config", "layers", "modeling", "data", "checkpoint", "model_zoo", "deploy"},
     "__init__": {"config", "modeling", "data", "model_zoo"},
 }
 # Functions that may see a config; every other one takes plain arguments.

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch as detectron2_launch
 
 from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.deploy import optimize_for_inference
 
 from .evaluation import by_dataset, check_tta
 from .setup import setup
@@ -77,6 +78,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
             f"--eval-only refuses an incomplete detector. {checkpointer.report} Give the "
             "checkpoint of a trained detector of this config, not of a backbone."
         )
+    keys = cfg.MODEL.DEPLOY
+    if keys.ENABLED:
+        model = optimize_for_inference(model.eval(), backend=keys.BACKEND, amp=keys.AMP)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         names = cfg.DATASETS.TEST

@@ -1,0 +1,131 @@
+"""A detector made fast for inference, with the same results."""
+
+import copy
+import logging
+from collections.abc import Iterator
+
+import torch
+from detectron2.layers import Conv2d
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
+from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
+from torch import nn
+
+from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
+from resnest_d2.modeling import DeepStem, ResNeStBottleneck
+
+from . import layers
+from .backends import compile_parts
+from .pooling import ChannelsLastPooler
+
+BACKENDS = ("eager", "inductor", "openvino")
+# In this order: what holds others says first where their ReLUs go.
+_FUSED = {
+    DeepStem: layers.FusedStem,
+    ResNeStBottleneck: layers.FusedBottleneck,
+    SplitAttentionConv2d: layers.FusedSplitAttentionConv2d,
+    DeformConv2d: layers.FusedDeformConv2d,
+    MaskRCNNConvUpsampleHead: layers.FusedMaskHead,
+}
+
+
+def optimize_for_inference(
+    model: nn.Module, *, backend: str = "eager", amp: bool = False
+) -> nn.Module:
+    """A copy of a detector or backbone that computes the same faster; for inference alone.
+
+    Norms are folded into convolutions, maps are channels_last, ReLUs and sums part of the
+    convolutions, split attention is one interpolation, RoIAlign works on all threads. Layers
+    unknown here are left as they are, and named in the log.
+
+    Args:
+        model: a GeneralizedRCNN or a backbone, in eval mode, on the device where it is to run.
+        backend: "eager" needs nothing; "inductor" compiles the parts by torch.compile when they
+            first run (a C++ compiler is needed); "openvino" runs them there, on the CPU.
+        amp: run under autocast: float16 on CUDA, bfloat16 on the CPU, where oneDNN's fused
+            operations are then left out.
+
+    Returns:
+        The copy. Its ``train()`` raises.
+
+    Raises:
+        ImportError: openvino is not installed.
+        ValueError: an unknown backend, one that does not run where the model is, or a model in
+            training mode.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"There is no backend {backend!r}; choose from {BACKENDS}.")
+    if model.training:
+        raise ValueError("optimize_for_inference takes a model in eval mode: call model.eval().")
+    device = next(model.parameters()).device.type
+    if backend == "openvino" and (device != "cpu" or amp):
+        raise ValueError(
+            f"The openvino backend runs on the CPU in float32; the model is on {device}, amp {amp}."
+        )
+    fast = copy.deepcopy(model).requires_grad_(False)
+    fast.train = _Refusal(fast)
+    for kind, fused in _FUSED.items():
+        for module in _instances(fast, kind):
+            module.__class__ = fused
+            if hasattr(module, "prepare"):
+                module.prepare()
+    for module in _instances(fast, Conv2d):
+        module.__class__ = layers.FusedConv2d
+        module.prepare(pack=backend == "eager" and not amp)
+    for module in _instances(fast, FastRCNNConvFCHead):
+        _flatten_channels_last(module)
+    for module in fast.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
+    if device == "cpu":
+        _replace_poolers(fast)
+    if amp:
+        fast.forward = torch.autocast(device)(fast.forward)
+    if left := sorted({type(m).__name__ for m in fast.modules() if _is_unknown(m)}):
+        logging.getLogger(__name__).info(f"Left as they are: {', '.join(left)}.")
+    return fast if backend == "eager" else compile_parts(fast, backend)
+
+
+class _Refusal:
+    """``train`` of an optimised model."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        if mode:
+            raise RuntimeError(
+                "This model is optimised for inference and cannot be trained; train the one that "
+                "it was made from."
+            )
+        return self.model
+
+
+def _instances(model: nn.Module, kind: type) -> Iterator[nn.Module]:
+    """Modules of exactly that class."""
+    return (module for module in list(model.modules()) if type(module) is kind)
+
+
+def _flatten_channels_last(head: FastRCNNConvFCHead) -> None:
+    modules = list(head)
+    for flatten, linear in zip(modules, modules[1:], strict=False):
+        if isinstance(flatten, nn.Flatten) and isinstance(linear, nn.Linear):
+            convs = [m for m in modules if isinstance(m, Conv2d)]
+            if convs:  # else the number of channels is not known
+                flatten.__class__ = layers.ChannelsLastFlatten
+                layers.reorder_inputs(linear, convs[-1].out_channels)
+
+
+def _replace_poolers(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if ChannelsLastPooler.can_replace(child):
+                setattr(parent, name, ChannelsLastPooler(child))
+
+
+def _is_unknown(module: nn.Module) -> bool:
+    """Whether it computes something, and nothing here has a faster form of it."""
+    if isinstance(module, ROIPooler):
+        return True
+    norm = getattr(module, "norm", None)
+    return isinstance(module, nn.GroupNorm | nn.LayerNorm) or isinstance(norm, nn.GroupNorm)

@@ -1,0 +1,207 @@
+"""An optimised model gives what the plain one gave, and the plain one stays what it was."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from detectron2.evaluation import inference_context
+from detectron2.modeling import GeneralizedRCNNWithTTA, build_backbone, build_model
+from detectron2.structures import pairwise_iou
+
+from resnest_d2.deploy import optimize_for_inference
+from resnest_d2.deploy.layers import FusedConv2d, FusedMaskHead
+from resnest_d2.deploy.pooling import ChannelsLastPooler
+from resnest_d2.modeling import ResNeSt
+
+
+def randomise(model):
+    """Statistics of norms, and heads that find something."""
+    torch.manual_seed(0)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            torch.nn.init.uniform_(tensor, 0.6, 1.4)
+        elif name.endswith(("running_mean", "bias")):
+            torch.nn.init.normal_(tensor, std=0.1)
+        elif "predictor" in name and name.endswith("weight"):
+            torch.nn.init.normal_(tensor, std=0.05)
+    return model.eval()
+
+
+def assert_maps_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        error = (found[name] - values).abs().max() / values.abs().max()
+        assert error < 1e-5, f"{name}: {error}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "FrozenBN"},
+        {"norm": "SyncBN"},
+        {"norm": "GN"},
+        {"norm": ""},
+        {"radix": 0},
+        {"radix": 1, "num_groups": 2},
+        {"radix": 4, "num_groups": 2, "avd_first": True},
+        {"deep_stem": False, "res5_dilation": 2},
+        {"deform_on_per_stage": (False, True, True, True), "deform_modulated": True},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_backbones(options):
+    net = randomise(ResNeSt(26, res2_channels=64, width=32, **options))
+    before = copy.deepcopy(net.state_dict())
+    x = torch.randn(2, 3, 64, 96)
+    expected = net(x)
+    assert_maps_equal(optimize_for_inference(net)(x), expected)
+    assert_maps_equal(net(x), expected)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def pictures():
+    torch.manual_seed(3)
+    sizes = ((64, 96), (80, 64))
+    return [{"image": torch.rand(3, h, w) * 255, "height": h + 6, "width": w + 9} for h, w in sizes]
+
+
+def assert_detections_equal(found, expected):
+    """As sets: rounding may swap two of one score, and drop one at a threshold."""
+    for ours, theirs in zip(found, expected, strict=True):
+        ours, theirs = ours["instances"], theirs["instances"]
+        assert ours.get_fields().keys() == theirs.get_fields().keys()
+        same = pairwise_iou(theirs.pred_boxes, ours.pred_boxes) > 0.99
+        same &= theirs.pred_classes[:, None] == ours.pred_classes[None]
+        same &= (theirs.scores[:, None] - ours.scores[None]).abs() < 1e-4
+        allowed = 1 + len(theirs) // 50
+        assert (~same.any(1)).sum() <= allowed and (~same.any(0)).sum() <= allowed
+        if ours.has("pred_masks") and same.any():
+            pairs = same.nonzero()
+            masks = theirs.pred_masks[pairs[:, 0]], ours.pred_masks[pairs[:, 1]]
+            assert (masks[0] != masks[1]).float().mean() < 1e-3
+
+
+@pytest.fixture(params=["faster", "mask", "cascade", "cascade mask", "agnostic mask", "GN"])
+def detector(request, rcnn_cfg):
+    cfg, kind = rcnn_cfg, request.param
+    cfg.MODEL.MASK_ON = "mask" in kind
+    cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 2, 16
+    cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.FPN.NORM = "GN" if kind == "GN" else "BN"
+    cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = kind == "agnostic mask"
+    if "cascade" in kind:
+        cfg.MODEL.ROI_HEADS.NAME = "CascadeMaskROIHeads"
+        cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
+        cfg.MODEL.ROI_BOX_CASCADE_HEAD.AVERAGE_LOGITS = True
+        cfg.MODEL.ROI_MASK_HEAD.PER_STAGE = True
+    if kind == "GN":
+        cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = cfg.MODEL.FPN.OUT_CHANNELS = 32
+    model = randomise(build_model(cfg))
+    model.cfg = cfg
+    return model
+
+
+@torch.no_grad()
+def test_detectors(detector):
+    expected = detector(pictures())
+    assert sum(len(e["instances"]) for e in expected) > 10
+    fast = optimize_for_inference(detector)
+    assert_detections_equal(fast(pictures()), expected)
+    assert any(isinstance(m, FusedConv2d) for m in fast.modules())
+    assert isinstance(fast.roi_heads.box_pooler, ChannelsLastPooler)
+    assert not any(isinstance(m, FusedConv2d | FusedMaskHead) for m in detector.modules())
+    assert_detections_equal(detector(pictures()), expected)
+
+
+@torch.no_grad()
+def test_no_detection(detector):
+    heads = detector.roi_heads.box_predictor
+    for predictor in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
+        predictor.test_score_thresh = 1.0
+    fast = optimize_for_inference(detector)
+    for found, expected in zip(fast(pictures()), detector(pictures()), strict=True):
+        assert len(found["instances"]) == 0
+        assert found["instances"].get_fields().keys() == expected["instances"].get_fields().keys()
+
+
+@torch.no_grad()
+def test_test_time_augmentation(rcnn_cfg):
+    rcnn_cfg.TEST.AUG.MIN_SIZES = (48, 64)
+    model = randomise(build_model(rcnn_cfg))
+    plain, fast = (
+        GeneralizedRCNNWithTTA(rcnn_cfg, m)(pictures()[:1])
+        for m in (model, optimize_for_inference(model))
+    )
+    assert_detections_equal(fast, plain)
+
+
+@torch.no_grad()
+def test_openvino(rcnn_cfg):
+    pytest.importorskip("openvino")
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
+    model = randomise(build_model(rcnn_cfg))
+    fast = optimize_for_inference(model, backend="openvino")
+    for batch in (pictures(), pictures()[1:]):  # another size and number, converted once
+        assert_detections_equal(fast(batch), model(batch))
+    model.roi_heads.box_predictor.test_score_thresh = 1.0
+    fast.roi_heads.box_predictor.test_score_thresh = 1.0
+    assert len(fast(pictures())[0]["instances"]) == 0
+
+
+@torch.no_grad()
+def test_inductor_compiles_once_for_all_sizes():
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler, and there is no g++")
+    net = randomise(ResNeSt(14, res2_channels=32, width=16))
+    fast = optimize_for_inference(net, backend="inductor")
+    counted = torch._dynamo.utils.counters["stats"]
+    before = counted["unique_graphs"]
+    for height, width in ((96, 128), (128, 96), (128, 160)):
+        x = torch.randn(1, 3, height, width)
+        assert_maps_equal(fast(x), net(x))
+    assert counted["unique_graphs"] == before + 1
+
+
+@torch.no_grad()
+def test_mixed_precision_is_close(cfg):
+    net = randomise(build_backbone(cfg))
+    x = torch.rand(1, 3, 64, 64) * 255 - 128
+    fast = optimize_for_inference(net, amp=True)(x)
+    for name, values in net(x).items():
+        assert fast[name].dtype == torch.bfloat16
+        assert (fast[name].float() - values).abs().mean() < 0.05 * values.abs().mean()
+
+
+def test_it_cannot_be_trained():
+    fast = optimize_for_inference(ResNeSt(14).eval())
+    with pytest.raises(RuntimeError, match="optimised for inference and cannot be trained"):
+        fast.train()
+    with inference_context(fast):  # as detectron2's evaluation does
+        assert not fast.training
+    assert not any(p.requires_grad for p in fast.parameters())
+
+
+def test_what_is_refused():
+    net = ResNeSt(14)
+    with pytest.raises(ValueError, match="in eval mode: call model.eval()"):
+        optimize_for_inference(net)
+    with pytest.raises(ValueError, match="no backend 'tensorrt'; choose from .*'eager'"):
+        optimize_for_inference(net.eval(), backend="tensorrt")
+    with pytest.raises(ValueError, match="openvino backend runs on the CPU in float32.*amp True"):
+        optimize_for_inference(net.eval(), backend="openvino", amp=True)
+
+
+def test_without_openvino(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"pip install 'resnest-d2\[openvino\]'"):
+        optimize_for_inference(ResNeSt(14).eval(), backend="openvino")
+
+
+def test_unknown_layers_are_named(caplog):
+    caplog.set_level("INFO")
+    optimize_for_inference(ResNeSt(14, norm="GN").eval())
+    assert "Left as they are: FusedConv2d, GroupNorm." in caplog.text

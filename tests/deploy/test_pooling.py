@@ -1,0 +1,67 @@
+import pytest
+import torch
+from detectron2.layers import ROIAlign
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
+
+from resnest_d2.deploy.pooling import ChannelsLastPooler, roi_align
+
+# across the border, outside, a sliver, a point, inverted, the whole picture, tiny
+ODD = [
+    [-30.0, -20.0, 40.0, 50.0],
+    [200.0, 200.0, 260.0, 240.0],
+    [5.0, 10.0, 90.0, 10.5],
+    [30.0, 30.0, 30.0, 30.0],
+    [50.0, 40.0, 20.0, 10.0],
+    [0.0, 0.0, 128.0, 96.0],
+    [64.2, 31.7, 65.1, 32.4],
+]
+
+
+def regions(number=40):
+    torch.manual_seed(0)
+    corner = torch.rand(number, 2) * torch.tensor([110.0, 80.0])
+    boxes = torch.cat([corner, corner + torch.rand(number, 2) * 60], 1)
+    boxes = torch.cat([boxes, torch.tensor(ODD)])
+    picture = torch.randint(0, 2, (len(boxes), 1)).float()
+    return torch.cat([picture, boxes], 1)
+
+
+@pytest.mark.parametrize("size", [7, 14, 3])
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("scale", [0.25, 0.0625])
+def test_equals_detectron2s(size, ratio, scale):
+    torch.manual_seed(1)
+    features = torch.randn(2, 16, int(96 * scale), int(128 * scale))
+    expected = ROIAlign(size, scale, ratio, aligned=True)(features, regions())
+    features = features.contiguous(memory_format=torch.channels_last)
+    found = roi_align(features, regions(), size=size, scale=scale, sampling_ratio=ratio)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("number", [30, 1, 0])
+def test_pooler_chooses_the_same_levels(number):
+    torch.manual_seed(0)
+    levels = [torch.randn(2, 8, 64 // 2**i, 96 // 2**i) for i in range(4)]
+    pooler = ROIPooler(7, [1 / 4, 1 / 8, 1 / 16, 1 / 32], 0, "ROIAlignV2")
+    boxes = []
+    for _ in range(2):
+        corner = torch.rand(number, 2) * 100
+        boxes.append(Boxes(torch.cat([corner, corner + torch.rand(number, 2) * 300], 1)))
+    found = ChannelsLastPooler(pooler)(levels, boxes)
+    torch.testing.assert_close(found, pooler(levels, boxes), rtol=1e-5, atol=1e-5)
+    assert found.shape == (2 * number, 8, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("pooler", "can"),
+    [
+        (ROIPooler(7, [0.25], 0, "ROIAlignV2"), True),
+        (ROIPooler(7, [0.25], 0, "ROIAlign"), False),
+        (ROIPooler((7, 5), [0.25], 0, "ROIAlignV2"), False),
+        (torch.nn.Identity(), False),
+    ],
+)
+def test_which_poolers_are_replaced(pooler, can):
+    assert ChannelsLastPooler.can_replace(pooler) is can
