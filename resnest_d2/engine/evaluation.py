@@ -19,6 +19,8 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from .scoring import fast_scoring, has_fast_scoring
+
 _TASKS = {"bbox": "box", "segm": "mask"}
 TTA = "_TTA"  # what the tasks of an evaluation with test-time augmentation end in
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -29,10 +31,13 @@ class CocoEvaluator(COCOEvaluator):
 
     Many tools leave out ``info``, ``iscrowd`` and ``area``: they mean nothing, 0, and the area of
     the mask, or of the box where there is none. Ids of annotations may begin at 0.
+
+    ``use_fast_impl`` (detectron2's default) scores by faster-coco-eval where it is installed.
     """
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+        with fast_scoring():
+            super().__init__(*args, **kwargs)
         api = self._coco_api
         api.dataset.setdefault("info", {})
         if 0 in api.anns:  # the scoring code takes the id 0 for "matched with nothing"
@@ -48,6 +53,15 @@ class CocoEvaluator(COCOEvaluator):
                 annotation["area"] = (
                     float(mask_util.area(api.annToRLE(annotation))) if has_mask else box[2] * box[3]
                 )
+
+    def evaluate(self, img_ids: list[int] | None = None) -> dict:
+        """As in detectron2.
+
+        Args:
+            img_ids: of the pictures to score on; all by default.
+        """
+        with fast_scoring() if self._use_fast_impl else contextlib.nullcontext():
+            return super().evaluate(img_ids)
 
 
 _EVALUATORS = {  # by evaluator_type of a data set's metadata
@@ -79,7 +93,8 @@ def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
             f"{dataset_name} needs panopticapi: pip install "
             "git+https://github.com/cocodataset/panopticapi.git"
         )
-    options = {CocoEvaluator: {"use_fast_impl": False}}  # the fast one is compiled
+    # Without faster-coco-eval pycocotools, and not a compiled class that detectron2 may have.
+    options = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
     return DatasetEvaluators(
         [e(dataset_name, output_dir=folder, **options.get(e, {})) for e in _EVALUATORS[kind]]
     )
