@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Time backbones, detectors, training steps and COCO scoring, beside what others have.
+
+Models of one setting take turns; medians, and the ratio to the first. Every row says what share it
+reaches of a square fp32 matrix product that runs between them; 1 FMA is 2 FLOP. Random weights.
+Detectors get exactly the proposals asked for: the RPN's NMS_THRESH is 1 and its TOPK that number.
+What is not installed is skipped with the reason.
+
+Example: tools/benchmark.py --what backbone detector --size 448x640 800x1216 \\
+    --backends plain,eager --repeats 5 --threads 2 --output output/benchmark
+"""
+
+import argparse
+import itertools
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from benchmarking import measure, report
+from benchmarking.measure import Case
+from benchmarking.models import backbone_cases, detector_cases
+from benchmarking.scoring import scoring_settings
+from benchmarking.training import CONFIG, training_cases
+
+KINDS = ("backbone", "detector", "training", "scoring")
+MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml"
+
+
+def size(text: str) -> tuple[int, int]:
+    """Height and width from 800x1216."""
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"got {text!r}; give height x width, e.g. 800x1216")
+    return int(parts[0]), int(parts[1])
+
+
+def names(text: str) -> list[str]:
+    """A list from names with commas between."""
+    return [name for name in text.split(",") if name]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--what", nargs="+", choices=KINDS, default=["backbone"], help="what to time")
+    add("--size", nargs="+", type=size, default=[(800, 1216)], help="of the pictures")
+    add("--depth", nargs="+", type=int, default=[50], help="of the ResNeSts")
+    add("--proposals", nargs="+", type=int, default=[1000], help="of the detectors")
+    add("--backends", type=names, default=["plain", "eager"], help="plain,eager,inductor,openvino")
+    add("--config", default=MASK_RCNN, help="of the detector")
+    add("--train-config", default=CONFIG, help="of the training step")
+    add("--train-size", type=size, default=(448, 640), help="of its pictures")
+    add("--batch", nargs="+", type=int, default=[2], help="number of them")
+    add("--checkpoint", type=names, default=["none", "light", "block"], help="none,light,block")
+    add("--annotations", help="COCO file for the scoring; by default the built-in shapes")
+    add("--repeats", type=int, default=5, help="runs of each, after a warm-up")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--output", default="output/benchmark", help="folder for table, JSON and plots")
+    return parser
+
+
+def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
+    """Cases, one setting after the other, so that few models are in memory at a time."""
+    if "backbone" in args.what:
+        for one, depth in itertools.product(args.size, args.depth):
+            yield backbone_cases(one, depth=depth, backends=args.backends, skip=skip)
+    if "detector" in args.what:
+        for one, depth, proposals in itertools.product(args.size, args.depth, args.proposals):
+            yield detector_cases(
+                one,
+                config=args.config,
+                depth=depth,
+                proposals=proposals,
+                backends=args.backends,
+                skip=skip,
+            )
+    if "training" in args.what:
+        for depth, batch in itertools.product(args.depth, args.batch):
+            yield training_cases(
+                args.train_size,
+                depth=depth,
+                batch=batch,
+                checkpoint=args.checkpoint,
+                config=args.train_config,
+                skip=skip,
+            )
+    if "scoring" in args.what:
+        yield from scoring_settings(args.annotations, skip)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print the tables and write them with the plots."""
+    args = parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    logging.getLogger("detectron2").setLevel(logging.ERROR)
+    rows, reasons = [], {}
+    for cases in settings(args, lambda name, why: reasons.setdefault(name, why)):
+        if cases:
+            times, products = measure.take_turns(cases, repeats=args.repeats)
+            rows += measure.to_rows(cases, times, products)
+            print(f"{cases[0].what} {cases[0].setting}", file=sys.stderr, flush=True)
+    print(report.table(rows))
+    print(f"\n{report.parts_table(rows)}")
+    for name, why in reasons.items():
+        print(f"Skipped: {name}: {why}")
+    report.write(rows, Path(args.output))
+    print(f"{args.threads} threads, medians of {args.repeats}; written to {args.output}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What tools/benchmark.py measures (one module a kind), how, and its report."""

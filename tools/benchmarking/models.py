@@ -1,0 +1,259 @@
+"""Cases of backbones and of whole detectors, and the peers that they are held against.
+
+All have random weights. Batch norms take their statistics from a batch of noise, and the class
+scores are spread over the proposals, so that activations are finite and there are detections.
+"""
+
+import contextlib
+import copy
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.analysis import FlopCountAnalysis
+from fvcore.nn.precise_bn import update_bn_stats
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnest_d2.model_zoo import load_config
+from resnest_d2.modeling import ResNeSt
+
+from .measure import Case, Skipped
+
+_TIMM = {14: "14d", 26: "26d", 50: "50d", 101: "101e", 200: "200e", 269: "269e"}
+_NORMS = ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD")
+_PARTS = {  # of a GeneralizedRCNN
+    "backbone": "backbone and FPN",
+    "proposal_generator": "RPN",
+    "roi_heads.box_pooler": "pooling",
+    "roi_heads.mask_pooler": "pooling",
+    "roi_heads.box_head": "box head",
+    "roi_heads.mask_head": "mask head",
+}
+Size = tuple[int, int]  # height, width
+
+
+def backbone_cases(
+    size: Size, *, depth: int, backends: Sequence[str], skip: Callable[[str, str], None]
+) -> list[Case]:
+    """A ResNeSt's four maps of one picture: ours, its optimised forms, timm's, and a ResNet's.
+
+    Args:
+        size: of the picture.
+        depth: of the network.
+        backends: "plain", and those of ``optimize_for_inference``.
+        skip: told the name and the reason of what cannot be measured.
+    """
+    picture = torch.rand(1, 3, *size)
+    plain = _settle(ResNeSt(depth, norm="BN"))
+    setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
+    flop = _flop(plain, picture)
+    cases = [
+        Case("backbone", f"ours, {name}", setting, _forward(model, picture), flop=flop)
+        for name, model in _forms(plain, backends, skip)
+    ]
+    for name, build in (("timm", _timm_backbone), ("torchvision ResNet", _torchvision_backbone)):
+        with _skipping(name, skip):
+            model = _settle(build(depth))
+            run = _forward(model, picture)
+            cases.append(Case("backbone", name, setting, run, flop=_flop(model, picture)))
+    return cases
+
+
+def detector_cases(
+    size: Size,
+    *,
+    config: str,
+    depth: int,
+    proposals: int,
+    backends: Sequence[str],
+    skip: Callable[[str, str], None],
+) -> list[Case]:
+    """A whole detector on one picture, with exactly that many proposals: no NMS in the RPN.
+
+    Args:
+        size: of the picture as the network sees it.
+        config: name of a GeneralizedRCNN's config.
+        depth: of its ResNeSt.
+        proposals: number of them.
+        backends: as in :func:`backbone_cases`.
+        skip: as in :func:`backbone_cases`.
+
+    Raises:
+        ValueError: the picture is too small for that number of proposals.
+    """
+    opts = ["MODEL.RPN.NMS_THRESH", 1.0, "MODEL.BACKBONE.FREEZE_AT", 0]
+    for key in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"):
+        opts += [f"MODEL.RPN.{key}", proposals]
+    model = build_detector(config, depth=depth, opts=opts).eval()
+    _settle(model.backbone)
+    inputs = [{"image": torch.rand(3, *size) * 255}]
+    _spread_scores(model, lambda: model(inputs))
+    _check_proposals(model, inputs, proposals)
+    flop = _flop(model, inputs)
+    setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
+    setting["proposals"] = proposals
+    cases = []
+    for name, form in list(_forms(model, backends, skip)):  # all before the hooks on the first
+        parts = {}
+        run = _with_parts(_forward(form, inputs), form, parts)
+        cases.append(Case("detector", f"ours, {name}", setting, run, flop=flop, parts=parts))
+    with _skipping("torchvision R-CNN", skip):
+        masks = hasattr(model.roi_heads, "mask_head")
+        peer = _torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
+        pictures = [inputs[0]["image"] / 255]
+        _spread_scores(peer, lambda: peer(pictures))
+        run = _forward(peer, pictures)
+        with FlopCounterMode(display=False) as counter:
+            run()
+        flop = counter.get_total_flops()
+        cases.append(Case("detector", "torchvision R-CNN", setting, run, flop=flop))
+    return cases
+
+
+def build_detector(config: str, *, depth: int, opts: Sequence = ()) -> nn.Module:
+    """A config's detector on the CPU with random weights and plain batch norm."""
+    stem = 128 if depth >= 101 else 64
+    size = ["MODEL.RESNETS.DEPTH", depth, "MODEL.RESNETS.STEM_OUT_CHANNELS", stem]
+    cfg = load_config(config, ["MODEL.DEVICE", "cpu", *size, *opts])
+    for part in _NORMS:
+        cfg.MODEL[part].NORM = cfg.MODEL[part].NORM.replace("SyncBN", "BN")
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def _forms(
+    model: nn.Module, backends: Sequence[str], skip: Callable[[str, str], None]
+) -> Iterator[tuple[str, nn.Module]]:
+    for backend in backends:
+        if backend == "plain":
+            yield backend, model
+            continue
+        with _skipping(f"ours, {backend}", skip):
+            from resnest_d2.deploy import optimize_for_inference
+
+            yield backend, optimize_for_inference(copy.deepcopy(model), backend=backend)
+
+
+@contextlib.contextmanager
+def _skipping(name: str, skip: Callable[[str, str], None]) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, ValueError, Skipped) as error:
+        skip(name, str(error))
+
+
+def _forward(model: nn.Module, inputs: object) -> Callable[[], object]:
+    return torch.no_grad()(lambda: model(inputs))
+
+
+def _settle(model: nn.Module) -> nn.Module:
+    """Statistics of the batch norms from one batch of noise; in eval mode."""
+    torch.manual_seed(0)
+    update_bn_stats(model.train(), [torch.randn(2, 3, 128, 128)], 1)
+    return model.eval()
+
+
+def _spread_scores(model: nn.Module, run: Callable[[], object]) -> None:
+    """Give every class logit mean 0 and deviation 3 over the proposals."""
+    layers = [m for name, m in model.named_modules() if name.endswith("cls_score")]
+    for layer in layers:  # a cascade's stage sees the boxes of the one before
+        outputs = []
+        hook = layer.register_forward_hook(lambda _, __, out, outputs=outputs: outputs.append(out))
+        with torch.no_grad():
+            run()
+            hook.remove()
+            scale = 3 / outputs[0].std(0).clamp(min=1e-6)
+            layer.weight *= scale[:, None]
+            layer.bias.copy_((layer.bias - outputs[0].mean(0)) * scale)
+
+
+def _check_proposals(model: nn.Module, inputs: list[dict], proposals: int) -> None:
+    counts = []
+    hook = model.proposal_generator.register_forward_hook(
+        lambda _, __, out: counts.append(len(out[0][0]))
+    )
+    _forward(model, inputs)()
+    hook.remove()
+    if counts != [proposals]:
+        raise ValueError(
+            f"The RPN gives {counts[0]} proposals, not {proposals}; choose a larger --size or "
+            "fewer --proposals."
+        )
+
+
+def _flop(model: nn.Module, inputs: object) -> float:
+    """Of one forward pass; the library counts an FMA once."""
+    analysis = FlopCountAnalysis(model, inputs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return 2 * analysis.total()
+
+
+def _with_parts(
+    run: Callable[[], object], model: nn.Module, parts: dict[str, list[float]]
+) -> Callable[[], object]:
+    """``run``, appending to ``parts`` the seconds that the parts of ``model`` took, by hooks."""
+    spent, started = defaultdict(float), []
+
+    def begin(*_):
+        started.append(time.perf_counter())
+
+    for name, module in model.named_modules():
+        part = _PARTS.get(re.sub(r"\.\d+$", "", name))  # a cascade has a head a stage
+        if part is None or isinstance(module, nn.ModuleList):
+            continue
+
+        def end(*_, part=part):
+            spent[part] += time.perf_counter() - started.pop()
+
+        module.register_forward_pre_hook(begin)
+        module.register_forward_hook(end)
+
+    def timed():
+        spent.clear()
+        result = run()
+        for part, own in spent.items():
+            parts.setdefault(part, []).append(own)
+        return result
+
+    return timed
+
+
+def _timm_backbone(depth: int) -> nn.Module:
+    import timm
+
+    if depth not in _TIMM:
+        raise Skipped(f"has no ResNeSt-{depth}")
+    return timm.create_model(f"resnest{_TIMM[depth]}", features_only=True, pretrained=False)
+
+
+def _torchvision_backbone(depth: int) -> nn.Module:
+    import torchvision
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    if depth not in (50, 101, 152):
+        raise Skipped(f"has no ResNet-{depth}")
+    model = torchvision.models.get_model(f"resnet{depth}", weights=None)
+    return create_feature_extractor(model, [f"layer{stage}" for stage in (1, 2, 3, 4)])
+
+
+def _torchvision_detector(size: Size, *, depth: int, proposals: int, masks: bool) -> nn.Module:
+    import torchvision
+
+    if depth != 50:
+        raise Skipped(f"has no R-CNN of depth {depth}")
+    model = torchvision.models.get_model(
+        f"{'mask' if masks else 'faster'}rcnn_resnet50_fpn",
+        weights=None,
+        weights_backbone=None,
+        min_size=min(size),
+        max_size=max(size),
+        rpn_nms_thresh=1.0,
+        rpn_pre_nms_top_n_test=proposals,
+        rpn_post_nms_top_n_test=proposals,
+    )
+    _settle(model.backbone)
+    return model.eval()

@@ -1,0 +1,98 @@
+"""The rows as tables, as JSON, and as a picture of four plots."""
+
+import json
+from pathlib import Path
+
+from tabulate import tabulate
+
+_PLOTS = {  # title: key of the x axis, key of the y axis, factor, its label
+    "time against picture size": ("pixels", "seconds", 1e3, "ms"),
+    "time against depth": ("depth", "seconds", 1e3, "ms"),
+    "time against number of proposals": ("proposals", "seconds", 1e3, "ms"),
+    "saved for backward against batch": ("batch", "saved", 1e-6, "MB"),
+}
+_HIDDEN = "pixels"  # the size says it
+
+
+def table(rows: list[dict]) -> str:
+    """Times, ratios to the first model of a setting, rates and their share of the limit."""
+    lines = [
+        [
+            row["what"],
+            ", ".join(f"{k} {v}" for k, v in row["setting"].items() if k != _HIDDEN),
+            row["model"],
+            row["seconds"] * 1e3,
+            row["faster"],
+            _scaled(row["flop"], 1e-9),
+            _scaled(row["rate"], 1e-9),
+            _scaled(row["limit"], 1e-9),
+            _scaled(row["share"], 100),
+            _scaled(row["saved"], 1e-6),
+        ]
+        for row in rows
+    ]
+    headers = ["what", "of", "model", "ms", "faster", "GFLOP", "GFLOP/s", "limit", "%", "saved MB"]
+    return tabulate(lines, headers=headers, floatfmt=(*[""] * 3, ".1f", ".2f", *[".1f"] * 5))
+
+
+def parts_table(rows: list[dict]) -> str:
+    """Where the detectors' time goes, in ms; "rest" is what no part has."""
+    lines = []
+    for row in (row for row in rows if row["parts"]):
+        parts = {name: own * 1e3 for name, own in row["parts"].items()}
+        rest = row["seconds"] * 1e3 - sum(parts.values())
+        setting = ", ".join(f"{k} {v}" for k, v in row["setting"].items() if k != _HIDDEN)
+        lines.append({"of": setting, "model": row["model"], **parts, "rest": rest})
+    return tabulate(lines, headers="keys", floatfmt=".1f") if lines else ""
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
+    """Lines of a plot: for each kind and model the points that differ in ``x`` alone.
+
+    Args:
+        rows: of :func:`benchmarking.measure.to_rows`.
+        x: key of the setting.
+        y: key of the row.
+    """
+    lines, others = {}, {}
+    for row in rows:
+        if x not in row["setting"] or row[y] is None:
+            continue
+        name = f"{row['what']}: {row['model']}"
+        along = {x, "size"} if x == "pixels" else {x}
+        rest = {k: v for k, v in row["setting"].items() if k not in along}
+        if others.setdefault(row["what"], rest) == rest:  # the first setting of the rest
+            lines.setdefault(name, []).append((row["setting"][x], row[y]))
+    return {name: sorted(points) for name, points in lines.items()}
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Four plots as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 10), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, (x, y, factor, unit)) in zip(
+        figure.subplots(2, 2).flat, _PLOTS.items(), strict=True
+    ):
+        lines = series(rows, x, y)
+        for name, points in lines.items():
+            axes.plot([p[0] for p in points], [p[1] * factor for p in points], "o-", label=name)
+        axes.set(title=title if lines else f"{title}: not measured", xlabel=x, ylabel=unit)
+        if lines:
+            axes.set_ylim(bottom=0)
+            axes.legend(fontsize="small")
+    figure.savefig(path, dpi=100)
+
+
+def write(rows: list[dict], folder: Path) -> None:
+    """benchmark.txt, benchmark.json and benchmark.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.txt").write_text(f"{table(rows)}\n\n{parts_table(rows)}\n")
+    (folder / "benchmark.json").write_text(json.dumps(rows, indent=1))
+    plot(rows, folder / "benchmark.png")

@@ -1,0 +1,106 @@
+"""Cases of a training step: forward and backward of a detector, and what it saves in between."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnest_d2 import get_cfg
+
+from .measure import Case
+from .models import Size, build_detector
+
+CONFIG = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml"
+KEY = "MODEL.RESNETS.CHECKPOINT"
+
+
+def training_cases(
+    size: Size,
+    *,
+    depth: int,
+    batch: int,
+    checkpoint: Sequence[str],
+    skip: Callable[[str, str], None],
+    config: str = CONFIG,
+) -> list[Case]:
+    """A step of Faster R-CNN with each kind of activation checkpointing.
+
+    The useful work is the step's without checkpointing: what is computed twice counts once.
+
+    Args:
+        size: of the pictures.
+        depth: of the ResNeSt.
+        batch: number of pictures.
+        checkpoint: values of MODEL.RESNETS.CHECKPOINT; "none" is a model without that key.
+        skip: told the name and the reason of what cannot be measured.
+        config: name of the detector's.
+    """
+    setting = {"size": f"{size[0]}x{size[1]}", "depth": depth, "batch": batch}
+    inputs = training_inputs(size, batch)
+    cases, flop = [], None
+    for kind in checkpoint:
+        name = f"checkpoint {kind}"
+        if kind != "none" and "CHECKPOINT" not in get_cfg().MODEL.RESNETS:
+            skip(name, f"there is no key {KEY}")
+            continue
+        opts = [] if kind == "none" else [KEY, kind]
+        model = build_detector(config, depth=depth, opts=opts).train()
+        losses = _losses(model, inputs)
+        run = _step(model, losses)
+        if flop is None:
+            with FlopCounterMode(display=False) as counter:
+                run()
+            flop = counter.get_total_flops()
+        saved = saved_bytes(losses)
+        cases.append(Case("training", name, setting, run, flop=flop, saved=saved))
+    return cases
+
+
+def training_inputs(size: Size, batch: int) -> list[dict]:
+    """Noise with eight boxes each."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([size[1], size[0]]) / 2
+    inputs = []
+    for _ in range(batch):
+        corner, extent = torch.rand(2, 8, 2, generator=generator) * scale
+        truth = Instances(size)
+        truth.gt_boxes = Boxes(torch.cat([corner, corner + extent + 1], dim=1))
+        truth.gt_classes = torch.zeros(8, dtype=torch.long)
+        picture = torch.rand(3, *size, generator=generator) * 255
+        inputs.append({"image": picture, "instances": truth, "height": size[0], "width": size[1]})
+    return inputs
+
+
+def _losses(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
+    def run() -> torch.Tensor:
+        torch.manual_seed(0)  # which proposals are sampled
+        with EventStorage():
+            return sum(model(inputs).values())
+
+    return run
+
+
+def _step(model: nn.Module, losses: Callable[[], torch.Tensor]) -> Callable[[], None]:
+    def run() -> None:
+        model.zero_grad(set_to_none=True)
+        losses().backward()
+
+    return run
+
+
+def saved_bytes(forward: Callable[[], object]) -> int:
+    """Bytes that a forward pass keeps for backward, each storage once, parameters among them."""
+    storages = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    del result  # only now: what is freed earlier gives its address to another
+    return sum(storages.values())
