@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -128,3 +129,33 @@ def test_scoring_without_the_library(monkeypatch, coco_files):
     assert "pip install 'resnest-d2[fast-eval]'" in reasons["faster-coco-eval"]
     cases[0].prepare()
     assert 0 < cases[0].run()["bbox"]["AP"] < 100
+
+
+def test_activations_are_neither_lost_nor_blown_up():
+    from benchmarking.models import build_detector, pictures, settle
+
+    model = build_detector(QUICK.format("mask"), depth=14)
+    with torch.no_grad():
+        for name, features in settle(model.backbone)(pictures((96, 128))).items():
+            assert 0.1 < features.std() < 10, name
+
+
+def test_optimised_forms_stand_beside_the_plain_model(monkeypatch):
+    from benchmarking.models import backbone_cases
+
+    def optimize_for_inference(model, *, backend):
+        if backend == "openvino":
+            raise ImportError("pip install 'resnest-d2[openvino]'")
+        return torch.nn.Sequential(model)
+
+    deploy = SimpleNamespace(optimize_for_inference=optimize_for_inference)
+    monkeypatch.setitem(sys.modules, "resnest_d2.deploy", deploy)
+    reasons = {}
+    backends = ["plain", "eager", "openvino"]
+    skip = reasons.__setitem__
+    cases = backbone_cases((64, 64), depth=14, backends=backends, skip=skip)
+    assert [case.model for case in cases][:2] == ["ours, plain", "ours, eager"]
+    assert cases[0].flop == cases[1].flop > 1e8
+    plain, eager = (case.run() for case in cases[:2])
+    torch.testing.assert_close(plain["res5"], eager["res5"])
+    assert reasons["ours, openvino"] == "pip install 'resnest-d2[openvino]'"

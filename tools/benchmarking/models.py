@@ -1,7 +1,8 @@
 """Cases of backbones and of whole detectors, and the peers that they are held against.
 
-All have random weights. Batch norms take their statistics from a batch of noise, and the class
-scores are spread over the proposals, so that activations are finite and there are detections.
+All have random weights. Batch norms take their statistics from a batch of pictures like the timed
+ones, and the class scores are spread over the proposals, so that activations stay of the order of 1
+to 10 and there are detections.
 """
 
 import contextlib
@@ -47,8 +48,8 @@ def backbone_cases(
         backends: "plain", and those of ``optimize_for_inference``.
         skip: told the name and the reason of what cannot be measured.
     """
-    picture = torch.rand(1, 3, *size)
-    plain = _settle(ResNeSt(depth, norm="BN"))
+    picture = pictures(size)
+    plain = settle(ResNeSt(depth, norm="BN"))
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
     flop = _flop(plain, picture)
     cases = [
@@ -57,7 +58,7 @@ def backbone_cases(
     ]
     for name, build in (("timm", _timm_backbone), ("torchvision ResNet", _torchvision_backbone)):
         with _skipping(name, skip):
-            model = _settle(build(depth))
+            model = settle(build(depth))
             run = _forward(model, picture)
             cases.append(Case("backbone", name, setting, run, flop=_flop(model, picture)))
     return cases
@@ -89,8 +90,8 @@ def detector_cases(
     for key in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"):
         opts += [f"MODEL.RPN.{key}", proposals]
     model = build_detector(config, depth=depth, opts=opts).eval()
-    _settle(model.backbone)
-    inputs = [{"image": torch.rand(3, *size) * 255}]
+    settle(model.backbone)
+    inputs = [{"image": (pictures(size)[0] * 57 + 118).clamp(0, 255)}]
     _spread_scores(model, lambda: model(inputs))
     _check_proposals(model, inputs, proposals)
     flop = _flop(model, inputs)
@@ -104,9 +105,9 @@ def detector_cases(
     with _skipping("torchvision R-CNN", skip):
         masks = hasattr(model.roi_heads, "mask_head")
         peer = _torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
-        pictures = [inputs[0]["image"] / 255]
-        _spread_scores(peer, lambda: peer(pictures))
-        run = _forward(peer, pictures)
+        picture = [inputs[0]["image"] / 255]
+        _spread_scores(peer, lambda: peer(picture))
+        run = _forward(peer, picture)
         with FlopCounterMode(display=False) as counter:
             run()
         flop = counter.get_total_flops()
@@ -150,11 +151,20 @@ def _forward(model: nn.Module, inputs: object) -> Callable[[], object]:
     return torch.no_grad()(lambda: model(inputs))
 
 
-def _settle(model: nn.Module) -> nn.Module:
-    """Statistics of the batch norms from one batch of noise; in eval mode."""
-    torch.manual_seed(0)
-    update_bn_stats(model.train(), [torch.randn(2, 3, 128, 128)], 1)
+def settle(model: nn.Module) -> nn.Module:
+    """Statistics of the batch norms from one batch; in eval mode."""
+    update_bn_stats(model.train(), [pictures((128, 128), 16)], 1)
     return model.eval()
+
+
+def pictures(size: Size, number: int = 1) -> torch.Tensor:
+    """Smooth random pictures, (number, 3, H, W), mean 0 and deviation about 1.
+
+    Not plain noise: its average over a picture hardly varies, and the attention's batch norms,
+    which see nothing else, would blow up any other picture.
+    """
+    coarse = torch.randn(number, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    return 1.5 * nn.functional.interpolate(coarse, size, mode="bilinear")
 
 
 def _spread_scores(model: nn.Module, run: Callable[[], object]) -> None:
@@ -255,5 +265,5 @@ def _torchvision_detector(size: Size, *, depth: int, proposals: int, masks: bool
         rpn_pre_nms_top_n_test=proposals,
         rpn_post_nms_top_n_test=proposals,
     )
-    _settle(model.backbone)
+    settle(model.backbone)
     return model.eval()
