@@ -23,8 +23,8 @@ from resnest_d2.model_zoo import load_config
 from resnest_d2.modeling import ResNeSt
 
 from .measure import Case, Skipped
+from .peers import timm_backbone, torchvision_backbone, torchvision_detector
 
-_TIMM = {14: "14d", 26: "26d", 50: "50d", 101: "101e", 200: "200e", 269: "269e"}
 _NORMS = ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD")
 _PARTS = {  # of a GeneralizedRCNN
     "backbone": "backbone and FPN",
@@ -56,7 +56,7 @@ def backbone_cases(
         Case("backbone", f"ours, {name}", setting, _forward(model, picture), flop=flop)
         for name, model in _forms(plain, backends, skip)
     ]
-    for name, build in (("timm", _timm_backbone), ("torchvision ResNet", _torchvision_backbone)):
+    for name, build in (("timm", timm_backbone), ("torchvision ResNet", torchvision_backbone)):
         with _skipping(name, skip):
             model = settle(build(depth))
             run = _forward(model, picture)
@@ -104,7 +104,8 @@ def detector_cases(
         cases.append(Case("detector", f"ours, {name}", setting, run, flop=flop, parts=parts))
     with _skipping("torchvision R-CNN", skip):
         masks = hasattr(model.roi_heads, "mask_head")
-        peer = _torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
+        peer = torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
+        settle(peer.backbone)
         picture = [inputs[0]["image"] / 255]
         _spread_scores(peer, lambda: peer(picture))
         run = _forward(peer, picture)
@@ -230,40 +231,3 @@ def _with_parts(
         return result
 
     return timed
-
-
-def _timm_backbone(depth: int) -> nn.Module:
-    import timm
-
-    if depth not in _TIMM:
-        raise Skipped(f"has no ResNeSt-{depth}")
-    return timm.create_model(f"resnest{_TIMM[depth]}", features_only=True, pretrained=False)
-
-
-def _torchvision_backbone(depth: int) -> nn.Module:
-    import torchvision
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    if depth not in (50, 101, 152):
-        raise Skipped(f"has no ResNet-{depth}")
-    model = torchvision.models.get_model(f"resnet{depth}", weights=None)
-    return create_feature_extractor(model, [f"layer{stage}" for stage in (1, 2, 3, 4)])
-
-
-def _torchvision_detector(size: Size, *, depth: int, proposals: int, masks: bool) -> nn.Module:
-    import torchvision
-
-    if depth != 50:
-        raise Skipped(f"has no R-CNN of depth {depth}")
-    model = torchvision.models.get_model(
-        f"{'mask' if masks else 'faster'}rcnn_resnet50_fpn",
-        weights=None,
-        weights_backbone=None,
-        min_size=min(size),
-        max_size=max(size),
-        rpn_nms_thresh=1.0,
-        rpn_pre_nms_top_n_test=proposals,
-        rpn_post_nms_top_n_test=proposals,
-    )
-    settle(model.backbone)
-    return model.eval()
