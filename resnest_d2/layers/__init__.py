@@ -1,5 +1,6 @@
 """Operations of ResNeSt that know nothing of configs."""
 
+from .attention import weighted_sum
 from .deform_conv import DeformConv2d
 from .norm import adapt_sync_norms, get_attention_norm, norm_of_vector
 from .split_attention import SplitAttentionConv2d
@@ -10,4 +11,5 @@ __all__ = [
     "adapt_sync_norms",
     "get_attention_norm",
     "norm_of_vector",
+    "weighted_sum",
 ]

@@ -1,0 +1,62 @@
+"""The weighted sum of split attention, with a backward pass of its own.
+
+Paper: https://arxiv.org/abs/2004.08955, Sec. 3, eq. (2). Written as a product and a sum, it reads
+and writes the R C channels twice. For R = 2 the weights are a and 1 - a, so that it is one linear
+interpolation; its gradients by autograd, though, are zero-filled copies of each channel slice,
+which the backward pass here does without.
+
+Shapes: N batch, C output channels, H/W height and width, R radix.
+"""
+
+import torch
+from detectron2.layers.wrappers import check_if_dynamo_compiling
+
+
+def weighted_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+    """Sum of the splits, each times its attention.
+
+    Args:
+        x: (N, R C, H, W), split after split.
+        attention: (N, R, C, 1, 1), summing to one over R where R = 2; cast to the type of ``x``,
+            which under autocast is narrower.
+
+    Returns:
+        (N, C, H, W).
+    """
+    attention = attention.to(x.dtype)
+    wants_grad = torch.is_grad_enabled() and (x.requires_grad or attention.requires_grad)
+    if wants_grad and not torch.jit.is_tracing() and not check_if_dynamo_compiling():
+        return _WeightedSum.apply(x, attention)
+    return _compute(x, attention)  # a tracer or compiler wants plain operators
+
+
+def _compute(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+    first, *others = x.chunk(attention.shape[1], 1)  # R times (N, C, H, W)
+    if len(others) == 1:
+        return torch.lerp(first, others[0], attention[:, 1])
+    out = first * attention[:, 0]
+    for r, split in enumerate(others, 1):
+        out.addcmul_(split, attention[:, r])
+    return out
+
+
+class _WeightedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, attention):
+        ctx.save_for_backward(x, attention)
+        return _compute(x, attention)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, attention = ctx.saved_tensors
+        splits = x.unflatten(1, attention.shape[1:3])  # (N, R, C, H, W)
+        grad = grad.unsqueeze(1)  # (N, 1, C, H, W)
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+            grad_attention = (grad * splits).sum((3, 4), keepdim=True)
+            return (grad * attention).flatten(1, 2), grad_attention
+        grad_x = torch.empty_like(x)
+        out = grad_x.unflatten(1, attention.shape[1:3])  # the same memory, (N, R, C, H, W)
+        torch.mul(grad, splits, out=out)  # lies there only until it is summed
+        grad_attention = out.sum((3, 4), keepdim=True)
+        torch.mul(grad, attention, out=out)
+        return grad_x, grad_attention
