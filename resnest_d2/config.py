@@ -16,6 +16,7 @@ _CASCADE_KEYS = {  # that detectron2's own heads would not read
     ),
     "ROI_MASK_HEAD": ("PER_STAGE",),
 }
+CHECKPOINTS = ("none", "light", "block")
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
 
 
@@ -34,6 +35,9 @@ def add_resnest_config(cfg: CfgNode) -> None:
     keys.DEEP_STEM = True
     # Width of a cardinal group in 64ths (timm's "40d" is 40); NUM_GROUPS is the cardinality.
     keys.BOTTLENECK_WIDTH = 64
+    # What training computes again in the backward pass to save memory: "none"; "light", norms,
+    # activations and attention; "block", whole blocks. The gradients are the same.
+    keys.CHECKPOINT = "none"
 
     # What mmdetection's cascades do otherwise than detectron2's, for CascadeMaskROIHeads.
     keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
@@ -119,6 +123,7 @@ def _check_backbone(cfg: CfgNode) -> None:
         )
     for name, value, allowed in (
         ("MODEL.RESNETS.NORM", keys.NORM, NORMS),
+        ("MODEL.RESNETS.CHECKPOINT", keys.CHECKPOINT, CHECKPOINTS),
         ("MODEL.RESNETS.RES5_DILATION", keys.RES5_DILATION, (1, 2)),
         ("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT, tuple(range(6))),
     ):

@@ -12,6 +12,8 @@ from torch import nn
 
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
 
+from .recompute import check_checkpoint, recompute, wants_recomputing
+
 
 class ResNeStBottleneck(CNNBlockBase):
     """1x1 convolution, 3x3 (split-attention) convolution, 1x1 convolution, and the shortcut."""
@@ -36,6 +38,7 @@ class ResNeStBottleneck(CNNBlockBase):
         deformable: bool = False,
         deform_modulated: bool = False,
         deform_num_groups: int = 1,
+        checkpoint: str = "none",
     ):
         """
         Args:
@@ -54,11 +57,14 @@ class ResNeStBottleneck(CNNBlockBase):
             deformable: whether the 3x3 convolution is deformable.
             deform_modulated: deformable convolution v2 instead of v1.
             deform_num_groups: groups of offsets.
+            checkpoint: what is computed again in the backward pass, see :func:`recompute`.
 
         Raises:
-            ValueError: groups that do not divide the width.
+            ValueError: groups that do not divide the width, or a checkpoint that cannot be.
         """
         super().__init__(in_channels, out_channels, stride)
+        check_checkpoint(checkpoint, norm=norm)
+        self.checkpoint = checkpoint
         assert not (avd and stride_in_1x1), "config.check_resnest_config refuses this pair"
         width = bottleneck_channels
         if width % num_groups or (deformable and width % deform_num_groups):
@@ -130,6 +136,13 @@ class ResNeStBottleneck(CNNBlockBase):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
+        if not torch.jit.is_scripting():
+            if self.checkpoint != "none" and wants_recomputing(self, x):
+                return recompute(self, self.compute, x, mode=self.checkpoint)
+        return self.compute(x)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """The block itself; :meth:`forward` decides whether the backward pass runs it again."""
         out = F.relu_(self.conv1(x))
         if self.avd_before is not None:
             out = self.avd_before(out)

@@ -1,0 +1,95 @@
+"""Recomputing a block in the backward pass, to keep less of it in memory.
+
+Paper: https://arxiv.org/abs/1604.06174, on :mod:`torch.utils.checkpoint`. The running statistics of
+batch norms are updated by the first computation alone.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import checkpoint as torch_checkpoint
+
+from resnest_d2.config import CHECKPOINTS
+
+
+def check_checkpoint(mode: str, *, norm: str) -> None:
+    """Refuse what cannot be recomputed.
+
+    Args:
+        mode: one of :data:`resnest_d2.config.CHECKPOINTS`.
+        norm: name of the block's norms.
+
+    Raises:
+        ValueError: an unknown mode; or "light" with norms that it does not help, or with a torch
+            that lacks it.
+    """
+    if mode not in CHECKPOINTS:
+        raise ValueError(f"MODEL.RESNETS.CHECKPOINT is {mode!r}; choose from {CHECKPOINTS}.")
+    if mode != "light":
+        return
+    if norm in ("", "FrozenBN"):
+        raise ValueError(
+            "MODEL.RESNETS.CHECKPOINT is 'light', which keeps the outputs of the convolutions, but "
+            f"with MODEL.RESNETS.NORM {norm!r} training needs none of them, and it would keep more "
+            "than 'none'; set CHECKPOINT 'block' or 'none', or another NORM."
+        )
+    if not hasattr(torch_checkpoint, "create_selective_checkpoint_contexts"):
+        raise ValueError(
+            f"MODEL.RESNETS.CHECKPOINT is 'light', which needs torch 2.4 or newer, but this is "
+            f"{torch.__version__}; set CHECKPOINT 'block' or 'none', or install a newer torch."
+        )
+
+
+def recompute(block: nn.Module, function: Callable, x: torch.Tensor, *, mode: str) -> torch.Tensor:
+    """``function(x)``, of which the backward pass computes again what is not kept.
+
+    Args:
+        block: whose batch norms ``function`` runs.
+        function: a method of ``block``, without random numbers.
+        x: its input; kept.
+        mode: "block" keeps nothing else; "light" also the outputs of the convolutions, so that
+            only what costs little is computed again.
+
+    Returns:
+        What ``function`` returns.
+    """
+
+    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+        if mode == "block":
+            return nullcontext(), _statistics_kept(block, nullcontext())
+        first, again = torch_checkpoint.create_selective_checkpoint_contexts(
+            [torch.ops.aten.convolution.default, torch.ops.torchvision.deform_conv2d.default]
+        )
+        return first, _statistics_kept(block, again)
+
+    return torch_checkpoint.checkpoint(
+        function, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+    )
+
+
+def wants_recomputing(block: nn.Module, x: torch.Tensor) -> bool:
+    """Whether there will be a backward pass through the block: in training, and not frozen."""
+    if not (block.training and torch.is_grad_enabled()) or torch.jit.is_tracing():
+        return False
+    return x.requires_grad or any(p.requires_grad for p in block.parameters())
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module, inner: AbstractContextManager) -> Iterator[None]:
+    """Batch norms normalise as before, but do not count the batch a second time."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
+    before = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for m in norms:
+        # Not by track_running_stats: without statistics torch saves fewer tensors than before.
+        m.momentum = 0.0
+        if m.num_batches_tracked is not None:
+            m.num_batches_tracked = m.num_batches_tracked.clone()
+    try:
+        with inner:
+            yield
+    finally:
+        for m, (momentum, batches) in zip(norms, before, strict=True):
+            m.momentum, m.num_batches_tracked = momentum, batches
