@@ -138,11 +138,11 @@ class ResNeStBottleneck(CNNBlockBase):
         """(N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
         if not torch.jit.is_scripting():
             if self.checkpoint != "none" and wants_recomputing(self, x):
-                return recompute(self, self.compute, x, mode=self.checkpoint)
-        return self.compute(x)
+                return F.relu_(recompute(self, self.compute, x, mode=self.checkpoint))
+        return F.relu_(self.compute(x))
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """The block itself; :meth:`forward` decides whether the backward pass runs it again."""
+        """All but the last ReLU, whose output the next block keeps in any case."""
         out = F.relu_(self.conv1(x))
         if self.avd_before is not None:
             out = self.avd_before(out)
@@ -158,7 +158,7 @@ class ResNeStBottleneck(CNNBlockBase):
         if self.shortcut is not None:
             x = self.shortcut(x)
         out += x
-        return F.relu_(out)
+        return out
 
 
 def _conv1x1(in_channels: int, out_channels: int, norm: str, *, stride: int = 1) -> Conv2d:

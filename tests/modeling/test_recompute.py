@@ -3,6 +3,7 @@ import itertools
 
 import pytest
 import torch
+from detectron2.layers import batch_norm
 from detectron2.modeling import build_backbone
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import checkpoint as torch_checkpoint
@@ -88,6 +89,18 @@ def test_statistics_are_updated_once(mode):
         step(net, torch.rand(2, 3, 64, 64))
         assert bn.num_batches_tracked == batches and bn.momentum is None
     assert net.state_dict()["res3.0.conv2.bn0.num_batches_tracked"] == 2
+
+
+@MODES
+def test_statistics_of_naive_sync_norms_are_updated_once(mode, monkeypatch):
+    # As in a group of two processes with the same batch; its training branch always tracks.
+    monkeypatch.setattr(batch_norm.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(batch_norm.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(batch_norm, "differentiable_all_reduce", lambda v: 2 * v)
+    x = torch.rand(2, 3, 64, 64)
+    ours, expected = (step(small(name, norm="naiveSyncBN"), x) for name in (mode, "none"))
+    torch.testing.assert_close(ours[:3], expected[:3])
+    assert ours[2]["res3.0.conv2.bn0.running_mean"].abs().max() > 0
 
 
 @pytest.mark.parametrize(("mode", "most"), [("light", 0.7), ("block", 0.3)])
