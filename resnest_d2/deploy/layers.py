@@ -15,7 +15,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from torch import nn
 
-from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
+from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d, weighted_sum
 from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
 from .folding import can_fold, fold
@@ -89,7 +89,7 @@ def _has_onednn() -> bool:
 
 
 class FusedSplitAttentionConv2d(SplitAttentionConv2d):
-    """Split attention that visits its splits twice: for the pooling, and for the sum."""
+    """Split attention whose norms and first ReLU are the convolution's."""
 
     def prepare(self) -> None:
         """Fold the norms; the convolution takes over the ReLU."""
@@ -105,19 +105,8 @@ class FusedSplitAttentionConv2d(SplitAttentionConv2d):
         x = self.conv(x, offset) if self.deformable else self.conv(x)
         if self.bn0 is not None:
             x = F.relu(self.bn0(x))
-        channels = x.shape[1] // self.radix
-        splits = x.split(channels, 1)
-        pooled = x.mean((2, 3)).view(-1, self.radix, channels).sum(1)[:, :, None, None]
-        if self.radix == 2:  # softmax over two is a sigmoid, and the sum one interpolation
-            hidden = self.fc1(pooled) if self.bn1 is None else self.bn1(self.fc1(pooled))
-            logits = self.fc2(F.relu(hidden)).view(len(x), self.groups, 2, -1)
-            weight = (logits[:, :, 0] - logits[:, :, 1]).sigmoid().reshape(-1, channels, 1, 1)
-            return torch.lerp(splits[1], splits[0], weight)
-        weights = self.attention(pooled)  # (N, R, C, 1, 1)
-        total = splits[0] * weights[:, 0]
-        for split, weight in zip(splits[1:], weights.unbind(1)[1:], strict=True):
-            total = torch.addcmul(total, split, weight)
-        return total
+        pooled = x.mean((2, 3), keepdim=True).unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
+        return weighted_sum(x, self.attention(pooled))
 
 
 class FusedBottleneck(ResNeStBottleneck):
