@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -94,8 +93,10 @@ class _OpenVINO:
         tensors = inputs if isinstance(inputs, list | tuple) else [inputs]
         if self.compiled is None:
             self._convert(tensors, isinstance(inputs, list | tuple))
-        results = self.compiled([np.asarray(t.detach().contiguous()) for t in tensors])
-        outputs = [torch.from_numpy(np.array(results[i])) for i in range(len(results))]
+        arrays = [t.detach().contiguous().numpy() for t in tensors]
+        results = self.compiled(arrays, share_inputs=True, share_outputs=True)
+        # The engine's own memory, which its next run overwrites.
+        outputs = [torch.from_numpy(results[i]).clone() for i in range(len(results))]
         return self.flat.rebuild(outputs)
 
     def _convert(self, tensors: list[torch.Tensor], takes_list: bool) -> None:

@@ -41,22 +41,20 @@ class FusedConv2d(Conv2d):
         if self.relu and self.norm is None:
             self.activation = None
         self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
-        self.packed: Any = None
-        plain = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
-        plain = plain and not isinstance(self.padding, str) and self.padding_mode == "zeros"
-        if pack and plain and _has_onednn():
-            self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight.data,
-                list(self.padding),
-                list(self.stride),
-                list(self.dilation),
-                self.groups,
-            )
+        self.packed: Any = None  # the weights, in oneDNN's order
+        self.where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+        self.pack = (
+            pack
+            and self.weight.device.type == "cpu"
+            and self.weight.dtype == torch.float32
+            and self.norm is None
+            and self.activation is None
+            and _has_onednn()
+        )
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C, H', W'); ``residual``, of that shape, may be overwritten."""
-        fused = self.norm is None and self.activation is None
-        if self.packed is not None and fused and x.numel() and not torch.jit.is_tracing():
+        if self.pack and x.numel() and not torch.jit.is_tracing():
             return self._onednn(x, residual)
         x = F.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
@@ -70,14 +68,18 @@ class FusedConv2d(Conv2d):
         return F.relu_(x) if self.relu else x
 
     def _onednn(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+        if self.packed is None:  # for about this size; without one, small maps take thrice as long
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight.data, *self.where, list(x.shape)
+            )
         after = ("relu" if self.relu else "none", [], "")
-        operation = torch.ops.mkldnn
         if residual is None:
-            return operation._convolution_pointwise(x, self.packed, self.bias, *where, *after)
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, self.packed, self.bias, *self.where, *after
+            )
         after = ("add", 1.0, "relu" if self.relu else None, [], None)
-        return operation._convolution_pointwise_.binary(
-            residual, x, self.packed, self.bias, *where, *after
+        return torch.ops.mkldnn._convolution_pointwise_.binary(
+            residual, x, self.packed, self.bias, *self.where, *after
         )
 
 
