@@ -33,7 +33,7 @@ def main() -> int:
         launch(args)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"train_net.py: {error}", file=sys.stderr)
         return 1
     return 0

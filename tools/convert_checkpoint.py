@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"It does not fit {args.config_file}; nothing written.", file=sys.stderr)
                 return 1
         conversion = convert_file(args.source, args.target, to=args.to)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"convert_checkpoint.py: {error}", file=sys.stderr)
         return 1
     print(f"{args.target}: {conversion}")

@@ -20,13 +20,14 @@ def get_config(name: str, trained: bool = False) -> CfgNode:
             starts from.
 
     Raises:
-        FileNotFoundError: no config of that name.
-        ValueError: a backbone, or a config without published weights where they are asked for.
+        FileNotFoundError: no config file of that name.
+        ValueError: no model of that name, a backbone, or a config without published weights where
+            they are asked for.
     """
     try:
         model = find_model(name)
     except ValueError:
-        if trained:
+        if trained or not name.endswith(".yaml"):
             raise
         return load_config(name)
     if model.is_backbone:

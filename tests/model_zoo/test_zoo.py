@@ -80,8 +80,10 @@ def test_what_cannot_be_had():
         get_config("imagenet/resnest50")
     with pytest.raises(ValueError, match="no published model 'quick_schedules/faster"):
         get_config("quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml", trained=True)
-    with pytest.raises(FileNotFoundError, match="no config file faster_rcnn_s5.*"):
+    with pytest.raises(ValueError, match="no published model 'faster_rcnn_s5'; close.*rcnn_s50"):
         get_config("faster_rcnn_s5")
+    with pytest.raises(FileNotFoundError, match="no config file faster_rcnn_s5.yaml"):
+        get_config("faster_rcnn_s5.yaml")
 
 
 @pytest.mark.parametrize("name", DETECTORS)
