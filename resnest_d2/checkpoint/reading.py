@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
@@ -41,8 +42,7 @@ def _plain_types() -> list:
 
 
 def _allowing_plain_types() -> contextlib.AbstractContextManager:
-    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if version < (2, 6):  # which cannot allow a type by name
+    if Version(torch.__version__) < Version("2.6"):  # which cannot allow a type by name
         return contextlib.nullcontext()
     return torch.serialization.safe_globals(_plain_types())
 
