@@ -79,9 +79,19 @@ def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
         folder: where results go.
 
     Raises:
-        ImportError: panoptic quality without panopticapi, which computes it.
-        ValueError: no evaluator for that type.
+        ImportError, ValueError: as :func:`check_evaluation`.
     """
+    # Without faster-coco-eval pycocotools, and not a compiled class that detectron2 may have.
+    options = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
+    return DatasetEvaluators(
+        [
+            evaluator(dataset_name, output_dir=folder, **options.get(evaluator, {}))
+            for evaluator in _evaluators(dataset_name)
+        ]
+    )
+
+
+def _evaluators(dataset_name: str) -> tuple[type, ...]:
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind not in _EVALUATORS:
         raise ValueError(
@@ -93,11 +103,7 @@ def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
             f"{dataset_name} needs panopticapi: pip install "
             "git+https://github.com/cocodataset/panopticapi.git"
         )
-    # Without faster-coco-eval pycocotools, and not a compiled class that detectron2 may have.
-    options = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
-    return DatasetEvaluators(
-        [e(dataset_name, output_dir=folder, **options.get(e, {})) for e in _EVALUATORS[kind]]
-    )
+    return _EVALUATORS[kind]
 
 
 def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
@@ -105,11 +111,13 @@ def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
     return {names[0]: results} if len(names) == 1 else results
 
 
-def check_tta(cfg: CfgNode) -> None:
-    """Refuse TEST.AUG where detectron2 has no test-time augmentation.
+def check_evaluation(cfg: CfgNode) -> None:
+    """Refuse, before anything is trained, what could not be evaluated in the end.
 
     Raises:
-        ValueError: naming the key and what it is for.
+        ImportError: panoptic quality without panopticapi, which computes it.
+        ValueError: TEST.AUG where detectron2 has no test-time augmentation, or a data set of a type
+            without evaluator.
     """
     if cfg.TEST.AUG.ENABLED and (
         cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.KEYPOINT_ON
@@ -119,6 +127,8 @@ def check_tta(cfg: CfgNode) -> None:
             f"keypoints, not for {cfg.MODEL.META_ARCHITECTURE} with KEYPOINT_ON "
             f"{cfg.MODEL.KEYPOINT_ON}; set it False."
         )
+    for name in cfg.DATASETS.TEST:
+        _evaluators(name)
 
 
 def publish(results: dict[str, dict], folder: str, *, beside: bool = False) -> None:

@@ -11,7 +11,7 @@ from detectron2.engine import launch as detectron2_launch
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.deploy import optimize_for_inference
 
-from .evaluation import by_dataset, check_tta
+from .evaluation import by_dataset, check_evaluation
 from .setup import setup
 from .trainer import Trainer
 
@@ -64,7 +64,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("--eval-only without data: DATASETS.TEST is empty.")
-    check_tta(cfg)
+    check_evaluation(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

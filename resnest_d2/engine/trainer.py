@@ -24,7 +24,7 @@ from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.layers import adapt_sync_norms
 
-from .evaluation import TTA, build_evaluator, by_dataset, check_tta, publish
+from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, publish
 from .hooks import BestCheckpoint, ProgressBar, file_only_printer
 
 _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
@@ -62,9 +62,9 @@ class Trainer(DefaultTrainer):
             cfg: config whose data sets are registered.
 
         Raises:
-            ValueError: TEST.AUG for a detector that has none.
+            ImportError, ValueError: as :func:`check_evaluation`.
         """
-        check_tta(cfg)
+        check_evaluation(cfg)
         # DDP takes device_ids for GPUs only, and detectron2 always gives them.
         ddp = create_ddp_model
         if cfg.MODEL.DEVICE == "cpu":

@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, Instances
 from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
 from resnest_d2.engine import CocoEvaluator, ap_table, evaluation
-from resnest_d2.engine.evaluation import build_evaluator, by_dataset, check_tta, publish
+from resnest_d2.engine.evaluation import build_evaluator, by_dataset, check_evaluation, publish
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def test_augmented_results_stand_beside_the_plain_ones(tmp_path):
 def test_augmentation_where_there_is_none(key):
     cfg = get_cfg()
     cfg.TEST.AUG.ENABLED = True
-    check_tta(cfg)
+    check_evaluation(cfg)
     cfg.MODEL.merge_from_list(key)
     with pytest.raises(ValueError, match="TEST.AUG.ENABLED is True, but"):
-        check_tta(cfg)
+        check_evaluation(cfg)
     cfg.TEST.AUG.ENABLED = False
-    check_tta(cfg)
+    check_evaluation(cfg)
 
 
 @pytest.fixture
@@ -116,5 +116,10 @@ def test_evaluators_of_panoptic_segmentation(kind_of_set, monkeypatch, tmp_path,
 
 def test_no_evaluator(kind_of_set, tmp_path):
     kind_of_set("lvis")
-    with pytest.raises(ValueError, match="kind_of_set has evaluator_type lvis; choose from coco"):
+    message = "kind_of_set has evaluator_type lvis; choose from coco"
+    with pytest.raises(ValueError, match=message):
         build_evaluator("kind_of_set", str(tmp_path))
+    cfg = get_cfg()
+    cfg.DATASETS.TEST = ("kind_of_set",)
+    with pytest.raises(ValueError, match=message):  # before a training
+        check_evaluation(cfg)
