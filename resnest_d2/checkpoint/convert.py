@@ -34,6 +34,11 @@ class Conversion(NamedTuple):
     unused: tuple[str, ...]
     missing: tuple[str, ...]
 
+    @property
+    def bare(self) -> bool:
+        """Whether it is a backbone alone, without the names of a detector around it."""
+        return not any(name.startswith("backbone.") for name in self.weights)
+
     def __str__(self) -> str:
         def listed(names: tuple[str, ...]) -> str:
             return f" ({some(names)})" if names else ""
@@ -140,6 +145,11 @@ def blocks_of(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(last)
 
 
+def has_attention(names: Iterable[str]) -> bool:
+    """Whether these are a ResNeSt's names and not a plain ResNet's, by our names."""
+    return any(".conv2.fc1." in name for name in names)
+
+
 def depth_of(names: Iterable[str]) -> int | None:
     """Depth of a ResNeSt by its blocks; None if no published one has as many."""
     blocks = blocks_of(names)
@@ -150,7 +160,7 @@ def _check_backbone(own_names: Iterable[str], origin: str) -> tuple[int, list[st
     """Depth, and the names that a backbone of it lacks."""
     own_names = list(own_names)
     present = {re.sub(r"^backbone\.(bottom_up\.)?", "", n) for n in own_names if _in_backbone(n)}
-    if not any(".conv2.fc1." in name for name in present):
+    if not has_attention(present):
         raise ValueError(f"{origin} is a plain ResNet: its blocks have no split attention.")
     depth = depth_of(own_names)
     if depth is None:
@@ -196,7 +206,7 @@ def write_checkpoint(conversion: Conversion, path: str | os.PathLike) -> None:
                 content = {"meta": {}, "state_dict": weights}
             elif conversion.target == "detectron2":
                 content = {"model": weights, "__author__": "resnest_d2"}
-                if not any(name.startswith("backbone.") for name in weights):
+                if conversion.bare:
                     content["matching_heuristics"] = True
             torch.save(content, partial)
         os.replace(partial, path)

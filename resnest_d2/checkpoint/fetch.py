@@ -17,20 +17,25 @@ class DownloadError(OSError):
     """An address that could not be fetched."""
 
 
+def sha256_of(path: str | os.PathLike) -> str:
+    """A file's SHA-256 in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def check_hash(path: str | os.PathLike, head: str) -> None:
     """Compare the beginning of a file's SHA-256.
 
     Raises:
         ValueError: another; both are named.
     """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(head):
+    found = sha256_of(path)
+    if not found.startswith(head):
         raise ValueError(
-            f"{path} is corrupt: its SHA-256 begins {digest.hexdigest()[: len(head)]}, but must "
-            f"begin {head}"
+            f"{path} is corrupt: its SHA-256 begins {found[: len(head)]}, but must begin {head}"
         )
 
 

@@ -14,7 +14,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from resnest_d2.modeling import ARCHS
 
-from .convert import COUNTER, blocks_of, convert, depth_of
+from .convert import COUNTER, blocks_of, convert, depth_of, has_attention
 from .layouts import recognise
 from .reading import find_weights, read_checkpoint
 
@@ -91,15 +91,11 @@ def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) 
             f"{path} has the {file_blocks} blocks of depth {depth or 'unknown'}, this model the "
             f"{model_blocks} of depth {own_depth or 'unknown'}; {advice}."
         )
-    if _has_attention(ours) and not _has_attention(theirs):
+    if has_attention(ours) and not has_attention(theirs):
         raise ValueError(
             f"{path} is a plain ResNet, whose blocks have no split attention; this model is a "
             "ResNeSt. Give a ResNeSt's checkpoint, or set MODEL.RESNETS.RADIX 0."
         )
-
-
-def _has_attention(names: Iterable[str]) -> bool:
-    return any(".conv2.fc1." in name for name in names)
 
 
 class ReportingCheckpointer(DetectionCheckpointer):
@@ -140,12 +136,12 @@ class ReportingCheckpointer(DetectionCheckpointer):
         weights = find_weights(checkpoint, filename)
         rest = checkpoint if isinstance(checkpoint.get("model"), dict) else {}
         layout, prefix = recognise(weights) or (None, None)
+        bare = prefix == ""
         if layout and layout.backbone:
             conversion = convert(weights, origin=filename)
             logging.getLogger(__name__).info(f"{filename}: {conversion}")
-            weights = conversion.weights
-            prefix = "" if not any(name.startswith("backbone.") for name in weights) else None
-        if prefix == "":  # a bare backbone, whose place in the detector is looked for
+            weights, bare = conversion.weights, conversion.bare
+        if bare:  # its place in the detector is looked for
             rest = {**rest, "matching_heuristics": True}
         return {**rest, "model": weights}
 

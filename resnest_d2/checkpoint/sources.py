@@ -15,7 +15,7 @@ import torch
 from iopath.common.file_io import file_lock, get_cache_dir
 
 from .convert import convert_file
-from .fetch import DownloadError, check_hash, fetch
+from .fetch import DownloadError, check_hash, fetch, sha256_of
 
 MIRROR = "RESNEST_D2_WEIGHTS"
 VERSION = 1  # of the conversion; raise it when its result changes
@@ -95,11 +95,7 @@ def converted_file(path: str | os.PathLike) -> str:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"The checkpoint {path} does not exist.")
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    target = cache_folder() / f"{path.stem}-{digest.hexdigest()[:16]}.pth"
+    target = cache_folder() / f"{path.stem}-{sha256_of(path)[:16]}.pth"
     target.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(str(target)):
         if not target.is_file():

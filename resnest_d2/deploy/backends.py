@@ -102,10 +102,9 @@ class _OpenVINO:
     def _convert(self, tensors: list[torch.Tensor], takes_list: bool) -> None:
         self.flat = _Flat(self.part, self.forward, takes_list).eval()
         tensors = tuple(t.detach().contiguous() for t in tensors)
-        shape = [-1, tensors[0].shape[1], -1, -1]
         with torch.no_grad():
             graph = self.openvino.convert_model(self.flat, example_input=tensors)
-        graph.reshape({i: [-1, t.shape[1], *shape[2:]] for i, t in enumerate(tensors)})
+        graph.reshape({i: [-1, t.shape[1], -1, -1] for i, t in enumerate(tensors)})
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
