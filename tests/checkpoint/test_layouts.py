@@ -18,16 +18,6 @@ from resnest_d2.checkpoint.layouts import LAYOUTS, get_layout, recognise, transl
         ("roi_head.bbox_head.1.fc_reg.bias", "roi_heads.box_predictor.1.bbox_pred.bias"),
         ("roi_head.mask_head.convs.1.conv.weight", "roi_heads.mask_head.mask_fcn2.weight"),
         ("roi_head.mask_head.0.conv_logits.bias", "roi_heads.mask_head.0.predictor.bias"),
-    ],
-)
-def test_mmdetections_heads(theirs, ours):
-    rules = LAYOUTS["mmdetection"].detector
-    assert translate(theirs, rules) == ours and translate(ours, rules, reverse=True) == theirs
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
         ("conv1.6.weight", "stem.conv1_3.weight"),
         ("bn1.bias", "stem.conv1_3.norm.bias"),
         ("layer1.0.bn1.weight", "res2.0.conv1.norm.weight"),
@@ -37,8 +27,8 @@ def test_mmdetections_heads(theirs, ours):
         ("layer2.0.downsample.2.weight", "res3.0.shortcut.norm.weight"),
     ],
 )
-def test_torchs_backbones(theirs, ours):
-    rules = LAYOUTS["torch"].backbone
+def test_there_and_back(theirs, ours):
+    rules = LAYOUTS["torch"].backbone + LAYOUTS["mmdetection"].detector
     assert translate(theirs, rules) == ours and translate(ours, rules, reverse=True) == theirs
 
 
