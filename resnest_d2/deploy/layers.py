@@ -188,7 +188,8 @@ class FusedMaskHead(MaskRCNNConvUpsampleHead):
             classes = torch.zeros_like(classes)
         chosen = weight[classes, :, 0, 0]  # (R, C)
         logits = torch.einsum("rchw,rc->rhw", x, chosen) + bias[classes, None, None]
-        masks = logits.sigmoid()[:, None].split([len(i) for i in instances])
+        # not len(), which would be a constant in a trace
+        masks = logits.sigmoid()[:, None].split([i.pred_classes.shape[0] for i in instances])
         for found, mask in zip(instances, masks, strict=True):
             found.pred_masks = mask
         return instances

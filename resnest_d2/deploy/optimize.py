@@ -16,6 +16,7 @@ from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
 from . import layers
 from .backends import compile_parts
+from .memory import keep_freed_memory
 from .pooling import ChannelsLastPooler
 
 BACKENDS = ("eager", "inductor", "openvino")
@@ -71,7 +72,7 @@ def optimize_for_inference(
                 module.prepare()
     for module in _instances(fast, Conv2d):
         module.__class__ = layers.FusedConv2d
-        module.prepare(pack=backend == "eager" and not amp)
+        module.prepare(pack=backend != "inductor" and not amp)
     for module in _instances(fast, FastRCNNConvFCHead):
         _flatten_channels_last(module)
     for module in fast.modules():
@@ -79,6 +80,7 @@ def optimize_for_inference(
             module.inplace = True
     if device == "cpu":
         _replace_poolers(fast)
+        keep_freed_memory()
     if amp:
         fast.forward = torch.autocast(device)(fast.forward)
     if left := sorted({type(m).__name__ for m in fast.modules() if _is_unknown(m)}):

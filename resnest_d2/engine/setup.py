@@ -10,6 +10,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 
+from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.model_zoo import find_config, load_config
 
 
@@ -39,6 +40,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
+    if cfg.MODEL.DEVICE == "cpu":
+        keep_freed_memory()
     cfg.freeze()
     default_setup(cfg, args)
     logger = logging.getLogger("resnest_d2")
