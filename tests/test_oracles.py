@@ -6,7 +6,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_backbone
-from detectron2.structures import Boxes, pairwise_iou
+from detectron2.structures import Boxes, Instances
+from same import assert_same_detections
 from torch import nn
 
 from resnest_d2 import get_cfg
@@ -87,13 +88,8 @@ def test_mmdetection(name, oracles, tmp_path):
                 oracles.assert_map(
                     oracle, f"mask_logits{stage}", head.layers(pooled), seed=stage, number=4096
                 )
-    assert_same_detections(oracle, found, score_tolerance=1e-5)
-
-    predictor.model = optimize_for_inference(predictor.model)
-    found, maps = predict(predictor, oracles.picture(oracle))
-    for seed, level in enumerate(PYRAMID):
-        oracles.assert_map(oracle, level, maps[level], seed=seed)
-    assert_same_detections(oracle, found, score_tolerance=1e-4)
+    assert_same_detections(found, detections(oracle), score_tolerance=1e-5)
+    assert_optimised(predictor, oracle, oracles, PYRAMID.index)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +99,13 @@ def test_authors(name, prefix, oracles, tmp_path):
     oracle = oracles.load(f"authors/{name}")
     path = tmp_path / "published.pth"
     torch.save({"model": oracles.weights(oracle, seed=1)}, path)
-    found, maps = predict(predictor_of(name, oracle, f"{prefix}{path}"), oracles.picture(oracle))
+    predictor = predictor_of(name, oracle, f"{prefix}{path}")
+    found, maps = predict(predictor, oracles.picture(oracle))
     for stage in STAGES + PYRAMID:
         oracles.assert_map(oracle, stage, maps[stage], seed=int(oracle[f"{stage}_seed"]))
-    assert_same_detections(oracle, found, score_tolerance=1e-5)
+    assert_same_detections(found, detections(oracle), score_tolerance=1e-5)
+    if not prefix:
+        assert_optimised(predictor, oracle, oracles, lambda level: int(oracle[f"{level}_seed"]))
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -130,23 +129,24 @@ def test_timm(name, oracles, tmp_path):
         oracles.assert_map(oracle, stage, outputs[stage], seed=seed)
 
 
-def assert_same_detections(oracle, found, *, score_tolerance):
-    """As sets: same class, IoU over 0.99, score as close as said; two in a hundred may differ."""
-    boxes = Boxes(torch.from_numpy(oracle["det_boxes"]))
-    close = pairwise_iou(boxes, found.pred_boxes) > 0.99
-    close &= torch.from_numpy(oracle["det_labels"])[:, None] == found.pred_classes[None]
-    scores = torch.from_numpy(oracle["det_scores"])
-    close &= (scores[:, None] - found.scores[None]).abs() < score_tolerance
-    allowed = len(boxes) // 50
-    assert len(found) == len(boxes) > 0
-    assert (~close.any(1)).sum() <= allowed and (~close.any(0)).sum() <= allowed
-    if "det_masks" not in oracle:
-        return
-    height, width = (int(side) for side in oracle["picture"][:2])
-    masks = np.unpackbits(oracle["det_masks"], axis=1)[:, : height * width]
-    masks = torch.from_numpy(masks.reshape(-1, height, width)).bool()
-    for i, row in enumerate(close):
-        if row.any():
-            ours = found.pred_masks[row]
-            union = (ours | masks[i]).sum((1, 2)).clamp(min=1)
-            assert ((ours & masks[i]).sum((1, 2)) / union).max() > 0.99 or not masks[i].any()
+def detections(oracle):
+    """The fixture's detections as detectron2 has them."""
+    size = tuple(int(side) for side in oracle["picture"][:2])
+    expected = Instances(size)
+    expected.pred_boxes = Boxes(torch.from_numpy(oracle["det_boxes"]))
+    expected.scores = torch.from_numpy(oracle["det_scores"])
+    expected.pred_classes = torch.from_numpy(oracle["det_labels"])
+    if "det_masks" in oracle:
+        masks = np.unpackbits(oracle["det_masks"], axis=1)[:, : size[0] * size[1]]
+        expected.pred_masks = torch.from_numpy(masks.reshape(-1, *size)).bool()
+    assert len(expected) > 0
+    return expected
+
+
+def assert_optimised(predictor, oracle, oracles, seed_of):
+    """The pyramid and the detections once more, after optimize_for_inference."""
+    predictor.model = optimize_for_inference(predictor.model)
+    found, maps = predict(predictor, oracles.picture(oracle))
+    for level in PYRAMID:
+        oracles.assert_map(oracle, level, maps[level], seed=seed_of(level))
+    assert_same_detections(found, detections(oracle), score_tolerance=1e-4)

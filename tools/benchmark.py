@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time backbones, detectors, training steps and COCO scoring, beside what others have.
+"""Time backbones, detectors, training steps, scoring and prediction, beside what others have.
 
 Models of one setting take turns; medians, and the ratio to the first. Every row says what share it
 reaches of a square fp32 matrix product that runs between them; 1 FMA is 2 FLOP. Random weights.
@@ -21,10 +21,11 @@ import torch
 from benchmarking import measure, report
 from benchmarking.measure import Case
 from benchmarking.models import backbone_cases, detector_cases
+from benchmarking.prediction import prediction_settings
 from benchmarking.scoring import scoring_settings
 from benchmarking.training import CONFIG, training_cases
 
-KINDS = ("backbone", "detector", "training", "scoring")
+KINDS = ("backbone", "detector", "training", "scoring", "predict")
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml"
 
 
@@ -58,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", nargs="+", type=int, default=[2], help="number of them")
     add("--checkpoint", type=names, default=["none", "light", "block"], help="none,light,block")
     add("--annotations", help="COCO file for the scoring; by default the built-in shapes")
+    add("--model", default="output/demo", help="of the prediction: a run's folder, or a name")
+    add("--pictures", help="folder of pictures to predict on")
+    add("--number", type=int, default=40, help="how many of them")
     add("--repeats", type=int, default=5, help="runs of each, after a warm-up")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     add("--output", default="output/benchmark", help="folder for table, JSON and plots")
@@ -91,6 +95,12 @@ def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
             )
     if "scoring" in args.what:
         yield from scoring_settings(args.annotations, skip)
+    if "predict" in args.what:
+        if not args.pictures:
+            raise ValueError("--what predict needs --pictures, a folder.")
+        yield from prediction_settings(
+            args.model, args.pictures, number=args.number, backends=args.backends, skip=skip
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,12 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if cases:
             times, products = measure.take_turns(cases, repeats=args.repeats)
             rows += measure.to_rows(cases, times, products)
+            report.write(rows, Path(args.output))  # what is measured stays, whatever comes next
             print(f"{cases[0].what} {cases[0].setting}", file=sys.stderr, flush=True)
     print(report.table(rows))
     print(f"\n{report.parts_table(rows)}")
     for name, why in reasons.items():
         print(f"Skipped: {name}: {why}")
-    report.write(rows, Path(args.output))
     print(f"{args.threads} threads, medians of {args.repeats}; written to {args.output}.")
     return 0
 

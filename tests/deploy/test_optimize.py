@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.evaluation import inference_context
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_backbone, build_model
-from detectron2.structures import pairwise_iou
+from same import assert_same_detections
 
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.deploy.layers import FusedConv2d, FusedMaskHead
@@ -69,19 +69,10 @@ def pictures():
 
 
 def assert_detections_equal(found, expected):
-    """As sets: rounding may swap two of one score, and drop one at a threshold."""
     for ours, theirs in zip(found, expected, strict=True):
         ours, theirs = ours["instances"], theirs["instances"]
         assert ours.get_fields().keys() == theirs.get_fields().keys()
-        same = pairwise_iou(theirs.pred_boxes, ours.pred_boxes) > 0.99
-        same &= theirs.pred_classes[:, None] == ours.pred_classes[None]
-        same &= (theirs.scores[:, None] - ours.scores[None]).abs() < 1e-4
-        allowed = 1 + len(theirs) // 50
-        assert (~same.any(1)).sum() <= allowed and (~same.any(0)).sum() <= allowed
-        if ours.has("pred_masks") and same.any():
-            pairs = same.nonzero()
-            masks = theirs.pred_masks[pairs[:, 0]], ours.pred_masks[pairs[:, 1]]
-            assert (masks[0] != masks[1]).float().mean() < 1e-3
+        assert_same_detections(ours, theirs)
 
 
 @pytest.fixture(params=["faster", "mask", "cascade", "cascade mask", "agnostic mask", "GN"])

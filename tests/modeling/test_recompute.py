@@ -1,16 +1,20 @@
 import copy
 import itertools
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from detectron2.layers import batch_norm
 from detectron2.modeling import build_backbone
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import checkpoint as torch_checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 from resnest_d2.modeling import ResNeSt, block
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from benchmarking.training import Living
 
 
 @pytest.fixture(autouse=True)
@@ -21,25 +25,6 @@ def enough_torch(request):
 
 
 MODES = pytest.mark.parametrize("mode", ["light", "block"])
-
-
-class Living(TorchDispatchMode):
-    """Counts the bytes of what was computed under it and is still referred to."""
-
-    def __init__(self):
-        super().__init__()
-        self.storages = {}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for tensor in tree_iter(out):
-            if isinstance(tensor, torch.Tensor):
-                reference = StorageWeakRef(tensor.untyped_storage())
-                self.storages[reference.cdata] = (reference, tensor.untyped_storage().nbytes())
-        return out
-
-    def count(self):
-        return sum(size for ref, size in self.storages.values() if not ref.expired())
 
 
 def small(mode, **kwargs):

@@ -3,17 +3,20 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
+from detectron2.modeling import build_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from benchmarking import report
 from benchmarking.measure import Case, take_turns, to_rows
 from benchmarking.training import saved_bytes
+
+from resnest_d2.model_zoo import load_config
 
 QUICK = "quick_schedules/{}_rcnn_ResNeSt_14_FPN_quick.yaml"
 
@@ -45,9 +48,10 @@ def test_cases_take_turns():
 def test_saved_bytes_count_every_storage_once():
     weight = torch.rand(10, 20, requires_grad=True)
     x = torch.rand(5, 20, requires_grad=True)
-    # x and weight for their product and once more, the product for its square, the sum as factor.
-    assert saved_bytes(lambda: (x @ weight.T) ** 2 + (x * weight.sum()).sum()) == 4 * (
-        5 * 20 + 10 * 20 + 5 * 10 + 1
+    # The product for its square and its cosine, the sum as a factor, and the result.
+    product = lambda: x @ weight.T  # noqa: E731
+    assert saved_bytes(lambda: weight.sum() * (p := product()).cos().sum() + (p**2).sum()) == 4 * (
+        5 * 10 + 1 + 1 + 1
     )
 
 
@@ -75,12 +79,16 @@ def test_rows_and_files(tmp_path, capsys):
     ours = [(r["what"], r["model"]) for r in rows if r["model"] != "timm"]
     assert ours == [
         ("backbone", "ours, plain"),
+        ("backbone", "ours, plain, memory kept"),
         ("detector", "ours, plain"),
-        ("training", "checkpoint none"),
-        ("training", "checkpoint none"),
+        ("detector", "ours, plain, memory kept"),
+        ("training", "none"),
+        ("training", "none, published attention"),
+        ("training", "none"),
+        ("training", "none, published attention"),
     ]
     assert all(0 < row["share"] and row["flop"] > 1e8 for row in rows)
-    (detector,) = (row for row in rows if row["what"] == "detector")
+    detector = next(row for row in rows if row["what"] == "detector")
     assert detector["setting"]["proposals"] == 20
     assert set(detector["parts"]) == {
         "backbone and FPN",
@@ -90,8 +98,8 @@ def test_rows_and_files(tmp_path, capsys):
         "mask head",
     }
     assert sum(detector["parts"].values()) < detector["seconds"]
-    one, two = (row["saved"] for row in rows if row["what"] == "training")
-    assert 1.2 * one < two < 2 * one  # the parameters are in both
+    one, _, two, _ = (row["saved"] for row in rows if row["what"] == "training")
+    assert 1.5 * one < two < 2.1 * one
     lines = (tmp_path / "benchmark.txt").read_text().splitlines()
     assert lines[0].split()[:3] == ["what", "of", "model"]
     assert sum(line.startswith(("backbone ", "detector ", "training ")) for line in lines) == len(
@@ -141,21 +149,42 @@ def test_activations_are_neither_lost_nor_blown_up():
 
 
 def test_optimised_forms_stand_beside_the_plain_model(monkeypatch):
-    from benchmarking.models import backbone_cases
+    from benchmarking import models
 
     def optimize_for_inference(model, *, backend):
         if backend == "openvino":
             raise ImportError("pip install 'resnest-d2[openvino]'")
         return torch.nn.Sequential(model)
 
-    deploy = SimpleNamespace(optimize_for_inference=optimize_for_inference)
-    monkeypatch.setitem(sys.modules, "resnest_d2.deploy", deploy)
+    monkeypatch.setattr(models, "optimize_for_inference", optimize_for_inference)
     reasons = {}
     backends = ["plain", "eager", "openvino"]
     skip = reasons.__setitem__
-    cases = backbone_cases((64, 64), depth=14, backends=backends, skip=skip)
-    assert [case.model for case in cases][:2] == ["ours, plain", "ours, eager"]
-    assert cases[0].flop == cases[1].flop > 1e8
-    plain, eager = (case.run() for case in cases[:2])
+    cases = models.backbone_cases((64, 64), depth=14, backends=backends, skip=skip)
+    names = ["ours, plain", "ours, plain, memory kept", "ours, eager"]
+    assert [case.model for case in cases][:3] == names
+    assert cases[0].flop == cases[2].flop > 1e8
+    plain, eager = cases[0].run(), cases[2].run()
     torch.testing.assert_close(plain["res5"], eager["res5"])
     assert reasons["ours, openvino"] == "pip install 'resnest-d2[openvino]'"
+
+
+def test_prediction_compares_the_same_results(monkeypatch, tmp_path):
+    from benchmarking import prediction
+
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        picture = rng.integers(0, 256, (20, 30, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+    config = load_config(QUICK.format("faster"), ["MODEL.DEVICE", "cpu"])
+    config.INPUT.MIN_SIZE_TEST, config.TEST.DETECTIONS_PER_IMAGE = 64, 5
+    torch.save({"model": build_model(config).state_dict()}, tmp_path / "model_final.pth")
+    (tmp_path / "config.yaml").write_text(config.dump())
+    theirs, ours = next(
+        prediction.prediction_settings(
+            str(tmp_path), str(tmp_path), number=2, backends=["eager"], skip=print
+        )
+    )
+    assert ours.setting == {"backend": "eager", "pictures": 2}
+    for one, other in zip(theirs.run(), ours.run(), strict=True):
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)

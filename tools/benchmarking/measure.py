@@ -22,7 +22,7 @@ class Case:
     """Something to time; cases of one ``setting`` are compared, the first of them is the plain one.
 
     Attributes:
-        what: "backbone", "detector", "training" or "scoring".
+        what: "backbone", "detector", "training", "scoring" or "predict".
         model: name of what runs.
         setting: e.g. size, depth, proposals, batch; the plots have numbers on their x axis.
         run: does it once.

@@ -18,6 +18,7 @@ from fvcore.nn.precise_bn import update_bn_stats
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from resnest_d2.deploy import keep_freed_memory, optimize_for_inference, return_freed_memory
 from resnest_d2.model_zoo import load_config
 from resnest_d2.modeling import ResNeSt
 
@@ -50,16 +51,16 @@ def backbone_cases(
     picture = pictures(size)
     plain = settle(ResNeSt(depth, norm="BN"))
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
-    flop = _flop(plain, picture)
-    cases = [
-        Case("backbone", f"ours, {name}", setting, _forward(model, picture), flop=flop)
-        for name, model in _forms(plain, backends, skip)
-    ]
+    options = {"flop": _flop(plain, picture)}
+    cases = []
+    for name, model in _forms(plain, backends, skip):
+        cases += _with_memory("backbone", name, setting, _forward(model, picture), **options)
     for name, build in (("timm", timm_backbone), ("torchvision ResNet", torchvision_backbone)):
         with _skipping(name, skip):
             model = settle(build(depth))
             run = _forward(model, picture)
-            cases.append(Case("backbone", name, setting, run, flop=_flop(model, picture)))
+            flop = _flop(model, picture)
+            cases.append(Case("backbone", name, setting, run, return_freed_memory, flop=flop))
     return cases
 
 
@@ -100,7 +101,7 @@ def detector_cases(
     for name, form in list(_forms(model, backends, skip)):  # all before the hooks on the first
         parts = {}
         run = _with_parts(_forward(form, inputs), form, parts)
-        cases.append(Case("detector", f"ours, {name}", setting, run, flop=flop, parts=parts))
+        cases += _with_memory("detector", name, setting, run, flop=flop, parts=parts)
     with _skipping("torchvision R-CNN", skip):
         masks = hasattr(model.roi_heads, "mask_head")
         peer = torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
@@ -111,8 +112,23 @@ def detector_cases(
         with FlopCounterMode(display=False) as counter:
             run()
         flop = counter.get_total_flops()
-        cases.append(Case("detector", "torchvision R-CNN", setting, run, flop=flop))
+        name = "torchvision R-CNN"
+        cases.append(Case("detector", name, setting, run, return_freed_memory, flop=flop))
     return cases
+
+
+def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
+    """A form of ours as it is used: the plain one and others' with the system's own allocation.
+
+    The plain one then once more with memory kept, as train_net.py does on a CPU and
+    ``optimize_for_inference`` for the whole process.
+    """
+    plain = name == "plain"
+    prepare = return_freed_memory if plain else keep_freed_memory
+    yield Case(what, f"ours, {name}", *args, prepare=prepare, **options)
+    if plain:
+        options = {key: value for key, value in options.items() if key != "parts"}
+        yield Case(what, "ours, plain, memory kept", *args, prepare=keep_freed_memory, **options)
 
 
 def build_detector(config: str, *, depth: int, opts: Sequence = ()) -> nn.Module:
@@ -134,8 +150,6 @@ def _forms(
             yield backend, model
             continue
         with _skipping(f"ours, {backend}", skip):
-            from resnest_d2.deploy import optimize_for_inference
-
             yield backend, optimize_for_inference(model, backend=backend)
 
 

@@ -1,14 +1,20 @@
 """Cases of a training step: forward and backward of a detector, and what it saves in between."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
 
 import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnest_d2 import get_cfg
+from resnest_d2.deploy import keep_freed_memory
+from resnest_d2.layers import split_attention
 
 from .measure import Case
 from .models import Size, build_detector
@@ -42,7 +48,7 @@ def training_cases(
     inputs = training_inputs(size, batch)
     cases, flop = [], None
     for kind in checkpoint:
-        name = f"checkpoint {kind}"
+        name = kind
         if kind != "none" and "CHECKPOINT" not in get_cfg().MODEL.RESNETS:
             skip(name, f"there is no key {KEY}")
             continue
@@ -55,8 +61,25 @@ def training_cases(
                 run()
             flop = counter.get_total_flops()
         saved = saved_bytes(losses)
-        cases.append(Case("training", name, setting, run, flop=flop, saved=saved))
+        options = {"prepare": keep_freed_memory, "flop": flop}  # as train_net.py does on a CPU
+        cases.append(Case("training", name, setting, run, saved=saved, **options))
+        if kind == "none":
+            by_autograd = mock.patch.object(split_attention, "weighted_sum", published_sum)
+            saved = saved_bytes(by_autograd(losses))
+            name = "none, published attention"
+            cases.append(Case("training", name, setting, by_autograd(run), saved=saved, **options))
     return cases
+
+
+def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+    """Split attention's last step as the paper and the authors' code write it.
+
+    Args:
+        x: (N, R C, H, W), split after split.
+        attention: (N, R, C, 1, 1).
+    """
+    splits = torch.split(x, attention.shape[2], dim=1)
+    return sum(split * attention[:, r] for r, split in enumerate(splits))
 
 
 def training_inputs(size: Size, batch: int) -> list[dict]:
@@ -92,15 +115,34 @@ def _step(model: nn.Module, losses: Callable[[], torch.Tensor]) -> Callable[[], 
 
 
 def saved_bytes(forward: Callable[[], object]) -> int:
-    """Bytes that a forward pass keeps for backward, each storage once, parameters among them."""
-    storages = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    """Bytes computed by a forward pass and kept for backward, each storage once; no parameters."""
+    with Living() as living:
         result = forward()
-    del result  # only now: what is freed earlier gives its address to another
-    return sum(storages.values())
+        kept = living.count()
+    del result
+    return kept
+
+
+class Living(TorchDispatchMode):
+    """Knows the storages computed under it that are still referred to, by whomever."""
+
+    def __init__(self):
+        super().__init__()
+        self.storages = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        before = {reference.cdata for reference, _ in _storages((args, kwargs))}
+        out = function(*args, **(kwargs or {}))
+        for reference, size in _storages(out):
+            if reference.cdata not in before:  # else a view, of a parameter perhaps
+                self.storages[reference.cdata] = (reference, size)
+        return out
+
+    def count(self) -> int:
+        return sum(size for ref, size in self.storages.values() if not ref.expired())
+
+
+def _storages(tree: object) -> Iterator[tuple[StorageWeakRef, int]]:
+    for tensor in tree_iter(tree):
+        if isinstance(tensor, torch.Tensor):
+            yield StorageWeakRef(tensor.untyped_storage()), tensor.untyped_storage().nbytes()
