@@ -5,6 +5,7 @@ from .handlers import WeightsHandler
 from .layouts import LAYOUTS, Layout, recognise
 from .loading import LoadReport, ReportingCheckpointer
 from .reading import find_weights, read_checkpoint
+from .saving import WriteError, whole_file
 from .sources import Source, local_weights
 
 __all__ = [
@@ -15,11 +16,13 @@ __all__ = [
     "ReportingCheckpointer",
     "Source",
     "WeightsHandler",
+    "WriteError",
     "convert",
     "convert_file",
     "find_weights",
     "local_weights",
     "read_checkpoint",
     "recognise",
+    "whole_file",
     "write_checkpoint",
 ]

@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
-from detectron2.checkpoint import DetectionCheckpointer
-
 from resnest_d2.modeling import ARCHS
 
 from .convert import COUNTER, blocks_of, convert, depth_of, has_attention
 from .layouts import recognise
 from .reading import find_weights, read_checkpoint
+from .saving import SavingCheckpointer
 
 
 class LoadReport(NamedTuple):
@@ -36,6 +35,18 @@ class LoadReport(NamedTuple):
     def complete(self) -> bool:
         """Whether every tensor of the model came from the file."""
         return not self.missing and not self.reshaped
+
+    def check_complete(self) -> None:
+        """Refuse a detector of which parts are random: its results would say nothing.
+
+        Raises:
+            ValueError: saying what the file lacks.
+        """
+        if not self.complete:
+            raise ValueError(
+                f"resnest_d2 refuses an incomplete detector. {self} Give the checkpoint of a "
+                "trained detector of this config, not of a backbone."
+            )
 
     def __str__(self) -> str:
         parts = [f"{self.path}: {self.num_loaded} tensors loaded"]
@@ -98,7 +109,7 @@ def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) 
         )
 
 
-class ReportingCheckpointer(DetectionCheckpointer):
+class ReportingCheckpointer(SavingCheckpointer):
     """Checkpointer whose ``report`` says what the last :meth:`load` did; None before."""
 
     report: LoadReport | None = None
