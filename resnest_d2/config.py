@@ -65,10 +65,36 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Mixed precision: float16 on CUDA, bfloat16 on the CPU; results then differ in the third digit.
     cfg.MODEL.DEPLOY.AMP = False
 
+    # Write report.html into OUTPUT_DIR after every evaluation of COCO-format data sets.
+    cfg.TEST.REPORT = True
+    # Evaluate and keep the moving average of the weights; see docs/training.md.
+    cfg.MODEL.EMA = CfgNode()
+    cfg.MODEL.EMA.ENABLED = False
+    # Weight of the old average in each step, after a warm-up of its own.
+    cfg.MODEL.EMA.DECAY = 0.9998
+
+    # Length of the training in passes over its pictures; 0: SOLVER.MAX_ITER says it. STEPS are
+    # moved to the same fractions of the run.
+    cfg.SOLVER.EPOCHS = 0
+    # Stop when the validation AP gets no better.
+    cfg.SOLVER.EARLY_STOPPING = CfgNode()
+    cfg.SOLVER.EARLY_STOPPING.ENABLED = False
+    # Evaluations to wait for one better than the best before.
+    cfg.SOLVER.EARLY_STOPPING.PATIENCE = 10
+
+    # Passes over the training pictures between evaluations; 0: TEST.EVAL_PERIOD says it.
+    cfg.TEST.EVAL_EPOCHS = 0
+    # With every evaluation also the losses on DATASETS.TEST, as validation/total_loss and so on.
+    cfg.TEST.VALIDATION_LOSS = False
+
     # COCO-format data sets to register: [name, annotation file, picture folder] each.
     cfg.DATASETS.COCO = []
     # Folder that the paths in COCO are relative to; "" for the config file's, else the current one.
     cfg.DATASETS.ROOT = ""
+    # Names of the classes in the order of their ids, and those ids. Taken from COCO's files, so
+    # that a run knows them where its data is not; given ones must be the data's.
+    cfg.DATASETS.CLASSES = []
+    cfg.DATASETS.CATEGORY_IDS = []
 
 
 def get_cfg() -> CfgNode:

@@ -1,14 +1,16 @@
 """What a config says of data sets, made true: registered, and its other keys made to agree."""
 
+import contextlib
 import difflib
 import os
 from collections.abc import Collection
 
 from detectron2.config import CfgNode
-from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .coco import register_coco
+from resnest_d2.config import get_cfg
+
+from .coco import read_categories, register_coco
 
 _CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEADS
 
@@ -52,7 +54,7 @@ def _find(path: str, places: list[str], key: str) -> str:
 
 
 def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
-    """Register DATASETS.COCO and take the number of classes and the mask format from the data.
+    """Register DATASETS.COCO and take the classes and the mask format from the data.
 
     May be called again. Config and metadata of data sets that others registered are compared too.
 
@@ -100,10 +102,55 @@ def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) ->
                 f"{first} and {name} have different classes: {_show(expected)} and {_show(other)}. "
                 "Data sets of one config need the same categories, in the order of their ids."
             )
-    section = _CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE, "ROI_HEADS")
-    if section in cfg.MODEL:
-        key = f"MODEL.{section}.NUM_CLASSES"
-        _agree(cfg, key, len(expected), f"{first} has {_show(expected)}", given)
+    because = f"{first} has {_show(expected)}"
+    _agree(cfg, _class_key(cfg), len(expected), because, given)
+    if any(entry[0] == first for entry in cfg.DATASETS.COCO):  # others are always registered
+        _agree(cfg, "DATASETS.CLASSES", expected, because, given)
+        cfg.DATASETS.CATEGORY_IDS = cfg.DATASETS.CATEGORY_IDS or _category_ids(first)
+
+
+def learn_classes(
+    cfg: CfgNode, config_dir: str | None = None, *, given: Collection[str] = ()
+) -> None:
+    """Fill in DATASETS.CLASSES, CATEGORY_IDS and the number of classes, for prediction.
+
+    What the config leaves out comes from the first annotation file or registered data set that
+    knows it. No data is needed: where nothing knows the classes, the keys stay empty.
+
+    Args:
+        cfg: config, changed in place.
+        config_dir: as in :func:`resolve_dataset_paths`.
+        given: as in :func:`register_datasets`.
+
+    Raises:
+        ValueError: an annotation file without categories, or keys that disagree.
+    """
+    keys = cfg.DATASETS
+    with contextlib.suppress(FileNotFoundError):
+        resolve_dataset_paths(cfg, config_dir)
+    files = {name: path for name, path, _ in keys.COCO if os.path.isfile(path)}
+    for name in [*keys.TRAIN, *keys.TEST]:
+        if keys.CLASSES and keys.CATEGORY_IDS:
+            break
+        if name in files:
+            categories = read_categories(files[name])
+            classes, ids = list(categories.values()), list(categories)
+        else:
+            classes = list(MetadataCatalog.get(name).get("thing_classes", []))
+            ids = _category_ids(name)
+        keys.CLASSES, keys.CATEGORY_IDS = keys.CLASSES or classes, keys.CATEGORY_IDS or ids
+    for key, number in (("CLASSES", len(keys.CLASSES)), ("CATEGORY_IDS", len(keys.CATEGORY_IDS))):
+        if number:
+            _agree(cfg, _class_key(cfg), number, f"DATASETS.{key} has {number}", given)
+
+
+def _category_ids(name: str) -> list[int]:
+    ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id", {})
+    return sorted(ids, key=ids.get)
+
+
+def _class_key(cfg: CfgNode) -> str:
+    return f"MODEL.{_CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE, 'ROI_HEADS')}.NUM_CLASSES"
 
 
 def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
@@ -121,7 +168,7 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
 def _agree(cfg: CfgNode, key: str, value: object, because: str, given: Collection[str]) -> None:
     """Set a key to what the data demands, unless the user set it to something else."""
     *path, leaf = key.split(".")
-    node, default = cfg, get_detectron2_cfg()
+    node, default = cfg, get_cfg()
     for part in path:
         node, default = node[part], default.get(part, {})
     if node[leaf] == value:

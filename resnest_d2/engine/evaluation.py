@@ -1,13 +1,11 @@
 """COCO evaluation of one's own files, and the table at the end."""
 
 import contextlib
-import io
 import json
 import logging
 import os
 from importlib.util import find_spec
 
-import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -19,6 +17,8 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from resnest_d2.data.coco_api import complete_annotations
+
 from .scoring import fast_scoring, has_fast_scoring
 
 _TASKS = {"bbox": "box", "segm": "mask"}
@@ -29,30 +29,13 @@ _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 class CocoEvaluator(COCOEvaluator):
     """detectron2's evaluator; takes files that lack what only COCO's own scoring code asks for.
 
-    Many tools leave out ``info``, ``iscrowd`` and ``area``: they mean nothing, 0, and the area of
-    the mask, or of the box where there is none. Ids of annotations may begin at 0.
-
     ``use_fast_impl`` (detectron2's default) scores by faster-coco-eval where it is installed.
     """
 
     def __init__(self, *args, **kwargs):
         with fast_scoring():
             super().__init__(*args, **kwargs)
-        api = self._coco_api
-        api.dataset.setdefault("info", {})
-        if 0 in api.anns:  # the scoring code takes the id 0 for "matched with nothing"
-            for annotation in api.dataset["annotations"]:
-                annotation["id"] += 1
-            with contextlib.redirect_stdout(io.StringIO()):
-                api.createIndex()
-        for annotation in api.anns.values():
-            annotation.setdefault("iscrowd", 0)
-            if "area" not in annotation:
-                has_mask = bool(annotation.get("segmentation"))
-                box = annotation["bbox"]
-                annotation["area"] = (
-                    float(mask_util.area(api.annToRLE(annotation))) if has_mask else box[2] * box[3]
-                )
+        complete_annotations(self._coco_api)
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
         """As in detectron2.

@@ -66,6 +66,29 @@ def test_number_of_classes_comes_from_the_file(config):
     assert config(text=text).MODEL.RETINANET.NUM_CLASSES == 2
 
 
+def test_classes_are_known_without_the_data(config, tmp_path):
+    cfg = config()
+    assert (cfg.DATASETS.CLASSES, cfg.DATASETS.CATEGORY_IDS) == (["dog", "cat"], [3, 7])
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(cfg.dump())
+    before = load_config(str(tmp_path / "mine.yaml"), with_data=False)  # out of the file
+    (tmp_path / "train.json").unlink()
+    for known in (before, load_config(str(kept), with_data=False)):
+        assert known.DATASETS.CLASSES == ["dog", "cat"] and known.DATASETS.CATEGORY_IDS == [3, 7]
+        assert known.MODEL.ROI_HEADS.NUM_CLASSES == 2
+    unknown = ["DATASETS.TRAIN", "('never_registered',)"]
+    mine = load_config(str(tmp_path / "mine.yaml"), unknown, with_data=False)
+    assert mine.DATASETS.CLASSES == mine.DATASETS.CATEGORY_IDS == []
+    coco = load_config("COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml", with_data=False)
+    assert coco.DATASETS.CLASSES[0] == "person" and coco.DATASETS.CATEGORY_IDS[-1] == 90
+
+
+def test_classes_that_disagree_with_the_data(config):
+    opts = ["DATASETS.CLASSES", "['cat', 'dog']"]
+    with pytest.raises(ValueError, match="DATASETS.CLASSES is .* but .* 2 classes .dog, cat."):
+        config(opts=opts)
+
+
 @pytest.mark.parametrize("number", [80, 3])  # 80 is detectron2's default, here set on purpose
 def test_number_of_classes_that_disagrees(number, config):
     text = f"MODEL:\n  ROI_HEADS:\n    NUM_CLASSES: {number}\n"

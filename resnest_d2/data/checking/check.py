@@ -1,0 +1,118 @@
+"""The whole check of a data set: its files, their pictures, classes and anchors, as tables."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from .entries import AnnotationFile, check_entries, read_annotations
+from .findings import Finding
+from .pictures import check_pictures
+from .statistics import Anchors, ClassFacts, check_anchors, describe_classes
+
+_SEVERITIES = ("error", "warning", "note")
+
+
+class DataCheck(NamedTuple):
+    """What a check found, worst first, and the classes of every file."""
+
+    files: tuple[AnnotationFile, ...]
+    findings: tuple[Finding, ...]
+    classes: tuple[ClassFacts, ...]
+
+    def passes(self, *, strict: bool = False) -> bool:
+        """Whether there are no errors and, if strict, no warnings."""
+        bad = _SEVERITIES[: 2 if strict else 1]
+        return not any(finding.severity in bad for finding in self.findings)
+
+    def summary(self) -> str:
+        """One line with the number of findings of each severity."""
+        counts = Counter(finding.severity for finding in self.findings)
+        said = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in _SEVERITIES]
+        pictures = sum(len(file.data["images"]) for file in self.files)
+        objects = sum(len(file.data["annotations"]) for file in self.files)
+        return f"{', '.join(said)} in {pictures} pictures with {objects} annotations."
+
+    def table(self, limit: int | None = None) -> str:
+        """The findings, the first ``limit`` of them, one a line with file, id and reason."""
+        rows = [(f.severity, f.kind, f.file, f.entry, f.reason) for f in self.findings[:limit]]
+        text = tabulate(rows, ("severity", "kind", "file", "entry", "reason"))
+        more = len(self.findings) - len(rows)
+        return text + (f"\n... and {more} more" if more else "")
+
+    def class_table(self) -> str:
+        """Objects of each class, their sizes, and how many of them the anchors meet."""
+        headers = ["file", "class", "objects", "pictures", "share", "median side"]
+        with_anchors = any(facts.overlaps is not None for facts in self.classes)
+        rows = []
+        for c in self.classes:
+            row = [c.file, c.name, c.objects, c.pictures, f"{c.share:.1%}", f"{c.side:.0f} px"]
+            if with_anchors:
+                parts = [(c.overlaps >= t).mean() if c.objects else 0.0 for t in (0.5, 0.7)]
+                row += [f"{part:.0%}" for part in parts]
+            rows.append(row)
+        return tabulate(rows, headers + ["anchor IoU >= 0.5", ">= 0.7"] * with_anchors)
+
+
+def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Annotation files with the folders of their pictures, as a command line gives them.
+
+    Each annotation file begins a set; a folder belongs to the file before it; a file without a
+    folder takes that of the one before.
+
+    Args:
+        paths: such as ``["train.json", "images", "val.json"]``.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: a folder before the first file, two for one, or none at all.
+    """
+    pairs: list[list[str]] = []
+    for path in map(str, paths):
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+        if not os.path.isdir(path):
+            pairs.append([path])
+        elif not pairs or len(pairs[-1]) == 2:
+            raise ValueError(f"The folder {path} follows no annotation file; give that first.")
+        else:
+            pairs[-1].append(path)
+    for i, pair in enumerate(pairs):
+        if len(pair) == 1 and i == 0:
+            raise ValueError(f"{pair[0]} is without pictures; give their folder after it.")
+        if len(pair) == 1:
+            pair.append(pairs[i - 1][1])
+    return [(json_file, folder) for json_file, folder in pairs]
+
+
+def check_data(
+    pairs: Sequence[tuple[str, str]], *, anchors: Anchors | None = None, progress: bool = True
+) -> DataCheck:
+    """Check annotation files and decode all of their pictures; nothing is changed.
+
+    Args:
+        pairs: annotation file and folder of its pictures, train first, then what it is tested on.
+        anchors: compare object sizes with these.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: a file given twice.
+    """
+    names = [json_file for json_file, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(twice)} is given twice; give each annotation file once.")
+    files, findings = [], []
+    for json_file, folder in pairs:
+        try:
+            files.append(read_annotations(json_file, folder))
+        except ValueError as error:
+            findings.append(Finding("file", json_file, "", str(error)))
+    findings += check_entries(files)
+    findings += check_pictures(files, progress=progress)
+    classes = describe_classes(files, anchors)
+    findings += check_anchors(classes)
+    findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
+    return DataCheck(tuple(files), tuple(findings), tuple(classes))

@@ -1,0 +1,162 @@
+"""The quick part: everything that can be told without opening a picture. Training runs it first."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .findings import Finding, listed
+from .rules import ANNOTATION_RULES, field_fault, missing_file
+
+_SINGULAR = {"categories": "category", "images": "image", "annotations": "annotation"}
+
+
+class AnnotationFile(NamedTuple):
+    """An annotation file, the folder of its pictures, and what the file holds."""
+
+    json_file: str
+    image_root: str
+    data: dict[str, Any]
+
+
+def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
+    """Read a file that is COCO JSON, whatever its entries are.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: not JSON, or without its lists.
+    """
+    for path, what in ((json_file, "annotation file"), (image_root, "picture folder")):
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"The {what} {path} does not exist; correct its path.")
+    try:
+        with open(json_file, encoding="utf-8") as file:
+            data = json.load(file)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{json_file} is not JSON: {error}.") from error
+    if not isinstance(data, dict):
+        data = {}
+    lists = {"images": data.get("images"), "categories": data.get("categories")}
+    lists["annotations"] = data.get("annotations", [])
+    if missing := [name for name, value in lists.items() if not isinstance(value, list)]:
+        raise ValueError(f"{json_file} is not in COCO format: it has no list {missing}.")
+    return AnnotationFile(json_file, image_root, {**data, **lists})
+
+
+def check_entries(files: list[AnnotationFile]) -> list[Finding]:
+    """Findings in the files of one data set, train and val say, errors first."""
+    findings = []
+    for file in files:
+        findings += _check_file(file)
+    findings += _check_categories(files)
+    return sorted(findings, key=lambda finding: finding.severity != "error")
+
+
+def sound_entries(file: AnnotationFile, section: str) -> Iterator[tuple[int, dict]]:
+    """Position and entry of those with every field they need, the first where ids are the same."""
+    seen = set()
+    for i, entry in enumerate(file.data[section]):
+        if not field_fault(section, entry) and entry["id"] not in seen:
+            seen.add(entry["id"])
+            yield i, entry
+
+
+def _check_file(file: AnnotationFile) -> Iterator[Finding]:
+    if not file.data["categories"]:
+        yield Finding("field", file.json_file, "", "its list of categories is empty")
+    for section in _SINGULAR:
+        yield from _check_fields(file, section)
+    yield from _check_images(file)
+    yield from _check_annotations(file)
+    yield from _summaries(file)
+
+
+def _check_fields(file: AnnotationFile, section: str) -> Iterator[Finding]:
+    """Entries without the fields that everything else relies on, and ids that stand twice."""
+    kind, seen = _SINGULAR[section], set()
+    for i, entry in enumerate(file.data[section]):
+        if fault := field_fault(section, entry):
+            id_ = entry.get("id") if isinstance(entry, dict) else None
+            name = f"{kind} number {i} (id {id_})"
+            yield Finding("field", file.json_file, name, fault, (section, i))
+        elif entry["id"] in seen:
+            name = f"{kind} id {entry['id']}"
+            yield Finding("id twice", file.json_file, name, "stands twice", (section, i))
+        else:
+            seen.add(entry["id"])
+
+
+def _check_images(file: AnnotationFile) -> Iterator[Finding]:
+    first: dict[str, Any] = {}
+    for i, image in sound_entries(file, "images"):
+        name, path = f"image id {image['id']}", image["file_name"]
+        if fault := missing_file(image, file.image_root):
+            yield Finding("missing picture", file.json_file, name, fault, ("images", i))
+        if path in first:
+            fault = f"its file {path} is that of image id {first[path]} too"
+            yield Finding("listed twice", file.json_file, name, fault, ("images", i))
+        first.setdefault(path, image["id"])
+
+
+def _ids(entries: list) -> set:
+    """Ids of entries, of faulty ones too: what belongs to those is not at fault itself."""
+    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
+    return {id_ for id_ in ids if isinstance(id_, int | float | str)}
+
+
+def _check_annotations(file: AnnotationFile) -> Iterator[Finding]:
+    image_ids, category_ids = _ids(file.data["images"]), _ids(file.data["categories"])
+    images = {image["id"]: image for _, image in sound_entries(file, "images")}
+    known = listed(sorted(category_ids, key=str))
+    for i, annotation in sound_entries(file, "annotations"):
+        name, where = f"annotation id {annotation['id']}", ("annotations", i)
+        if annotation["image_id"] not in image_ids:
+            fault = f"its image_id {annotation['image_id']} is not among the images"
+            yield Finding("unknown image", file.json_file, name, fault, where)
+        if annotation["category_id"] not in category_ids:
+            fault = f"its category_id {annotation['category_id']} is not among the categories"
+            yield Finding("unknown category", file.json_file, name, f"{fault} [{known}]", where)
+        image = images.get(annotation["image_id"])
+        for kind, rule in ANNOTATION_RULES.items():
+            if fault := rule(annotation, image):
+                yield Finding(kind, file.json_file, name, fault, where)
+
+
+def _summaries(file: AnnotationFile) -> Iterator[Finding]:
+    """Notes, one a file each."""
+    annotations = [a for _, a in sound_entries(file, "annotations")]
+    used = {a["image_id"] for a in annotations}
+    empty = [i["id"] for _, i in sound_entries(file, "images") if i["id"] not in used]
+    crowds = [a["id"] for a in annotations if a.get("iscrowd") == 1]
+    bare = [a["id"] for a in annotations if not a.get("segmentation")]
+    for kind, ids, what, reason in (
+        ("no objects", empty, "image", "left out of training by FILTER_EMPTY_ANNOTATIONS"),
+        ("crowd", crowds, "annotation", "crowds: neither trained on nor scored"),
+        ("masks missing", bare, "annotation", "without a mask, which others have"),
+    ):
+        if ids and (kind != "masks missing" or len(bare) < len(annotations)):
+            yield Finding(kind, file.json_file, f"{what} id {listed(ids)}", f"{len(ids)} {reason}")
+
+
+def _check_categories(files: list[AnnotationFile]) -> Iterator[Finding]:
+    """What concerns all files together: a class may be absent from one of them."""
+    used = {a["category_id"] for file in files for _, a in sound_entries(file, "annotations")}
+    names = [{c["id"]: c["name"] for _, c in sound_entries(file, "categories")} for file in files]
+    for file, categories in zip(files, names, strict=True):
+        if categories != names[0]:
+            differing = sorted({*categories.items()} ^ {*names[0].items()}, key=str)
+            fault = f"its categories are not those of {files[0].json_file}: {listed(differing)}"
+            yield Finding("categories differ", file.json_file, "", fault)
+        counts = Counter(categories.values())
+        first: dict[str, Any] = {}
+        for i, category in sound_entries(file, "categories"):
+            id_, name = category["id"], category["name"]
+            entry, where = f"category id {id_}", ("categories", i)
+            if counts[name] > 1 and name in first:
+                fault = f"its name {name} is that of category id {first[name]} too"
+                yield Finding("name twice", file.json_file, entry, fault, where)
+            elif used and id_ not in used and counts[name] == 1:
+                fault = f"no object is a {name}"
+                yield Finding("unused category", file.json_file, entry, fault, where)
+            first.setdefault(name, id_)

@@ -1,0 +1,135 @@
+"""The thorough part: every picture is decoded to its end, as truncated ones open well."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from .entries import AnnotationFile, sound_entries
+from .findings import Finding, listed
+from .rules import missing_file
+
+_ORIENTATION = 274  # EXIF's tag
+_QUARTERS = (5, 6, 7, 8)  # its values that turn a picture by a quarter
+
+
+class PictureFacts(NamedTuple):
+    """What a picture file holds.
+
+    ``size`` is (width, height) as detectron2 reads it, turned by EXIF; ``digest`` is of the pixels.
+    ``fault`` is the kind of finding and its reason where it cannot be read.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    digest: bytes = b""
+    fault: tuple[str, str] | None = None
+
+
+def picture_size(path: str) -> tuple[int, int]:
+    """(width, height) as detectron2 reads a picture, from its header alone."""
+    with Image.open(path) as picture:
+        quarter = picture.getexif().get(_ORIENTATION, 1) in _QUARTERS
+        return picture.size[::-1] if quarter else picture.size
+
+
+def read_picture(path: str) -> PictureFacts:
+    """Decode a picture; one that cannot be is told in the result."""
+    try:
+        with Image.open(path) as picture:
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            pixels = hashlib.blake2b(picture.tobytes(), digest_size=16)  # decodes it
+            pixels.update(f"{picture.size} {picture.mode}".encode())
+            width, height = picture.size
+    except UnidentifiedImageError:
+        return PictureFacts(fault=("unreadable picture", "is not a picture of a known format"))
+    except Exception as error:  # Pillow's decoders raise nearly everything
+        kind = "truncated picture" if "truncated" in str(error) else "unreadable picture"
+        return PictureFacts(fault=(kind, f"{type(error).__name__}: {error}"))
+    size = (height, width) if orientation in _QUARTERS else (width, height)
+    return PictureFacts(size, orientation, pixels.digest())
+
+
+def read_pictures(paths: Sequence[str], *, progress: bool = True) -> dict[str, PictureFacts]:
+    """Decode pictures on all threads.
+
+    Args:
+        paths: of the files; one that stands twice is read once.
+        progress: show a progress bar.
+    """
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without Python's lock
+        facts = threads.map(read_picture, unique)
+        bar = tqdm(facts, "Pictures", total=len(unique), disable=not progress)
+        return dict(zip(unique, bar, strict=True))
+
+
+def check_pictures(files: list[AnnotationFile], *, progress: bool = True) -> list[Finding]:
+    """Findings in the pictures of one data set; files that are missing are the quick part's.
+
+    Args:
+        files: the first is trained on, the later ones are evaluated on.
+        progress: show a progress bar.
+    """
+    present = [
+        [
+            (i, image, os.path.realpath(os.path.join(file.image_root, image["file_name"])))
+            for i, image in sound_entries(file, "images")
+            if not missing_file(image, file.image_root)
+        ]
+        for file in files
+    ]
+    facts = read_pictures([path for images in present for *_, path in images], progress=progress)
+    findings: list[Finding] = []
+    for file, images in zip(files, present, strict=True):
+        findings += _check_file(file, images, facts)
+    return findings + list(_check_copies(files, present, facts))
+
+
+def _check_file(file: AnnotationFile, images: list, facts: dict) -> Iterator[Finding]:
+    turned = []
+    for i, image, path in images:
+        name, where = f"image id {image['id']}", ("images", i)
+        fact, said = facts[path], (image["width"], image["height"])
+        if fact.fault:
+            kind, reason = fact.fault
+            yield Finding(kind, file.json_file, name, f"{image['file_name']}: {reason}", where)
+        elif fact.size == said:
+            if fact.orientation in (2, 3, 4):  # which leave the size as it is
+                turned.append(image["id"])
+        else:
+            quarter = fact.orientation in _QUARTERS and fact.size == said[::-1]
+            reason = f"{image['file_name']} has {'{} x {}'.format(*fact.size)} pixels"
+            if quarter:
+                reason += f" when turned by its EXIF orientation {fact.orientation}"
+            reason += f", not {'{} x {}'.format(*said)}"
+            kind = "EXIF orientation" if quarter else "picture size"
+            yield Finding(kind, file.json_file, name, reason, where)
+    if turned:
+        reason = f"{len(turned)} turned or mirrored by EXIF: were their boxes drawn so, too?"
+        yield Finding("turned picture", file.json_file, f"image id {listed(turned)}", reason)
+
+
+def _check_copies(files: list[AnnotationFile], present: list, facts: dict) -> Iterator[Finding]:
+    """The same pixels under two names; the one in the later set is the one to keep."""
+    seen: dict[bytes, tuple[AnnotationFile, dict, str]] = {}
+    for file, images in reversed(list(zip(files, present, strict=True))):
+        for i, image, path in images:
+            digest = facts[path].digest
+            other, twin, twin_path = seen.setdefault(digest, (file, image, path))
+            if not digest or twin is image:
+                continue
+            name, reason = (
+                f"image id {image['id']}",
+                f"{image['file_name']} has the same pixels as ",
+            )
+            if other is not file:
+                reason += f"{twin['file_name']}, image id {twin['id']} in {other.json_file}"
+                yield Finding("in two sets", file.json_file, name, reason, ("images", i))
+            elif twin_path != path:  # else it is listed twice, and named as such
+                reason += f"{twin['file_name']}, image id {twin['id']}"
+                yield Finding("same picture", file.json_file, name, reason)

@@ -1,0 +1,200 @@
+"""A clean copy of annotation files: what can be repaired without guessing is, the rest left out."""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from .check import DataCheck
+from .entries import AnnotationFile, check_entries
+from .findings import KINDS, SHOWN, Finding
+from .rules import area_of, is_polygon
+
+Drop = Callable[[dict], None]
+
+
+class Repair(NamedTuple):
+    """A finding and what was done about it."""
+
+    finding: Finding
+    done: str
+
+
+def _dropped(data: dict, entry: dict, drop: Drop) -> str:
+    drop(entry)
+    return "dropped"
+
+
+def _separated(data: dict, entry: dict, drop: Drop) -> str:
+    """One of several entries with one id; its list is that of the entries with the same fields."""
+    section = next(s for s in ("annotations", "images", "categories") if entry in data[s])
+    twins = [other for other in data[section] if other.get("id") == entry["id"]]
+    if twins.count(entry) > 1:
+        drop(entry)
+        return "dropped, a copy"
+    if section == "annotations":
+        numbers = [a["id"] for a in data[section] if isinstance(a.get("id"), int)]
+        entry["id"] = max(numbers, default=0) + 1
+        return f"given the id {entry['id']}"
+    for twin in twins:
+        drop(twin)
+    return "all of this id dropped: which of them annotations mean cannot be told"
+
+
+def _clipped(data: dict, entry: dict, drop: Drop) -> str:
+    image = _image_of(data, entry)
+    x, y, w, h = entry["bbox"]
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + w, image["width"]), min(y + h, image["height"])
+    entry["bbox"] = [left, top, right - left, bottom - top]
+    return f"clipped to {entry['bbox']}"
+
+
+def _without_polygons(data: dict, entry: dict, drop: Drop) -> str:
+    entry["segmentation"] = [part for part in entry["segmentation"] if is_polygon(part)]
+    return "that polygon dropped" if entry["segmentation"] else _dropped(data, entry, drop)
+
+
+def _with_area(data: dict, entry: dict, drop: Drop) -> str:
+    entry["area"] = area_of(entry, _image_of(data, entry))
+    return f"set to {entry['area']:g}"
+
+
+def _with_iscrowd(data: dict, entry: dict, drop: Drop) -> str:
+    entry["iscrowd"] = 0
+    return "set to 0"
+
+
+def _merged_category(data: dict, entry: dict, drop: Drop) -> str:
+    return _merged(data, entry, drop, section="categories", same="name", field="category_id")
+
+
+def _merged_image(data: dict, entry: dict, drop: Drop) -> str:
+    return _merged(data, entry, drop, section="images", same="file_name", field="image_id")
+
+
+def _merged(data: dict, entry: dict, drop: Drop, *, section: str, same: str, field: str) -> str:
+    first = next(other for other in data[section] if other[same] == entry[same])
+    for annotation in data["annotations"]:
+        if annotation[field] == entry["id"]:
+            annotation[field] = first["id"]
+    drop(entry)
+    return f"its annotations given to id {first['id']}"
+
+
+def _image_of(data: dict, annotation: dict) -> dict:
+    return next(image for image in data["images"] if image["id"] == annotation["image_id"])
+
+
+# Kind of finding -> repair; the kinds that are not here are left to people.
+_REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
+    "field": _dropped,
+    "id twice": _separated,
+    "missing picture": _dropped,
+    "unreadable picture": _dropped,
+    "truncated picture": _dropped,
+    "picture size": _dropped,  # whether its boxes fit the old or the new size is not known
+    "EXIF orientation": _dropped,
+    "unknown image": _dropped,
+    "unknown category": _dropped,
+    "not a box": _dropped,
+    "not a mask": _dropped,
+    "ignored": _dropped,
+    "in two sets": _dropped,
+    "unusable box": _dropped,
+    "box beyond picture": _clipped,
+    "polygon": _without_polygons,
+    "area": _with_area,
+    "no iscrowd": _with_iscrowd,
+    "unused category": _dropped,
+    "name twice": _merged_category,
+    "listed twice": _merged_image,
+}
+
+
+def fix_data(
+    check: DataCheck, outputs: Sequence[str], *, overwrite: bool = False
+) -> tuple[Repair, ...]:
+    """Write clean copies of the checked files, which pass the strict check.
+
+    Entries are dropped or set right; the annotations of a dropped image or category go with it.
+
+    Args:
+        check: of :func:`check_data`; it and its files stay as they are.
+        outputs: path of each file's copy, in the order of the files.
+        overwrite: replace outputs that exist.
+
+    Returns:
+        What was done about every finding.
+
+    Raises:
+        FileExistsError: an output exists.
+        ValueError: an output is one of the inputs, their numbers differ, or findings are left that
+            only a person can settle.
+    """
+    if unread := [str(finding) for finding in check.findings if finding.kind == "file"]:
+        raise ValueError(f"Nothing was repaired: {unread[0]}")
+    _check_outputs([file.json_file for file in check.files], outputs, overwrite=overwrite)
+    files = [file._replace(data=copy.deepcopy(file.data)) for file in check.files]
+    repairs: list[Repair] = []
+    findings = list(check.findings)
+    # A repair can bring up others: an object dropped leaves its class unused.
+    while todo := _next(findings):
+        repairs += _repair(files, todo)
+        findings = check_entries(files)
+    if left := [str(finding) for finding in findings if finding.severity != "note"]:
+        raise ValueError(
+            "Nothing was written, as this cannot be repaired without guessing; correct it by "
+            "hand:\n  " + "\n  ".join(left[:SHOWN])
+        )
+    for file, output in zip(files, outputs, strict=True):
+        with open(output, "w", encoding="utf-8") as out:
+            json.dump(file.data, out)
+    return tuple(repairs)
+
+
+def repair_table(repairs: Sequence[Repair]) -> str:
+    """What was done, one finding a line."""
+    rows = [(r.finding.file, r.finding.entry, r.finding.reason, r.done) for r in repairs]
+    return tabulate(rows, ("file", "entry", "reason", "done"))
+
+
+def _next(findings: list[Finding]) -> list[Finding]:
+    """Errors first, with what only pictures tell: other repairs rely on sound entries."""
+    todo = [f for f in findings if f.kind in _REPAIRS and f.where]
+    first = [f for f in todo if KINDS[f.kind][0] == "error" or f.kind == "in two sets"]
+    return first or todo
+
+
+def _repair(files: list[AnnotationFile], findings: list[Finding]) -> list[Repair]:
+    repairs, dropped = [], set()
+    by_name = {file.json_file: file.data for file in files}
+    # Held until the end, so that no entry takes over the identity of one that is gone.
+    entries = [by_name[f.file][f.where[0]][f.where[1]] for f in findings]
+    for finding, entry in zip(findings, entries, strict=True):
+        if id(entry) in dropped:
+            continue
+        done = _REPAIRS[finding.kind](
+            by_name[finding.file], entry, lambda gone: dropped.add(id(gone))
+        )
+        repairs.append(Repair(finding, done))
+    for data in by_name.values():
+        for section in ("images", "annotations", "categories"):
+            data[section] = [e for e in data[section] if id(e) not in dropped]
+    return repairs
+
+
+def _check_outputs(inputs: list[str], outputs: Sequence[str], *, overwrite: bool) -> None:
+    if len(outputs) != len(inputs):
+        raise ValueError(
+            f"{len(inputs)} annotation files need as many outputs for their clean copies, in "
+            f"their order; got {len(outputs)}."
+        )
+    for output in map(str, outputs):
+        if os.path.realpath(output) in map(os.path.realpath, inputs):
+            raise ValueError(f"{output} is an input, which is never changed; give another output.")
+        if os.path.exists(output) and not overwrite:
+            raise FileExistsError(f"{output} exists; give another output or ask to overwrite it.")

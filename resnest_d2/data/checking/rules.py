@@ -1,0 +1,168 @@
+"""What is asked of one annotation, and of one image entry: a table of small functions.
+
+Each takes the entry and gives the reason why it is at fault, or None. Boxes are [x, y, width,
+height] in pixels; a picture is its entry under "images".
+"""
+
+import math
+import os
+from collections.abc import Callable
+
+import pycocotools.mask as mask_util
+
+BEYOND = 1.0  # pixels that a box may reach beyond its picture: tools round
+_NUMBER, _ID = (int, float), (int, float, str)
+_FIELDS = {
+    "categories": {"id": _NUMBER, "name": str},
+    "images": {"id": _ID, "file_name": str, "height": _NUMBER, "width": _NUMBER},
+    "annotations": {"id": _ID, "image_id": _ID, "category_id": _ID, "bbox": object},
+}
+
+
+def field_fault(section: str, entry: dict) -> str | None:
+    """What is wrong with the fields that everything else relies on.
+
+    Args:
+        section: "categories", "images" or "annotations".
+        entry: one of it.
+    """
+    fields = _FIELDS[section]
+    if not isinstance(entry, dict):
+        return f"has no fields, it is {entry!r}"
+    if lacking := [name for name in fields if entry.get(name) is None]:
+        return f"has no {', '.join(lacking)}"
+    for name, type_ in fields.items():
+        if not isinstance(entry[name], type_) or isinstance(entry[name], bool):
+            return f"has {name} {entry[name]!r}, which is no {'text' if type_ is str else 'number'}"
+    if section == "images" and min(entry["height"], entry["width"]) <= 0:
+        return f"has a size of {entry['width']} x {entry['height']} pixels"
+    return None
+
+
+def missing_file(image: dict, folder: str) -> str | None:
+    """Of an image entry whose picture is not in the folder."""
+    if not os.path.isfile(os.path.join(folder, image["file_name"])):
+        return f"there is no {image['file_name']} in {folder}"
+    return None
+
+
+def _is_box(box: object) -> bool:
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+    )
+
+
+def _not_a_box(annotation: dict, image: dict | None) -> str | None:
+    box = annotation["bbox"]
+    return None if _is_box(box) else f"its bbox {box} is not [x, y, width, height]"
+
+
+def _unusable_box(annotation: dict, image: dict | None) -> str | None:
+    box = annotation["bbox"]
+    if not _is_box(box):
+        return None
+    x, y, w, h = box
+    if w < 0 or h < 0:
+        return f"its bbox {box} has a negative size"
+    if w == 0 or h == 0:
+        return f"its bbox {box} is empty"
+    if image and (x >= image["width"] or y >= image["height"] or x + w <= 0 or y + h <= 0):
+        return f"its bbox {box} is outside its picture of {image['width']} x {image['height']}"
+    return None
+
+
+def has_usable_box(annotation: dict, image: dict | None) -> bool:
+    """Whether something of the box lies inside its picture."""
+    return _is_box(annotation["bbox"]) and not _unusable_box(annotation, image)
+
+
+def _box_beyond_picture(annotation: dict, image: dict | None) -> str | None:
+    if image is None or not has_usable_box(annotation, image):
+        return None
+    x, y, w, h = annotation["bbox"]
+    beyond = max(-x, -y, x + w - image["width"], y + h - image["height"])
+    if beyond <= BEYOND:
+        return None
+    return (
+        f"its bbox {annotation['bbox']} reaches {beyond:g} pixels beyond its picture of "
+        f"{image['width']} x {image['height']}"
+    )
+
+
+def _not_a_mask(annotation: dict, image: dict | None) -> str | None:
+    mask = annotation.get("segmentation")
+    if not mask or (isinstance(mask, list) and all(isinstance(part, list) for part in mask)):
+        return None
+    if not isinstance(mask, dict) or not {"size", "counts"} <= mask.keys():
+        return "its segmentation is neither a list of polygons nor RLE with size and counts"
+    if image is None:
+        return None
+    size = [image["height"], image["width"]]
+    if list(mask["size"]) != size:
+        return f"its RLE is of size {mask['size']}, its picture of [height, width] {size}"
+    if isinstance(mask["counts"], list) and sum(mask["counts"]) != size[0] * size[1]:
+        return f"its RLE covers {sum(mask['counts'])} pixels, its picture has {size[0] * size[1]}"
+    return None
+
+
+def is_polygon(part: list) -> bool:
+    """Whether [x, y, x, y, ...] has three points; detectron2 leaves the others out."""
+    return len(part) >= 6 and len(part) % 2 == 0
+
+
+def _bad_polygon(annotation: dict, image: dict | None) -> str | None:
+    mask = annotation.get("segmentation")
+    if not isinstance(mask, list):
+        return None
+    for part in mask:
+        if isinstance(part, list) and not is_polygon(part):
+            what = "an odd number of coordinates" if len(part) % 2 else "under three points"
+            return f"has a polygon with {what}: {part[:10]}"
+    return None
+
+
+def area_of(annotation: dict, image: dict) -> float:
+    """Pixels of the mask, or without one of the box."""
+    mask, area = annotation.get("segmentation"), 0.0
+    if mask:
+        if isinstance(mask, list) or isinstance(mask["counts"], list):
+            mask = mask_util.frPyObjects(mask, image["height"], image["width"])
+        area = float(mask_util.area(mask_util.merge(mask) if isinstance(mask, list) else mask))
+    return area or float(annotation["bbox"][2] * annotation["bbox"][3])
+
+
+def _no_area(annotation: dict, image: dict | None) -> str | None:
+    if not has_usable_box(annotation, image):  # named already; its area is nothing
+        return None
+    area = annotation.get("area")
+    if area is None:
+        return "has no area"
+    if not isinstance(area, int | float) or not area > 0:
+        return f"has an area of {area!r}, but a box of {annotation['bbox'][2:]}"
+    return None
+
+
+def _no_iscrowd(annotation: dict, image: dict | None) -> str | None:
+    crowd = annotation.get("iscrowd")
+    return None if crowd in (0, 1) else f"has iscrowd {crowd!r}, not 0 or 1"
+
+
+def _ignored(annotation: dict, image: dict | None) -> str | None:
+    if annotation.get("ignore", 0) == 0:
+        return None
+    return f"has ignore {annotation['ignore']!r}, which detectron2 refuses"
+
+
+# Kind of finding -> what is asked. The picture is None where its entry has faults of its own.
+ANNOTATION_RULES: dict[str, Callable[[dict, dict | None], str | None]] = {
+    "not a box": _not_a_box,
+    "not a mask": _not_a_mask,
+    "ignored": _ignored,
+    "unusable box": _unusable_box,
+    "box beyond picture": _box_beyond_picture,
+    "polygon": _bad_polygon,
+    "area": _no_area,
+    "no iscrowd": _no_iscrowd,
+}

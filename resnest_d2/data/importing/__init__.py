@@ -1,0 +1,5 @@
+"""YOLO, Pascal VOC and labelme folders into COCO JSON; pictures stay where they are."""
+
+from .importing import FORMATS, Imported, import_data
+
+__all__ = ["FORMATS", "Imported", "import_data"]

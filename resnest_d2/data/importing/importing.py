@@ -1,0 +1,135 @@
+"""Splits of other formats written as COCO JSON, with one numbering of their classes."""
+
+import json
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from resnest_d2.data.checking.rules import area_of
+
+from .readers import Split, read_labelme, read_voc, read_yolo
+
+FORMATS = {"yolo": read_yolo, "voc": read_voc, "labelme": read_labelme}
+
+
+class Imported(NamedTuple):
+    """An annotation file that was written, and the folder that its pictures are in."""
+
+    json_file: str
+    image_root: str
+    pictures: int
+    objects: int
+
+
+def import_data(
+    format: str,
+    sources: Sequence[str],
+    *,
+    output: str,
+    categories: str | None = None,
+    overwrite: bool = False,
+) -> list[Imported]:
+    """Write COCO JSON for folders in another format; pictures are neither copied nor changed.
+
+    Args:
+        format: one of :data:`FORMATS`.
+        sources: folders to read, for YOLO data.yaml files too; a source may hold several splits.
+        output: a JSON file for one split, or a folder for several: train.json, val.json, named
+            after the splits.
+        categories: COCO file whose categories are taken; else classes are numbered from 1 in
+            YOLO's order, or by name, over all splits together.
+        overwrite: replace files that exist.
+
+    Raises:
+        FileExistsError: an output exists.
+        FileNotFoundError: no such source.
+        ImportError: supervision is not installed.
+        ValueError: an unknown format, a faulty annotation, or classes that disagree.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
+    if find_spec("supervision") is None:
+        raise ImportError(
+            "import-data needs supervision, which is not installed: "
+            "pip install 'resnest-d2[supervision]'"
+        )
+    splits: list[Split] = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise FileNotFoundError(f"There is no {source} to import.")
+        splits += FORMATS[format](source)
+    targets = _targets(splits, output, overwrite=overwrite)
+    ids = _read_categories(categories) if categories else _number(splits)
+    for split in splits:
+        found = {o.name for picture in split.pictures for o in picture.objects}
+        if unknown := sorted(found - set(ids)):
+            raise ValueError(f"Classes {unknown} are not among the categories {list(ids)}.")
+    written = []
+    for split, target in zip(splits, targets, strict=True):
+        data = _as_coco(split, ids)
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        with open(target, "w", encoding="utf-8") as file:
+            json.dump(data, file)
+        numbers = len(data["images"]), len(data["annotations"])
+        written.append(Imported(target, str(split.folder), *numbers))
+    return written
+
+
+def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
+    names = [split.name for split in splits]
+    if output.endswith(".json"):
+        if len(names) != 1:
+            raise ValueError(
+                f"{output} is one file for the {len(names)} splits {', '.join(names)}; give a "
+                "folder as output."
+            )
+        targets = [output]
+    elif len(set(names)) < len(names):
+        raise ValueError(f"The splits {', '.join(names)} share names; import them one by one.")
+    else:
+        targets = [os.path.join(output, f"{name}.json") for name in names]
+    for target in targets:
+        if os.path.exists(target) and not overwrite:
+            raise FileExistsError(f"{target} exists; give another output or ask to overwrite it.")
+    return targets
+
+
+def _read_categories(path: str) -> dict[str, int]:
+    with open(path, encoding="utf-8") as file:
+        try:
+            return {c["name"]: c["id"] for c in json.load(file)["categories"]}
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not COCO JSON with categories.") from error
+
+
+def _number(splits: list[Split]) -> dict[str, int]:
+    given = {tuple(split.classes) for split in splits if split.classes}
+    if len(given) > 1:
+        raise ValueError(f"The sources name their classes differently: {sorted(given)}.")
+    found = {o.name for split in splits for p in split.pictures for o in p.objects}
+    return {name: i for i, name in enumerate(next(iter(given), sorted(found)), 1)}
+
+
+def _as_coco(split: Split, ids: dict[str, int]) -> dict:
+    images, annotations = [], []
+    for picture in split.pictures:
+        image = {"id": len(images) + 1, "file_name": picture.path}
+        images.append(image | {"height": picture.height, "width": picture.width})
+        for name, (left, top, right, bottom), polygons in picture.objects:
+            # Thousandths of a pixel: what is behind them came with 32-bit numbers.
+            box = [round(v, 3) for v in (left, top, right - left, bottom - top)]
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image["id"],
+                "category_id": ids[name],
+                "bbox": box,
+                "iscrowd": 0,
+            }
+            if polygons:
+                annotation["segmentation"] = [[round(v, 3) for v in part] for part in polygons]
+            annotation["area"] = area_of(annotation, images[-1])
+            annotations.append(annotation)
+    categories = [{"id": id_, "name": name} for name, id_ in ids.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}

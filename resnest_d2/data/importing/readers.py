@@ -1,0 +1,235 @@
+"""Readers of YOLO, Pascal VOC and labelme: folders into splits of pictures with their objects.
+
+supervision reads one picture's annotations (extra ``import``): https://supervision.roboflow.com.
+Its boxes are taken; polygons as they stand in the file, because its masks are drawn from rounded
+corners with their rim: a square of 4 x 4 pixels becomes one of 5 x 5.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+import yaml
+
+from resnest_d2.data.checking.pictures import picture_size
+
+_PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_SPLITS = ("train", "val", "test")
+
+
+class Object(NamedTuple):
+    """A class name, a box of [x0, y0, x1, y1] in pixels, and flat polygons, [] for none."""
+
+    name: str
+    box: list[float]
+    polygons: list[list[float]]
+
+
+class Picture(NamedTuple):
+    """A picture's path within its split's folder, size in pixels, and objects."""
+
+    path: str
+    width: int
+    height: int
+    objects: list[Object]
+
+
+class Split(NamedTuple):
+    """Pictures with their folder; ``classes`` in their order where the format has one, else []."""
+
+    name: str
+    folder: Path
+    classes: list[str]
+    pictures: list[Picture]
+
+
+def read_yolo(source: Path) -> Iterator[Split]:
+    """The splits that a data.yaml names; ``labels`` stands beside each ``images``.
+
+    A picture without labels has no objects.
+
+    Args:
+        source: the data.yaml, or its folder.
+    """
+    file = source / "data.yaml" if source.is_dir() else source
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    names = data.get("names") if isinstance(data, dict) else None
+    names = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(names, dict):
+        raise ValueError(
+            f"{file} has no names: a list of class names, or a mapping of ids to them."
+        )
+    names = {int(id_): str(names[id_]) for id_ in sorted(names, key=int)}
+    root = file.parent / str(data.get("path", ""))
+    given = [split for split in _SPLITS if data.get(split)]
+    if not given:
+        raise ValueError(f"{file} names no pictures: it has none of {', '.join(_SPLITS)}.")
+    for split in given:
+        folder = _yolo_folder(data[split], [root, file.parent], f"{file}: {split}")
+        pictures = [_yolo_picture(path, folder, names) for path in _pictures(folder)]
+        yield Split(split, folder, list(names.values()), pictures)
+
+
+def _yolo_folder(given: object, roots: list[Path], what: str) -> Path:
+    if isinstance(given, str):
+        # Roboflow writes ../train/images for train/images.
+        for path in (given, given.removeprefix("../")):
+            for root in roots:
+                if (root / path).is_dir():
+                    return root / path
+    raise ValueError(f"{what} is {given!r}, not a folder of pictures.")
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES)
+
+
+def _yolo_picture(path: Path, folder: Path, names: dict[int, str]) -> Picture:
+    from supervision.dataset.formats.yolo import yolo_annotations_to_detections
+
+    width, height = picture_size(str(path))
+    parts = list(path.parts)
+    if "images" in parts:  # the last one
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    labels, objects = Path(*parts).with_suffix(".txt"), []
+    text = labels.read_text(encoding="utf-8") if labels.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        found = yolo_annotations_to_detections(lines, (width, height), with_masks=False)
+        ids = found.class_id if lines else ()  # supervision has none without objects
+        for line, box, id_ in zip(lines, found.xyxy, ids, strict=True):
+            if int(id_) not in names:
+                raise ValueError(f"class {id_} is not among the names {list(names)}")
+            values = [float(value) for value in line.split()[1:]]
+            polygon = [v * (height if i % 2 else width) for i, v in enumerate(values)]
+            # Five and six values are a box, an odd one at the end a confidence.
+            polygons = [polygon[: len(polygon) // 2 * 2]] if len(values) > 5 else []
+            objects.append(Object(names[int(id_)], box.tolist(), polygons))
+    except ValueError as error:
+        raise ValueError(f"{labels}: {error}") from error
+    return Picture(path.relative_to(folder).as_posix(), width, height, objects)
+
+
+def read_voc(source: Path) -> Iterator[Split]:
+    """Annotations (XML) with JPEGImages, or both in one folder; the splits of ImageSets/Main.
+
+    Args:
+        source: folder of them; without ImageSets it is one split of its own name.
+    """
+    from defusedxml.ElementTree import parse  # with supervision
+
+    labels = _subfolder(source, "Annotations", "annotations")
+    folder = _subfolder(source, "JPEGImages", "images")
+    trees = {}
+    for path in sorted(labels.glob("*.xml")):
+        try:
+            trees[path.stem] = parse(path).getroot()
+        except SyntaxError as error:
+            raise ValueError(f"{path} is not XML: {error}.") from error
+    if not trees:
+        raise ValueError(f"There are no XML files in {labels}.")
+    lists = [source / "ImageSets" / "Main" / f"{split}.txt" for split in _SPLITS]
+    splits = {p.stem: p.read_text().split() for p in lists if p.is_file()}
+    for name, stems in (splits or {source.resolve().name: list(trees)}).items():
+        if absent := [stem for stem in stems if stem not in trees]:
+            raise ValueError(f"{name}: there is no {absent[0]}.xml in {labels}.")
+        pictures = [_voc_picture(trees[stem], stem, folder) for stem in stems]
+        yield Split(name, folder, [], pictures)
+
+
+def _subfolder(source: Path, *names: str) -> Path:
+    return next((source / name for name in names if (source / name).is_dir()), source)
+
+
+def _voc_picture(root, stem: str, folder: Path) -> Picture:
+    from supervision.dataset.formats.pascal_voc import (
+        detections_from_xml_obj,
+        parse_polygon_points,
+    )
+
+    name = root.findtext("filename") or f"{stem}.jpg"
+    said = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
+    width, height = said if all(said) else _size_of(folder / name)
+    found = root.findall("object")
+    polygons = [[parse_polygon_points(p) - 1 for p in o.findall("polygon")] for o in found]
+    for one in found:  # else a mask of the whole picture would be drawn for each
+        for polygon in one.findall("polygon"):
+            one.remove(polygon)
+    try:
+        boxes, classes = detections_from_xml_obj(root, [], (width, height))
+    except ValueError as error:
+        raise ValueError(f"{stem}.xml: {error}") from error
+    objects = [
+        Object(classes[id_], box.tolist(), [part.ravel().tolist() for part in parts])
+        for box, id_, parts in zip(boxes.xyxy, boxes.class_id, polygons, strict=True)
+    ]
+    return Picture(name, width, height, objects)
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path}, and its annotations do not say its size.")
+    return picture_size(str(path))
+
+
+def read_labelme(source: Path) -> Iterator[Split]:
+    """One JSON file a picture: polygons, rectangles, circles; other shapes are left out and told.
+
+    Shapes of one label and group_id are one object.
+
+    Args:
+        source: folder of the files; a split of its name.
+    """
+    files = sorted(source.glob("*.json"))
+    if not files:
+        raise ValueError(f"There are no JSON files in {source}.")
+    yield Split(source.resolve().name, source, [], [_labelme_picture(file) for file in files])
+
+
+def _labelme_picture(file: Path) -> Picture:
+    from supervision.dataset.formats.labelme import labelme_shapes_to_detections
+
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        name, shapes = data["imagePath"], [_without_circle(shape) for shape in data["shapes"]]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not of labelme: {type(error).__name__} {error}.") from error
+    parts = PureWindowsPath(name).parts  # which splits at both / and \
+    kept = [s for s in shapes if s.get("shape_type") in ("polygon", "rectangle")]
+    if len(kept) < len(shapes):
+        left = sorted({str(s.get("shape_type")) for s in shapes if s not in kept})
+        logging.getLogger(__name__).warning(f"{file}: left out {', '.join(left)}.")
+    said = (data.get("imageWidth") or 0, data.get("imageHeight") or 0)
+    width, height = said if all(said) else _size_of(file.parent.joinpath(*parts))
+    index = {s["label"]: i for i, s in enumerate(kept)}
+    groups: dict = {}  # in the order in which supervision numbers its objects
+    for i, shape in enumerate(kept):
+        group = shape.get("group_id")
+        key = i if group is None else (shape["label"], group)
+        polygon = shape["points"] if shape["shape_type"] == "polygon" else None
+        groups.setdefault(key, []).append(polygon)
+    try:
+        found = labelme_shapes_to_detections(kept, index, (width, height), with_masks=False)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    objects = []
+    ids = found.class_id if kept else ()  # supervision has none without objects
+    for box, id_, polygons in zip(found.xyxy, ids, groups.values(), strict=True):
+        flat = [[v for point in polygon for v in point] for polygon in polygons if polygon]
+        objects.append(Object(kept[id_]["label"], box.tolist(), flat))
+    return Picture(os.path.join(*parts), int(width), int(height), objects)
+
+
+def _without_circle(shape: dict) -> dict:
+    """A circle (its centre and a point of its rim) as a polygon of 64 corners."""
+    if shape.get("shape_type") != "circle":
+        return shape
+    (x, y), rim = shape["points"]
+    radius = math.dist((x, y), rim)
+    turns = [2 * math.pi * i / 64 for i in range(64)]
+    points = [[x + radius * math.cos(t), y + radius * math.sin(t)] for t in turns]
+    return {**shape, "shape_type": "polygon", "points": points}
