@@ -5,6 +5,7 @@ from detectron2.utils.file_io import PathManager
 from resnest_d2.checkpoint import WeightsHandler
 
 from .configs import config_dir, find_config, list_configs, load_config
+from .runs import RUN_WEIGHTS, find_run
 from .table import Model, find_model, list_models, models
 from .zoo import get, get_config
 
@@ -13,10 +14,12 @@ PathManager.register_handler(
 )
 
 __all__ = [
+    "RUN_WEIGHTS",
     "Model",
     "config_dir",
     "find_config",
     "find_model",
+    "find_run",
     "get",
     "get_config",
     "list_configs",

@@ -12,7 +12,11 @@ from detectron2.config import CfgNode
 from yaml import YAMLError
 
 from resnest_d2.config import get_cfg
-from resnest_d2.data.registration import register_datasets, resolve_dataset_paths
+from resnest_d2.data.registration import (
+    learn_classes,
+    register_datasets,
+    resolve_dataset_paths,
+)
 
 _PLACES = (Path(__file__).parents[2] / "configs", Path(__file__).parent / "configs")
 
@@ -52,12 +56,14 @@ def find_config(name: str) -> str:
     )
 
 
-def load_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
+def load_config(name: str, opts: Sequence[str] = (), *, with_data: bool = True) -> CfgNode:
     """Read a config file, register its data sets and take from them what it leaves out.
 
     Args:
         name: path of the file, or one of :func:`list_configs`.
         opts: ``[key, value, key, value, ...]`` to override, as on train_net.py's command line.
+        with_data: False for prediction: nothing is registered, and files in DATASETS.COCO may be
+            missing.
 
     Returns:
         The config, not frozen, with absolute paths in DATASETS.COCO.
@@ -77,9 +83,29 @@ def load_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
         given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
     except (AssertionError, KeyError, ValueError, YAMLError) as error:
         raise ValueError(f"{path} with {list(opts)}: {error}") from error
-    resolve_dataset_paths(cfg, os.path.dirname(os.path.abspath(path)))
-    register_datasets(cfg, given=given)
+    _check_length(cfg, opts[::2])
+    folder = os.path.dirname(os.path.abspath(path))
+    if with_data:
+        resolve_dataset_paths(cfg, folder)
+        register_datasets(cfg, given=given)
+    else:
+        learn_classes(cfg, folder, given=given)
     return cfg
+
+
+def _check_length(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Refuse an override in iterations of what the config has in epochs, and would overrule."""
+    for epochs, key in (
+        ("SOLVER.EPOCHS", "SOLVER.MAX_ITER"),
+        ("SOLVER.EPOCHS", "SOLVER.STEPS"),
+        ("TEST.EVAL_EPOCHS", "TEST.EVAL_PERIOD"),
+    ):
+        section, name = epochs.split(".")
+        if key in overrides and cfg[section][name]:
+            raise ValueError(
+                f"{key} is given, but {epochs} is {cfg[section][name]} and replaces it; leave out "
+                f"{key}, or set {epochs} 0."
+            )
 
 
 def _keys(node: dict, prefix: str = "") -> set[str]:

@@ -1,5 +1,7 @@
 """Configs and detectors by name, as detectron2's model_zoo gives its own."""
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -11,13 +13,14 @@ from .configs import find_config, load_config
 from .table import find_model
 
 
-def get_config(name: str, trained: bool = False) -> CfgNode:
+def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> CfgNode:
     """Config of a detector.
 
     Args:
         name: id or alias of a published detector, e.g. "faster_rcnn_s50", or the name of a config.
         trained: set MODEL.WEIGHTS to the published detector's; else they are those that a training
             starts from.
+        opts: as in :func:`load_config`.
 
     Raises:
         FileNotFoundError: no config file of that name.
@@ -29,13 +32,14 @@ def get_config(name: str, trained: bool = False) -> CfgNode:
     except ValueError:
         if trained or not name.endswith(".yaml"):
             raise
-        return load_config(name)
+        return load_config(name, opts)
     if model.is_backbone:
         raise ValueError(
             f"{model.id} is a backbone, no detector: set MODEL.WEIGHTS {model.path} and "
             f"MODEL.RESNETS {model.config} in a detector's config."
         )
-    return load_config(find_config(model.config), ["MODEL.WEIGHTS", model.path] if trained else [])
+    weights = ["MODEL.WEIGHTS", model.path] if trained else []
+    return load_config(find_config(model.config), [*weights, *opts])
 
 
 def get(name: str, trained: bool = False, device: str | None = None) -> nn.Module:

@@ -88,7 +88,7 @@ def test_what_cannot_be_had():
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_published_file_fits_its_config(name, tmp_path, weights_cache):
-    from convert_checkpoint import fit
+    from resnest_d2.cli.convert import fit
 
     path = published.save(tmp_path / "published.pth", name)
     for address in (str(path), f"resnest+file://{path}"):
