@@ -1,0 +1,190 @@
+"""The numbers behind the report's figures.
+
+Shapes: T overlaps (0.5 and 0.75), R recalls, K classes, D detections of the whole data set.
+"""
+
+import contextlib
+import io
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .matching import CROWD, NONE, OVERLAPS, Picture, judge, match_pictures
+
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, pixels
+
+
+class Mistakes(NamedTuple):
+    """What is wrong in a picture, as numbers of objects."""
+
+    missed: int
+    false: int
+    confused: int  # found, of another class
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+class Calibration(NamedTuple):
+    """What scores are worth: by tenths of the score, where there are detections, B of them.
+
+    ``score`` is their mean (B,), ``right`` the share that is right (T, B), ``number`` how many
+    there are (B,); ``error`` is how far the two are apart in the mean over all detections, (T,).
+    """
+
+    score: np.ndarray
+    right: np.ndarray
+    number: np.ndarray
+    error: np.ndarray
+
+
+class Analysis(NamedTuple):
+    """A run on a data set.
+
+    Args:
+        classes: their names, by id.
+        task: "bbox" or "segm": what overlaps are of.
+        curves: of each task, precision (T, R, K) at recalls 0, 0.01 ... 1; NaN without annotation.
+        threshold: score from which detections count below, the one of the best F1.
+        confusion: annotations (rows) by what was found there (columns); last nothing, (K+1, K+1).
+        calibration: what scores are worth.
+        sizes: number of annotations by SIZES.
+        pictures: with their mistakes, the worst first.
+        detections: how many there are.
+    """
+
+    classes: list[str]
+    task: str
+    curves: dict[str, np.ndarray]
+    threshold: float
+    confusion: np.ndarray
+    calibration: Calibration
+    sizes: dict[str, int]
+    pictures: list[tuple[Picture, Mistakes]]
+    detections: int
+
+
+def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
+    """Everything that the report shows beside the evaluator's metrics.
+
+    Args:
+        api: annotations, masks as RLE.
+        detections: in COCO's result format.
+        tasks: that were scored: "bbox", "segm"; of masks, if there are any, is the rest.
+    """
+    ids = sorted(api.cats)
+    task = "segm" if "segm" in tasks else "bbox"
+    pictures = list(match_pictures(api, detections, task))
+    threshold = best_threshold(pictures)
+    judged = [(p, judge(p, threshold)) for p in pictures]
+    worst = sorted(
+        ((picture, mistakes(picture, pairs)) for picture, pairs in judged),
+        key=lambda pair: (-pair[1].total, pair[0].image["id"]),
+    )
+    areas = np.array([a["area"] for a in api.anns.values() if not a["iscrowd"]])
+    return Analysis(
+        classes=[api.cats[i]["name"] for i in ids],
+        task=task,
+        curves={t: precision_recall(api, detections, t) for t in tasks if detections and api.anns},
+        threshold=threshold,
+        confusion=confusion(judged, ids),
+        calibration=calibrate(pictures),
+        sizes={n: int(((low <= areas) & (areas < high)).sum()) for n, (low, high) in SIZES.items()},
+        pictures=worst,
+        detections=len(detections),
+    )
+
+
+def precision_recall(api: COCO, detections: list[dict], task: str) -> np.ndarray:
+    """The scoring code's own precision, (T, R, K); its mean over R and K is AP50 and AP75."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        scorer = COCOeval(api, api.loadRes([dict(d) for d in detections]), task)
+        scorer.params.iouThrs = np.array(OVERLAPS)
+        scorer.params.areaRng, scorer.params.areaRngLbl = [[0, 1e10]], ["all"]
+        scorer.params.maxDets = [100]
+        scorer.evaluate()
+        scorer.accumulate()
+    precision = scorer.eval["precision"][:, :, :, 0, 0]
+    return np.where(precision < 0, np.nan, precision)
+
+
+def _scores_and_hits(pictures: list[Picture]) -> tuple[np.ndarray, np.ndarray]:
+    """Score (D,) and whether it is right (T, D), of the detections that are judged."""
+    scores = np.array([d["score"] for p in pictures for d in p.found])
+    matches = np.concatenate([p.matches for p in pictures], axis=1)
+    judged = (matches != CROWD).all(axis=0)
+    return scores[judged], matches[:, judged] >= 0
+
+
+def best_threshold(pictures: list[Picture]) -> float:
+    """Score at which precision and recall at overlap 0.5 have the best harmonic mean.
+
+    0.5 where nothing right was found.
+    """
+    if not pictures:
+        return 0.5
+    scores, hits = _scores_and_hits(pictures)
+    if not hits[0].any():
+        return 0.5
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], np.cumsum(hits[0][order])
+    f1 = 2 * right / (np.arange(1, len(scores) + 1) + sum(p.counted.sum() for p in pictures))
+    f1[:-1][scores[:-1] == scores[1:]] = 0  # a threshold cannot part equal scores
+    return float(scores[np.argmax(f1)])
+
+
+def mistakes(picture: Picture, pairs: np.ndarray) -> Mistakes:
+    """Count them.
+
+    Args:
+        picture: that is judged.
+        pairs: of :func:`judge`.
+    """
+    confused = sum(
+        g >= 0 and picture.truth[g]["category_id"] != d["category_id"]
+        for d, g in zip(picture.found, pairs, strict=False)
+    )
+    missed = int(picture.counted.sum() - (pairs >= 0).sum())
+    return Mistakes(missed, int((pairs == NONE).sum()), int(confused))
+
+
+def confusion(judged: list[tuple[Picture, np.ndarray]], ids: list[int]) -> np.ndarray:
+    """Annotations by what was found there, (K+1, K+1); the last row and column are nothing.
+
+    Args:
+        judged: pictures, each with the pairs of :func:`judge`.
+        ids: of the classes.
+    """
+    row = {category: k for k, category in enumerate(ids)}
+    table = np.zeros((len(ids) + 1, len(ids) + 1), dtype=int)
+    for picture, pairs in judged:
+        missed = picture.counted
+        for detection, g in zip(picture.found, pairs, strict=False):
+            column = row[detection["category_id"]]
+            if g >= 0:
+                table[row[picture.truth[g]["category_id"]], column] += 1
+                missed[g] = False
+            elif g == NONE:
+                table[-1, column] += 1
+        for g in np.flatnonzero(missed):
+            table[row[picture.truth[g]["category_id"]], -1] += 1
+    return table
+
+
+def calibrate(pictures: list[Picture]) -> Calibration:
+    """Compare scores with the share of detections that is right."""
+    if not any(p.found for p in pictures):
+        nothing = np.zeros(0)
+        return Calibration(nothing, np.zeros((len(OVERLAPS), 0)), nothing, np.zeros(len(OVERLAPS)))
+    scores, hits = _scores_and_hits(pictures)
+    bins = np.minimum((scores * 10).astype(int), 9)
+    used = np.unique(bins)
+    number = np.array([(bins == b).sum() for b in used])
+    score = np.array([scores[bins == b].mean() for b in used])
+    right = np.stack([[hit[bins == b].mean() for b in used] for hit in hits])
+    error = (np.abs(right - score) * number).sum(axis=1) / max(number.sum(), 1)
+    return Calibration(score, right, number, error)

@@ -1,0 +1,198 @@
+"""The page of two runs side by side."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from .analysis import Analysis, analyse
+from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
+from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
+from .html import describe, render, repeat_command, run_name, write_page
+from .matching import OVERLAPS
+from .pictures import outline_found, outline_truth, thumbnail
+from .sections import (
+    METRICS,
+    RECALLS,
+    Panel,
+    class_ap,
+    mean_precision,
+    mistakes_text,
+    scored_tasks,
+    task_label,
+)
+from .training import ap_lines, history_line
+
+_BARS = 30  # classes that fit into a figure
+
+
+def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -> Path:
+    """Write a page that sets a run beside another: one file that needs nothing beside it.
+
+    Args:
+        run_a: OUTPUT_DIR of the run that is compared with.
+        run_b: OUTPUT_DIR of the other; differences are its numbers less those of ``run_a``.
+        path: of the page.
+        pictures: how many of those that changed most are shown, of each data set.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FileNotFoundError: no results, detections or annotations.
+        ValueError: the runs have no data set in common.
+    """
+    runs = [read_run(folder) for folder in (run_a, run_b)]
+    common = [d for d in datasets_of(runs[0]) if d.name in runs[1].results]
+    if not common:
+        raise ValueError(
+            f"{run_a} was evaluated on {', '.join(runs[0].results)}, {run_b} on "
+            f"{', '.join(runs[1].results)}: there is nothing to compare; evaluate both on one "
+            "data set."
+        )
+    names = _names(runs)
+    text = render(
+        "compare.html.j2",
+        title=" and ".join(names),
+        names=names,
+        facts=[describe(run) for run in runs],
+        sections=[_section(runs, names, d, pictures=pictures) for d in common],
+        training=_training(runs, names),
+        config=list(config_differences(runs)),
+        commands=[repeat_command(run) for run in runs],
+    )
+    return write_page(text, Path(path))
+
+
+def _names(runs: list[Run]) -> list[str]:
+    """The folders' own names, or their paths where those are the same."""
+    names = [run_name(run.folder) for run in runs]
+    return names if names[0] != names[1] else [run.folder for run in runs]
+
+
+def _section(runs: list[Run], names: list[str], dataset: DataSet, *, pictures: int) -> dict:
+    tasks = [scored_tasks(run.results[dataset.name]) for run in runs]
+    shared = [task for task in tasks[0] if task in tasks[1]]
+    api = read_annotations(dataset.json_file)
+    section = {
+        "name": dataset.name,
+        "rows": [
+            (task_label(task), metric, tasks[0][task].get(metric), tasks[1][task].get(metric))
+            for task in shared
+            for metric in METRICS
+        ],
+        "figures": [],
+        "pictures": [],
+    }
+    scored = [task for task in shared if task in ("bbox", "segm")]
+    if not api.anns or not scored:
+        return section
+    found = [analyse(api, read_detections(run.folder, dataset.name), scored) for run in runs]
+    main = [t[found[0].task] for t in tasks]
+    figures = [_curve(found, names, task, t) for task in scored for t in range(len(OVERLAPS))]
+    if len(found[0].classes) > 1:
+        figures.insert(0, _class_differences(main, names, found[0]))
+    classes = {i: category["name"] for i, category in api.cats.items()}
+    changed = _changed(found, names, dataset, number=pictures, classes=classes)
+    thresholds = [analysis.threshold for analysis in found]
+    return {**section, "figures": figures, "pictures": list(changed), "thresholds": thresholds}
+
+
+def _class_differences(main: list[dict], names: list[str], analysis: Analysis) -> Figure:
+    aps = [class_ap(metrics, analysis.classes) for metrics in main]
+    change = {n: b - a for n, a, b in zip(analysis.classes, *aps, strict=True) if b == b and a == a}
+    shown = sorted(change, key=lambda name: -abs(change[name]))[:_BARS]
+    shown.sort(key=lambda name: -change[name])
+    left_out = len(change) - len(shown)
+    return draw_bars(
+        f"{task_label(analysis.task)} AP by class, {names[1]} less {names[0]}",
+        shown,
+        {"difference": [change[name] for name in shown]},
+        xlabel="AP, percent",
+        note=f"{left_out} classes that changed less are left out." if left_out else "",
+    )
+
+
+def _curve(found: list[Analysis], names: list[str], task: str, t: int) -> Figure:
+    lines = [
+        Line(name, RECALLS, mean_precision(analysis.curves[task][t]))
+        for name, analysis in zip(names, found, strict=True)
+        if task in analysis.curves
+    ]
+    return draw_lines(
+        f"Precision and recall, {task_label(task)}, IoU {OVERLAPS[t]:g}",
+        lines,
+        xlabel="recall",
+        ylabel="precision",
+        limits=(0, 1.03),
+        note="Mean of the classes." if len(found[0].classes) > 1 else "",
+    )
+
+
+def _training(runs: list[Run], names: list[str]) -> list[Figure]:
+    losses = [history_line(run, "total_loss", name) for run, name in zip(runs, names, strict=True)]
+    aps = [
+        line._replace(style={**line.style, "color": COLOURS[i], "linestyle": dash})
+        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+        for line, dash in zip(ap_lines(run, name), "- -- -. :".split() * 9, strict=False)
+    ]
+    drawn = (("Total loss", "loss", [line for line in losses if line]), ("AP", "AP, percent", aps))
+    return [
+        draw_lines(title, lines, xlabel="iteration", ylabel=label)
+        for title, label, lines in drawn
+        if lines
+    ]
+
+
+def _changed(
+    found: list[Analysis],
+    names: list[str],
+    dataset: DataSet,
+    *,
+    number: int,
+    classes: dict[int, str],
+) -> Iterator[dict]:
+    """Pictures whose number of mistakes changed most; none where no number changed."""
+    first, second = (
+        {picture.image["id"]: (picture, wrong) for picture, wrong in analysis.pictures}
+        for analysis in found
+    )
+    change = {i: second[i][1].total - first[i][1].total for i in first}
+    for i in sorted(change, key=lambda i: (-abs(change[i]), i))[:number]:
+        if not change[i]:
+            break
+        picture = first[i][0]
+        size = thumbnail(picture, os.path.join(dataset.image_root, picture.image["file_name"]))
+        panels = []
+        for name, analysis, (picture, wrong) in zip(
+            names, found, (first[i], second[i]), strict=True
+        ):
+            options = {"threshold": analysis.threshold, "classes": classes}
+            truth = outline_truth(picture, size, **options)
+            missed = [outline for outline in truth if outline.kind == "missed"]
+            outlines = [*missed, *outline_found(picture, size, **options)]
+            panels.append(Panel(f"{name}: {mistakes_text(wrong)}", size, outlines))
+        words = "more" if change[i] > 0 else "fewer"
+        text = f"{abs(change[i])} {words} mistakes with {names[1]}"
+        yield {"name": picture.image["file_name"], "text": text, "panels": panels}
+
+
+def config_differences(runs: list[Run]) -> Iterator[tuple[str, str, str]]:
+    """Keys of two runs' configs that differ, with both values; a dash where there is no such key.
+
+    OUTPUT_DIR always differs and is left out.
+    """
+    first, second = (dict(_leaves(yaml.safe_load(run.config) or {})) for run in runs)
+    for key in sorted({*first, *second} - {"OUTPUT_DIR"}):
+        values = [str(keys[key]) if key in keys else "–" for keys in (first, second)]
+        if values[0] != values[1]:
+            yield key, values[0], values[1]
+
+
+def _leaves(node: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,179 @@
+"""Figures as SVG that fit light and dark pages, in data URIs.
+
+Drawn by matplotlib's objects without pyplot, so that a program's own figures stay as they are.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+# Of Okabe and Ito, told apart by the colour-blind, and seen on white as on black.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#9a8c00", "#8c7ae6")
+_INK, _FAINT = "#010203", "#040506"  # stand for what differs between light and dark
+_STYLE = (
+    "<style>:root{--ink:#1f2328;--faint:#d0d7de}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#d1d7e0;--faint:#3d444d}}</style>"
+)
+_SETTINGS = {
+    "svg.fonttype": "none",  # text, which is smaller than outlines and sharp at any size
+    "svg.hashsalt": "resnest_d2",  # the same figure, the same file
+    "font.family": ["sans-serif"],
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "grid.color": _FAINT,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.6,
+}
+
+
+class Figure(NamedTuple):
+    """A figure, what it shows in a few words, and what to know when reading it."""
+
+    uri: str
+    title: str
+    note: str = ""
+
+
+class Line(NamedTuple):
+    """A line of a diagram; ``style`` holds keywords of :meth:`Axes.plot`."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: Mapping[str, Any] = {}
+
+
+def _canvas(height: float) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(4.8, height), layout="constrained")
+    return canvas, canvas.add_subplot()
+
+
+def _svg(canvas: Canvas) -> str:
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
+    text = text.replace("<defs>", _STYLE + "<defs>", 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def _legend(canvas: Canvas, place: str, number: int) -> None:
+    if number > 1:
+        canvas.legend(loc=f"outside {place} left", ncols=2 if number > 3 else number)
+
+
+def draw_lines(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    xlabel: str,
+    ylabel: str,
+    limits: tuple[float | None, float | None] = (None, None),
+    note: str = "",
+) -> Figure:
+    """A diagram of lines.
+
+    Args:
+        title: what it shows.
+        lines: coloured in turn, unless their style says otherwise.
+        xlabel: of the horizontal axis.
+        ylabel: of the vertical axis.
+        limits: of the vertical axis; None as the values are.
+        note: what to know when reading it.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        canvas, axes = _canvas(3.4)
+        for i, line in enumerate(lines):
+            style = {"color": COLOURS[i % len(COLOURS)], **line.style}
+            colour = {"ink": _INK, "faint": _FAINT}.get(style["color"], style["color"])
+            axes.plot(line.x, line.y, **{**style, "color": colour}, label=line.label)
+        axes.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
+        axes.grid(True, linewidth=0.6)
+        _legend(canvas, "lower", len(lines))
+        return Figure(_svg(canvas), title, note)
+
+
+def draw_bars(
+    title: str,
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    note: str = "",
+) -> Figure:
+    """Bars from left to right, one group a label, from top to bottom, with their values.
+
+    Args:
+        title: what it shows.
+        labels: of the groups.
+        series: values of a bar in each group, by name; not a number for no bar.
+        xlabel: of the values.
+        note: what to know when reading it.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        canvas, axes = _canvas(max(1.6, 0.9 + 0.21 * len(labels) * (len(series) + 0.5)))
+        width = 0.8 / max(len(series), 1)
+        finite = [v for values in series.values() for v in values if np.isfinite(v)]
+        low, high = min([0, *finite]), max([0, *finite]) or 1
+        for i, (name, values) in enumerate(series.items()):
+            y = np.arange(len(labels)) + (i - (len(series) - 1) / 2) * width
+            drawn = np.nan_to_num(np.array(values, dtype=float))
+            bars = axes.barh(y, drawn, width * 0.9, color=COLOURS[i % len(COLOURS)], label=name)
+            texts = [f"{v:.2f}" if np.isfinite(v) else "–" for v in values]
+            axes.bar_label(bars, texts, padding=3, fontsize=9.5, color=_INK)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.set(xlabel=xlabel, xlim=(low * 1.25, high * 1.18))
+        axes.grid(True, axis="x", linewidth=0.6)
+        axes.tick_params(axis="y", length=0)
+        _legend(canvas, "upper", len(series))
+        return Figure(_svg(canvas), title, note)
+
+
+def draw_matrix(
+    title: str, table: np.ndarray, names: Sequence[str], *, labels: tuple[str, str], note: str = ""
+) -> Figure:
+    """Numbers in a square, each row shaded by its shares.
+
+    Args:
+        title: what it shows.
+        table: numbers, (N, N).
+        names: of rows and columns, N.
+        labels: what rows and what columns are.
+        note: what to know when reading it.
+    """
+    number = len(names)
+    with matplotlib.rc_context(_SETTINGS):
+        canvas, axes = _canvas(3.4 if number < 8 else 4.8)
+        share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+        size = min(10.5, 60 / number)
+        for (r, c), value in np.ndenumerate(table):
+            # Shades by opacity fit any ground; on the diagonal is what is right.
+            colour = COLOURS[0] if r == c else COLOURS[5]
+            opacity = float(share[r, c]) * 0.8
+            axes.fill([c, c + 1, c + 1, c], [r, r, r + 1, r + 1], color=colour, alpha=opacity, lw=0)
+            if value:
+                axes.text(c + 0.5, r + 0.5, f"{value}", ha="center", va="center", fontsize=size)
+        ticks = np.arange(number) + 0.5
+        turn = {"rotation": 90} if max(map(len, names)) * number > 40 else {}
+        axes.set_xticks(ticks, names, fontsize=max(size, 5), **turn)
+        axes.set_yticks(ticks, names, fontsize=max(size, 5))
+        axes.set(ylabel=labels[0], xlabel=labels[1], xlim=(0, number), ylim=(number, 0))
+        axes.tick_params(length=0)
+        return Figure(_svg(canvas), title, note)

@@ -1,0 +1,141 @@
+"""The page of one run."""
+
+import math
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import yaml
+
+from .analysis import analyse
+from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
+from .sections import (
+    METRICS,
+    class_rows,
+    dataset_figures,
+    scored_tasks,
+    task_label,
+    worst_pictures,
+)
+from .training import training_figures
+
+
+def write_report(
+    output_dir: str,
+    *,
+    datasets: Sequence[DataSet] | None = None,
+    command: str = "",
+    pictures: int = 20,
+) -> Path:
+    """Write ``report.html`` into a run's folder: one file that needs nothing beside it.
+
+    Args:
+        output_dir: of the run; it holds results.json and inference/, and maybe metrics.json and
+            config.yaml.
+        datasets: to report on; by default those in its results, found by its config.
+        command: that the run was started with, if known.
+        pictures: how many of the worst are shown, over all data sets.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FileNotFoundError: no results, detections or annotations.
+        ValueError: no data set is known.
+    """
+    run = read_run(output_dir)
+    datasets = datasets_of(run) if datasets is None else datasets
+    each = math.ceil(pictures / max(len(datasets), 1))
+    text = render(
+        "report.html.j2",
+        title=run_name(output_dir),
+        facts=describe(run),
+        sections=[_section(run, dataset, each) for dataset in datasets],
+        training=training_figures(run),
+        config=run.config,
+        command=command,
+        repeat=repeat_command(run),
+    )
+    return write_page(text, Path(output_dir) / "report.html")
+
+
+def _section(run: Run, dataset: DataSet, pictures: int) -> dict:
+    tasks = scored_tasks(run.results.get(dataset.name, {}))
+    api = read_annotations(dataset.json_file)
+    section = {
+        "name": dataset.name,
+        "number": {"pictures": len(api.imgs), "annotations": len(api.anns)},
+        "tasks": {task_label(task): metrics for task, metrics in tasks.items()},
+    }
+    if not tasks or not api.anns:
+        return {**section, "analysis": None}
+    detections = read_detections(run.folder, dataset.name)
+    plain = {task: metrics for task, metrics in tasks.items() if task in ("bbox", "segm")}
+    analysis = analyse(api, detections, list(plain))
+    classes = {i: category["name"] for i, category in api.cats.items()}
+    return {
+        **section,
+        "analysis": analysis,
+        "figures": dataset_figures(analysis, plain),
+        "classes": class_rows(analysis, plain),
+        "task": task_label(analysis.task),
+        "pictures": worst_pictures(analysis, dataset, number=pictures, classes=classes),
+    }
+
+
+def run_name(folder: str) -> str:
+    """The folder's own name."""
+    return os.path.basename(os.path.abspath(folder))
+
+
+def describe(run: Run) -> dict[str, str]:
+    """What a run is, in the few words at the top of its page."""
+    facts = {}
+    if keys := (yaml.safe_load(run.config) or {}).get("MODEL"):
+        depth = keys.get("RESNETS", {}).get("DEPTH")
+        facts["Model"] = f"{keys.get('META_ARCHITECTURE')}, ResNeSt-{depth}"
+        facts["Started from"] = keys.get("WEIGHTS") or "random weights"
+    if iterations := [step["iteration"] for step in run.history if "total_loss" in step]:
+        facts["Trained"] = f"{iterations[-1] + 1:,} iterations"
+    return {**facts, "Folder": run.folder, "Written": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def repeat_command(run: Run) -> str:
+    """Command that does the training again, or an evaluation alone; empty without its config."""
+    if not run.config:
+        return ""
+    path = shlex.quote(os.path.join(run.folder, "config.yaml"))
+    if run.history:
+        return f"python train_net.py --config-file {path} OUTPUT_DIR output/again"
+    return f"resnest-d2 eval {path} --output output/again"
+
+
+def _two_digits(value: float | None, *, sign: bool = False) -> str:
+    """As in the log's table; a dash where there is nothing to average."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:+.2f}" if sign else f"{value:.2f}"
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template of this package."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["two_digits"] = _two_digits
+    return environment.get_template(template).render(metrics=METRICS, **values)
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write a page whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path

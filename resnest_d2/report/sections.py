@@ -1,0 +1,216 @@
+"""What the report says of one data set, ready for the template."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .analysis import Analysis, Mistakes
+from .figures import COLOURS, Figure, Line, draw_bars, draw_lines, draw_matrix
+from .gather import DataSet
+from .matching import OVERLAPS
+from .pictures import Outline, Thumbnail, outline_found, outline_truth, thumbnail
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
+_TTA = "_TTA"
+_BARS, _ROWS, _CURVES = 30, 20, 7  # classes that fit into a figure
+RECALLS = np.linspace(0, 1, 101)
+
+
+class Panel(NamedTuple):
+    """One drawing of a picture."""
+
+    caption: str
+    thumbnail: Thumbnail
+    outlines: list[Outline]
+
+
+def task_label(task: str) -> str:
+    """In words: "box", "mask, TTA"."""
+    plain = task.removesuffix(_TTA)
+    return _TASKS.get(plain, plain) + (", TTA" if task != plain else "")
+
+
+def scored_tasks(tasks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Those with an AP."""
+    return {task: metrics for task, metrics in tasks.items() if "AP" in metrics}
+
+
+def class_ap(metrics: dict[str, float], classes: Sequence[str]) -> list[float]:
+    """AP of each class, percent; with one class the evaluator has it as the AP alone."""
+    if len(classes) == 1:
+        return [metrics["AP"]]
+    return [metrics.get(f"AP-{name}", float("nan")) for name in classes]
+
+
+def class_rows(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """What is known of each class, a row of the table."""
+    table = analysis.confusion
+    right = np.diag(table)
+    scores = {task_label(t): class_ap(m, analysis.classes) for t, m in tasks.items()}
+    return [
+        {
+            "name": name,
+            "annotations": int(table[k, :].sum()),
+            "ap": {label: values[k] for label, values in scores.items()},
+            "precision": _percent(right[k], table[:, k].sum()),
+            "recall": _percent(right[k], table[k, :].sum()),
+        }
+        for k, name in enumerate(analysis.classes)
+    ]
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100 * float(part) / float(whole) if whole else float("nan")
+
+
+def dataset_figures(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> list[Figure]:
+    """All figures of a data set.
+
+    Args:
+        analysis: of the run on it.
+        tasks: the evaluator's metrics of each task that has an AP.
+    """
+    figures = []
+    if len(analysis.classes) > 1:
+        figures.append(_class_bars(analysis, tasks))
+    figures.append(_size_bars(analysis, tasks))
+    for task, precision in analysis.curves.items():
+        figures += [
+            _precision_recall(task, precision[t], OVERLAPS[t], analysis.classes)
+            for t in range(len(OVERLAPS))
+        ]
+    figures.append(_confusion(analysis))
+    if analysis.detections:
+        figures.append(_calibration(analysis))
+    return figures
+
+
+def _class_bars(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> Figure:
+    values = {task_label(t): class_ap(m, analysis.classes) for t, m in tasks.items()}
+    order = range(len(analysis.classes))
+    note = ""
+    if len(order) > _BARS:
+        main = values[task_label(analysis.task)]
+        order = sorted(order, key=lambda k: np.nan_to_num(main[k], nan=np.inf))[:_BARS]
+        note = f"The {_BARS} lowest of {len(analysis.classes)} classes; the table has all."
+    return draw_bars(
+        "AP by class",
+        [analysis.classes[k] for k in order],
+        {label: [aps[k] for k in order] for label, aps in values.items()},
+        xlabel="AP, percent",
+        note=note,
+    )
+
+
+def _size_bars(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> Figure:
+    keys = ("APs", "APm", "APl")
+    return draw_bars(
+        "AP by size",
+        [f"{size}\n({number:,})" for size, number in analysis.sizes.items()],
+        {task_label(t): [m.get(key, float("nan")) for key in keys] for t, m in tasks.items()},
+        xlabel="AP, percent",
+        note="Small is below 32 × 32 pixels of area, large from 96 × 96 on; in brackets how many "
+        "annotations there are.",
+    )
+
+
+def _precision_recall(
+    task: str, precision: np.ndarray, overlap: float, classes: Sequence[str]
+) -> Figure:
+    lines = []
+    if 1 < len(classes) <= _CURVES:
+        lines = [
+            Line(name, RECALLS, precision[:, k], {"color": COLOURS[k], "linewidth": 1.2})
+            for k, name in enumerate(classes)
+        ]
+    mean = mean_precision(precision)
+    style = {"color": "ink" if lines else COLOURS[0], "linewidth": 2.2}
+    lines.append(Line("mean of the classes" if len(classes) > 1 else "", RECALLS, mean, style))
+    return draw_lines(
+        f"Precision and recall, {task_label(task)}, IoU {overlap:g}",
+        lines,
+        xlabel="recall",
+        ylabel="precision",
+        limits=(0, 1.03),
+        note=f"The area under the {'mean' if len(classes) > 1 else 'curve'} is "
+        f"AP{100 * overlap:.0f}: {100 * np.nanmean(precision):.2f}.",
+    )
+
+
+def mean_precision(precision: np.ndarray) -> np.ndarray:
+    """Mean over the classes that have annotations, (R, K) to (R,)."""
+    known = ~np.isnan(precision).all(axis=0)
+    return precision[:, known].mean(axis=1)
+
+
+def _confusion(analysis: Analysis) -> Figure:
+    table, names = analysis.confusion, [*analysis.classes, "nothing"]
+    note = f"Detections with a score of {analysis.threshold:.2f} or more, at IoU 0.5. "
+    if len(analysis.classes) > _ROWS:
+        wrong = (table.sum(axis=0) + table.sum(axis=1) - 2 * np.diag(table))[:-1]
+        kept = [*sorted(np.argsort(-wrong, kind="stable")[:_ROWS]), len(names) - 1]
+        table, names = table[np.ix_(kept, kept)], [names[k] for k in kept]
+        note += f"The {_ROWS} of {len(analysis.classes)} classes with the most mistakes. "
+    return draw_matrix(
+        "What was taken for what",
+        table,
+        names,
+        labels=("is", "found as"),
+        note=note + "Right column: missed; bottom row: found where nothing is.",
+    )
+
+
+def _calibration(analysis: Analysis) -> Figure:
+    found = analysis.calibration
+    lines = [Line("as the score says", [0, 1], [0, 1], {"color": "faint"})]
+    for t, overlap in enumerate(OVERLAPS):
+        style = {"color": COLOURS[t], "marker": "o", "markersize": 4}
+        lines.append(Line(f"IoU {overlap:g}", found.score, found.right[t], style))
+    return draw_lines(
+        "What a score is worth",
+        lines,
+        xlabel="score",
+        ylabel="share that is right",
+        limits=(0, 1.03),
+        note=f"Below the line the detector is too sure of itself. Mean distance: "
+        f"{found.error[0]:.2f} at IoU 0.5, {found.error[1]:.2f} at 0.75.",
+    )
+
+
+def mistakes_text(wrong: Mistakes) -> str:
+    """In words, without what there is none of: "3 missed, 1 false"."""
+    parts = {"missed": wrong.missed, "false": wrong.false, "of another class": wrong.confused}
+    return ", ".join(f"{number} {what}" for what, number in parts.items() if number) or "all right"
+
+
+def worst_pictures(
+    analysis: Analysis, dataset: DataSet, *, number: int, classes: dict[int, str]
+) -> list[dict[str, Any]]:
+    """The pictures with the most mistakes, each with a panel of truth and one of detections.
+
+    Args:
+        analysis: of the run on the data set.
+        dataset: where its pictures are.
+        number: how many at most; those without mistakes are left out.
+        classes: names by id.
+    """
+    shown = []
+    for picture, wrong in analysis.pictures[:number]:
+        if not wrong.total:
+            break
+        size = thumbnail(picture, os.path.join(dataset.image_root, picture.image["file_name"]))
+        options = {"threshold": analysis.threshold, "classes": classes}
+        shown.append(
+            {
+                "name": picture.image["file_name"],
+                "text": mistakes_text(wrong),
+                "panels": [
+                    Panel("truth", size, list(outline_truth(picture, size, **options))),
+                    Panel("found", size, list(outline_found(picture, size, **options))),
+                ],
+            }
+        )
+    return shown

@@ -1,0 +1,48 @@
+"""What the report says of the training: losses and AP over the iterations."""
+
+from .figures import COLOURS, Figure, Line, draw_lines
+from .gather import Run
+from .sections import scored_tasks, task_label
+
+
+def training_figures(run: Run) -> list[Figure]:
+    """Losses and AP over the iterations; none without metrics.json."""
+    figures = []
+    names = sorted({n for step in run.history for n in step if n.startswith("loss_")})
+    if losses := history_line(run, "total_loss", "total"):
+        lines = [losses._replace(style={"color": "ink", "linewidth": 2.2})]
+        for i, name in enumerate(names):
+            style = {"linewidth": 1, "linestyle": "-" if i < len(COLOURS) else "--"}
+            line = history_line(run, name, name.removeprefix("loss_"))
+            lines.append(line._replace(style={"color": COLOURS[i % len(COLOURS)], **style}))
+        figures.append(
+            draw_lines("Losses", lines, xlabel="iteration", ylabel="loss", limits=(0, None))
+        )
+    if lines := ap_lines(run):
+        figures.append(
+            draw_lines("AP over training", lines, xlabel="iteration", ylabel="AP, percent")
+        )
+    return figures
+
+
+def ap_lines(run: Run, label: str = "") -> list[Line]:
+    """AP over the iterations, a line for each data set and task evaluated more than once."""
+    several = len(run.results) > 1
+    lines = []
+    for name, tasks in run.results.items():
+        for task in scored_tasks(tasks):
+            key, words = f"{task}/AP", [label, task_label(task)]
+            if several:
+                key, words = f"{name}/{key}", [label, name, task_label(task)]
+            line = history_line(run, key, " ".join(filter(None, words)))
+            if line and len(line.x) > 1:
+                lines.append(line._replace(style={"marker": "o", "markersize": 4}))
+    return lines
+
+
+def history_line(run: Run, key: str, label: str) -> Line | None:
+    """A value over the iterations; None if the run has not recorded it."""
+    steps = [step for step in run.history if key in step]
+    if not steps:
+        return None
+    return Line(label, [s["iteration"] for s in steps], [s[key] for s in steps])

@@ -1,0 +1,283 @@
+"""The report of a run: its numbers are the evaluator's, Chromium shows its page."""
+
+import html
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from typer.testing import CliRunner
+
+from resnest_d2 import get_cfg
+from resnest_d2.cli import eval as eval_command
+from resnest_d2.cli.main import app
+from resnest_d2.data import register_coco
+from resnest_d2.engine.evaluation import CocoEvaluator
+from resnest_d2.engine.reporting import report
+from resnest_d2.report import DataSet, write_comparison, write_report
+from resnest_d2.report.analysis import analyse
+from resnest_d2.report.gather import read_annotations, read_detections
+from resnest_d2.report.matching import NONE, match_pictures
+from resnest_d2.report.pictures import outline_found, thumbnail
+from resnest_d2.report.sections import dataset_figures
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def detection(image, category, box, score):
+    return {"image_id": image, "category_id": category, "bbox": box, "score": score}
+
+
+CAT = [10, 5, 20, 30]
+FOUND = [
+    detection(1, 7, [40, 5, 15, 20], 0.97),  # false
+    detection(2, 3, [10, 5, 20, 29], 0.95),  # a dog where a cat is
+    detection(1, 7, CAT, 0.9),  # right
+    detection(2, 7, [0, 0, 4, 4], 0.1),  # false, below the best score
+]
+
+
+@pytest.fixture
+def run(coco_files, tmp_path):
+    """A function that scores detections as the evaluator does and leaves a run's folder."""
+    names = []
+
+    def make(found=FOUND, change=lambda data: None, name="run"):
+        data = DataSet(f"set_{name}", *coco_files(change, name=name))
+        register_coco(*data)
+        names.append(data.name)
+        folder = tmp_path / name
+        evaluator = CocoEvaluator(
+            data.name, tasks=("bbox",), output_dir=str(folder / "inference" / data.name)
+        )
+        evaluator.reset()
+        contiguous = {3: 0, 7: 1}
+        evaluator._predictions = [
+            {
+                "image_id": i,
+                "instances": [
+                    {**d, "category_id": contiguous[d["category_id"]]}
+                    for d in found
+                    if d["image_id"] == i
+                ],
+            }
+            for i in (1, 2)
+        ]
+        results = {data.name: evaluator.evaluate()}
+        (folder / "results.json").write_text(json.dumps(results))
+        return str(folder), data, results[data.name]
+
+    yield make
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def cells(page, css_class):
+    """Rows of a table as lists of text."""
+    table = re.search(f'<table class="{css_class}">(.*?)</table>', page, re.S)[1]
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.S)
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in rows]
+
+
+def test_numbers_are_the_evaluators(run):
+    folder, data, results = run()
+    path = write_report(folder, datasets=[data], command="train_net.py --some <thing>")
+    page = path.read_text()
+    head, box = cells(page, "ap")
+    metrics = results["bbox"]
+    shown = ["–" if np.isnan(metrics[n]) else f"{metrics[n]:.2f}" for n in head[1:]]
+    assert box == ["box", *shown] and metrics["AP50"] > 0
+    assert cells(page, "classes")[1:] == [
+        ["dog", "0", "–", "0.00", "–"],
+        ["cat", "2", f"{metrics['AP-cat']:.2f}", "50.00", "50.00"],
+    ]
+    assert "train_net.py --some &lt;thing&gt;" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # nothing from elsewhere
+    assert re.findall(r"</strong>(1 .*?)</figcaption>", page) == ["1 false", "1 of another class"]
+    assert re.findall('<path class="(.*?)"', page) == [
+        *("right", "false", "right"),  # the first picture's truth, then what was found
+        *("confused", "confused"),
+    ]
+
+
+def test_analysis(run):
+    folder, data, results = run()
+    api = read_annotations(data.json_file)
+    found = analyse(api, read_detections(folder, data.name), ["bbox"])
+    assert found.classes == ["dog", "cat"] and found.threshold == 0.9
+    np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [1, 1, 0], [0, 1, 0]])
+    for t, name in enumerate(("AP50", "AP75")):  # the curves are the evaluator's
+        assert np.nanmean(found.curves["bbox"][t]) * 100 == pytest.approx(results["bbox"][name])
+    np.testing.assert_allclose(found.calibration.score, [0.1, 0.94])
+    np.testing.assert_allclose(found.calibration.right, [[0, 1 / 3]] * 2)
+    assert found.calibration.error[0] == pytest.approx((0.1 + 3 * (0.94 - 1 / 3)) / 4)
+    assert found.sizes == {"small": 2, "medium": 0, "large": 0}
+
+
+def test_a_crowd_is_not_judged(run):
+    def crowd(data):
+        data["annotations"][1].update(iscrowd=1, segmentation=None)
+
+    folder, data, _ = run([detection(1, 7, CAT, 0.9), detection(2, 7, CAT, 0.9)], crowd)
+    found = analyse(read_annotations(data.json_file), read_detections(folder, data.name), ["bbox"])
+    np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    assert not any(wrong.total for _, wrong in found.pictures)
+
+
+def test_overlaps_are_of_masks_where_there_are_any(coco_files):
+    mask = np.zeros((40, 60), np.uint8, order="F")
+    mask[5:15, 10:30] = 1  # a third of the cat, in the cat's box
+    found = [{**detection(1, 7, CAT, 0.9), "segmentation": mask_util.encode(mask)}]
+    json_file, images = coco_files()
+    api = read_annotations(json_file)
+    by_box, by_mask = (next(match_pictures(api, found, task)) for task in ("bbox", "segm"))
+    assert by_box.matches.tolist() == [[0], [0]] and by_mask.matches.tolist() == [[NONE], [NONE]]
+    assert by_mask.iou.item() == pytest.approx(1 / 3)
+    size = thumbnail(by_mask, f"{images}/1.png")
+    (drawn,) = outline_found(by_mask, size, threshold=0.5, classes={7: "cat"})
+    assert (drawn.kind, drawn.label) == ("false", "cat 0.90, false")
+    assert drawn.path.count("L") == 3 and "14.5" in drawn.path  # the mask's corners, not the box's
+    analysis = analyse(api, found, ["bbox", "segm"])
+    assert analysis.task == "segm" and analysis.confusion[1].tolist() == [0, 0, 2]  # both missed
+
+
+def test_two_data_sets_and_test_time_augmentation(run):
+    folder, first, results = run(name="one")
+    other, second, others = run(FOUND[2:], name="two")
+    shutil.copytree(f"{other}/inference", f"{folder}/inference", dirs_exist_ok=True)
+    augmented = {**results["bbox"], "AP": 12.25}
+    both = {first.name: {**results, "bbox_TTA": augmented}, second.name: others}
+    with open(f"{folder}/results.json", "w") as file:
+        json.dump(both, file)
+    page = write_report(folder).read_text()  # found by their registered names
+    head, *sections, _ = page.split("<section>")
+    assert re.findall("<p>(set_.*?)</p>", head) == [first.name, second.name]
+    tables = [[row[:2] for row in cells(section, "ap")[1:]] for section in sections]
+    assert tables == [
+        [["box", f"{results['bbox']['AP']:.2f}"], ["box, TTA", "12.25"]],
+        [["box", f"{others['bbox']['AP']:.2f}"]],
+    ]
+    assert results["bbox"]["AP"] != others["bbox"]["AP"]
+    wrong = [re.findall("</strong>(1 .*?)</figcaption>", section) for section in sections]
+    assert wrong == [["1 false", "1 of another class"], ["1 missed"]]
+
+
+def test_the_command_that_repeats_it(run, monkeypatch):
+    folder, data, _ = run(name="a run")
+    path, given = f"{folder}/config.yaml", []
+
+    def repeat():
+        page = write_report(folder, datasets=[data]).read_text()
+        return shlex.split(html.unescape(re.search("<pre>(.*?)</pre>", page)[1]))
+
+    with open(path, "w") as file:
+        file.write("VERSION: 2\n")
+    monkeypatch.setattr(eval_command, "launch", given.append)
+    command, *args = repeat()
+    done = CliRunner().invoke(app, args)
+    assert command == "resnest-d2" and done.exit_code == 0, done.output
+    assert given[0].config_file == path and given[0].opts == ["OUTPUT_DIR", "output/again"]
+    with open(f"{folder}/metrics.json", "w") as file:
+        file.write('{"iteration": 19, "total_loss": 1.0, "bbox/AP": 2.0}\n')
+    head = ["python", "train_net.py", "--config-file", path]
+    assert repeat() == [*head, "OUTPUT_DIR", "output/again"]
+    assert "AP over training" not in open(f"{folder}/report.html").read()  # of a single point
+
+
+def test_nothing_found_and_nothing_annotated(run):
+    folder, data, _ = run([], name="none")
+    page = write_report(folder, datasets=[data]).read_text()
+    assert "found nothing in any picture" in page and page.count("1 missed") == 2
+    folder, data, _ = run(change=lambda data: data["annotations"].clear(), name="bare")
+    page = write_report(folder, datasets=[data]).read_text()
+    assert "has no annotations" in page and "<svg" not in page
+
+
+def test_many_classes_are_cut_to_the_readable(run):
+    folder, data, _ = run()
+    api = read_annotations(data.json_file)
+    api.cats.update({i: {"id": i, "name": f"c{i}"} for i in range(100, 178)})
+    api.dataset["categories"] = list(api.cats.values())
+    found = analyse(api, read_detections(folder, data.name), ["bbox"])
+    figures = {f.title: f for f in dataset_figures(found, {"bbox": {"AP": 1.0, "AP-cat": 1.0}})}
+    assert "The 30 lowest of 80 classes" in figures["AP by class"].note
+    assert "The 20 of 80 classes" in figures["What was taken for what"].note
+
+
+def test_comparison(run, tmp_path):
+    first, data, before = run()
+    second = tmp_path / "second"
+    shutil.copytree(first, second)
+    results = json.loads((second / "results.json").read_text())
+    results[data.name]["bbox"]["AP"] += 1.5
+    (second / "results.json").write_text(json.dumps(results))
+    kept = [d for d in FOUND if d["score"] != 0.97]
+    (second / "inference" / data.name / "coco_instances_results.json").write_text(json.dumps(kept))
+    for folder, rate in ((first, 0.1), (second, 0.2)):
+        with open(f"{folder}/config.yaml", "w") as file:
+            file.write(f"SOLVER: {{BASE_LR: {rate}, GAMMA: 1}}\nDATASETS: {{COCO: []}}\n")
+        with open(f"{folder}/metrics.json", "w") as file:
+            file.write('{"iteration": 19, "total_loss": 1.0}\n{"iteration": 39, "tot')
+    page = write_comparison(first, str(second), str(tmp_path / "both.html")).read_text()
+    ap = before["bbox"]["AP"]
+    assert cells(page, "ap")[1] == ["box AP", f"{ap:.2f}", f"{ap + 1.5:.2f}", "+1.50"]
+    assert re.findall("<th>(SOLVER.*?)</th><td.*?>(.*?)</td><td.*?>(.*?)</td>", page) == [
+        ("SOLVER.BASE_LR", "0.1", "0.2")
+    ]
+    assert "1 fewer mistakes with second" in page and "Total loss" in page
+    (second / "results.json").write_text('{"other": {}}')
+    with pytest.raises(ValueError, match="nothing to compare"):
+        write_comparison(first, str(second), str(tmp_path / "both.html"))
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no results.json"):
+        write_report(str(tmp_path))
+
+
+def test_the_engine_writes_it_and_outlives_its_failure(run, caplog):
+    folder, data, _ = run()
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.DATASETS.TEST = folder, (data.name,)
+    cfg.TEST.REPORT = False
+    with caplog.at_level("INFO", logger="resnest_d2"):
+        page = f"{folder}/report.html"
+        report(cfg)
+        assert not os.path.exists(page)
+        cfg.TEST.REPORT = True
+        report(cfg)
+        assert os.path.getsize(page) > 10_000 and "ERROR" not in caplog.text
+        shutil.rmtree(f"{folder}/inference")
+        report(cfg)
+        assert "no new report (FileNotFoundError" in caplog.text
+        MetadataCatalog.get(data.name).__dict__["evaluator_type"] = "coco_panoptic_seg"
+        report(cfg)
+    assert f"No report of {data.name}" in caplog.text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_chromium_shows_it(run, tmp_path):
+    folder, data, _ = run()
+    page = write_report(folder, datasets=[data])
+    probe = """<script>document.title = [
+        document.documentElement.scrollWidth <= innerWidth, document.images.length,
+        [...document.images].filter(i => !i.naturalWidth).length];</script>"""
+    page.write_text(page.read_text().replace("</body>", probe + "</body>"))
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+        + [f"--user-data-dir={tmp_path}/chromium", "--window-size=390,800", "--dump-dom"]
+        + ["--virtual-time-budget=5000", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "CONSOLE" not in done.stderr, done.stderr
+    fits, images, broken = re.search("<title>(.*?)</title>", done.stdout)[1].split(",")
+    assert (fits, broken) == ("true", "0") and int(images) >= 8
