@@ -6,11 +6,12 @@ import math
 import os
 import sys
 
-import torch
 from detectron2.engine import HookBase
 from detectron2.utils.events import CommonMetricPrinter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from resnest_d2.checkpoint import whole_file
 
 
 class BestCheckpoint(HookBase):
@@ -30,6 +31,7 @@ class BestCheckpoint(HookBase):
         self.weights_file = os.path.join(output_dir, "model_best.pth")
         self.record_file = os.path.join(output_dir, "best.json")
         self.best = -math.inf
+        self.iteration: int | None = None  # of the best
         self.seen_iter = -1
 
     def before_train(self) -> None:
@@ -37,7 +39,8 @@ class BestCheckpoint(HookBase):
         self.seen_iter = self.trainer.start_iter - 1
         if self.trainer.start_iter > 0 and os.path.isfile(self.record_file):
             with open(self.record_file) as file:
-                self.best = json.load(file)["value"]
+                record = json.load(file)
+            self.best, self.iteration = record["value"], record["iteration"]
 
     def after_step(self) -> None:
         """Save if an evaluation since the last call was the best."""
@@ -47,12 +50,9 @@ class BestCheckpoint(HookBase):
         self.seen_iter = iteration
         if not value > self.best:  # also when it is not a number
             return
-        self.best = value
-        model = self.trainer.checkpointer.model
-        partial = self.weights_file + ".partial"
-        torch.save({"model": model.state_dict(), "iteration": iteration}, partial)
-        os.replace(partial, self.weights_file)
-        with open(self.record_file, "w") as file:
+        self.best, self.iteration = value, iteration
+        self.trainer.checkpointer.save_weights(self.weights_file, iteration=iteration)
+        with whole_file(self.record_file, "w") as file:
             json.dump({"metric": self.metric, "value": value, "iteration": iteration}, file)
         logging.getLogger(__name__).info(
             f"Best {self.metric} so far: {value:.2f} at iteration {iteration}, kept as "

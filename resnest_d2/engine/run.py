@@ -12,6 +12,7 @@ from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.deploy import optimize_for_inference
 
 from .evaluation import by_dataset, check_evaluation
+from .reporting import report
 from .setup import setup
 from .trainer import Trainer
 
@@ -63,21 +64,17 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
             say nothing.
     """
     if not cfg.DATASETS.TEST:
-        raise ValueError("--eval-only without data: DATASETS.TEST is empty.")
+        raise ValueError("Evaluation without data: DATASETS.TEST is empty.")
     check_evaluation(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if checkpointer.report is None:
         raise ValueError(
-            "--eval-only without a checkpoint: MODEL.WEIGHTS is empty; set it to a file, or give "
-            "--resume to take the last checkpoint in OUTPUT_DIR."
+            "Evaluation without a checkpoint: MODEL.WEIGHTS is empty; set it to a file. "
+            "train_net.py --eval-only --resume takes the last checkpoint in OUTPUT_DIR."
         )
-    if not checkpointer.report.complete:
-        raise ValueError(
-            f"--eval-only refuses an incomplete detector. {checkpointer.report} Give the "
-            "checkpoint of a trained detector of this config, not of a backbone."
-        )
+    checkpointer.report.check_complete()
     keys = cfg.MODEL.DEPLOY
     if keys.ENABLED:
         model = optimize_for_inference(model.eval(), backend=keys.BACKEND, amp=keys.AMP)
@@ -89,4 +86,5 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
         )
         both = {name: {**plain[name], **augmented[name]} for name in names}
         results = both[names[0]] if len(names) == 1 else both
+    report(cfg)
     return results

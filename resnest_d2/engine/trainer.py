@@ -4,10 +4,7 @@ import contextlib
 import functools
 import logging
 import os
-import signal
-import threading
 import weakref
-from collections.abc import Iterator
 from unittest import mock
 
 from detectron2.config import CfgNode
@@ -20,37 +17,22 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
-from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.checkpoint import ReportingCheckpointer, WriteError
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.layers import adapt_sync_norms
 
+from .early_stopping import EarlyStop, EarlyStopping
+from .ema import WeightAverage
+from .epochs import with_epochs
 from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, publish
+from .guards import check_training, load_training_pictures, warn_of_small_data
 from .hooks import BestCheckpoint, ProgressBar, file_only_printer
-
-_IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
-    "SIGCHLD": signal.SIG_DFL,
-    "SIGTERM": signal.SIG_IGN,
-    "SIGINT": signal.SIG_IGN,
-}
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put signals off while a stopped run is saved, and back afterwards.
-
-    A cluster's SIGTERM reaches the data workers too; their end, or a second signal, would cut the
-    saving short.
-    """
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
-        for name, handler in _IGNORED.items():
-            if hasattr(signal, name):
-                previous[name] = signal.signal(getattr(signal, name), handler)
-    try:
-        yield
-    finally:
-        for name, handler in previous.items():
-            signal.signal(getattr(signal, name), handler or signal.SIG_DFL)
+from .nonfinite import StepWatch, is_nonfinite
+from .precision import BFloat16Trainer
+from .reporting import ReportHook
+from .stopping import in_plain_words, tracebacks_in_file, undisturbed
+from .validation_loss import build_validation_loader, validation_losses
+from .writers import wandb_writers
 
 
 class Trainer(DefaultTrainer):
@@ -62,15 +44,20 @@ class Trainer(DefaultTrainer):
             cfg: config whose data sets are registered.
 
         Raises:
-            ImportError, ValueError: as :func:`check_evaluation`.
+            ImportError, ValueError: as :func:`check_evaluation`, :func:`check_training` and
+                :func:`load_training_pictures`.
         """
         check_evaluation(cfg)
-        # DDP takes device_ids for GPUs only, and detectron2 always gives them.
-        ddp = create_ddp_model
+        check_training(cfg)
+        cfg = with_epochs(cfg)
+        on_cpu = contextlib.nullcontext()
         if cfg.MODEL.DEVICE == "cpu":
+            # DDP takes device_ids for GPUs only, and detectron2 always gives them.
             ddp = functools.partial(create_ddp_model, device_ids=None)
-        with mock.patch.object(defaults, "create_ddp_model", ddp):
+            on_cpu = mock.patch.multiple(defaults, create_ddp_model=ddp, AMPTrainer=BFloat16Trainer)
+        with on_cpu:
             super().__init__(cfg)
+        self._watch = StepWatch(self.model, self.optimizer)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -79,8 +66,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        """Batches of training pictures."""
-        return build_detection_train_loader(cfg, mapper=NamingDatasetMapper(cfg, is_train=True))
+        """Batches of training pictures.
+
+        Raises:
+            ValueError: as :func:`load_training_pictures`.
+        """
+        pictures = load_training_pictures(cfg)
+        warn_of_small_data(cfg, pictures)
+        mapper = NamingDatasetMapper(cfg, is_train=True)
+        return build_detection_train_loader(cfg, mapper=mapper, dataset=pictures)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
@@ -126,46 +120,104 @@ class Trainer(DefaultTrainer):
         return results[names[0]] if len(names) == 1 else results
 
     def build_hooks(self) -> list[HookBase]:
-        """detectron2's hooks, the best checkpoint, and a bar on a terminal."""
+        """detectron2's hooks, those that the config asks for, and a bar on a terminal."""
         # Here and not in __init__, because the hooks built next hold on to it.
         self.checkpointer = ReportingCheckpointer(
             self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
         hooks = super().build_hooks()
-        if self.cfg.TEST.AUG.ENABLED:
-            with_tta = EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
-            hooks.insert(-1, with_tta)  # the last writes what the others have put into the storage
-        if comm.is_main_process():
+        main = comm.is_main_process()
+        last = [hooks.pop()] if main else []  # writes what the others have put into the storage
+        if self.cfg.MODEL.EMA.ENABLED:
+            hooks.insert(1, self._average_weights())
+        keys = self.cfg.TEST
+        if keys.VALIDATION_LOSS:
+            self._validation_loader = build_validation_loader(self.cfg)
+            hooks.append(EvalHook(keys.EVAL_PERIOD, lambda: self.validate()))
+        if keys.AUG.ENABLED:
+            hooks.append(EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model)))
+        best = None
+        if main:
             task = "segm" if self.cfg.MODEL.MASK_ON else "bbox"
-            several = len(self.cfg.DATASETS.TEST) > 1
-            prefix = f"{self.cfg.DATASETS.TEST[0]}/" if several else ""
+            prefix = f"{self.cfg.DATASETS.TEST[0]}/" if len(self.cfg.DATASETS.TEST) > 1 else ""
             best = BestCheckpoint(f"{prefix}{task}/AP", self.cfg.OUTPUT_DIR)
-            hooks.insert(-1, best)
-            if ProgressBar.wanted():
-                hooks.insert(0, ProgressBar())
-        return hooks
+            hooks.append(best)
+        stopping = self.cfg.SOLVER.EARLY_STOPPING
+        if stopping.ENABLED:
+            hooks.append(EarlyStopping(best, patience=stopping.PATIENCE, period=keys.EVAL_PERIOD))
+        bar = [ProgressBar()] if main and ProgressBar.wanted() else []
+        if main:
+            last.append(ReportHook(self.cfg))  # of what the last one wrote
+        return [*bar, *hooks, *last]
+
+    def _average_weights(self) -> WeightAverage:
+        """The hook that averages; from now on this trainer evaluates and saves the average."""
+        average = WeightAverage(self.checkpointer.model, self.cfg.MODEL.EMA.DECAY)
+        for owner, names in (
+            (self, ("test", "test_with_tta", "validate")),
+            (self.checkpointer, ("save", "save_weights")),
+        ):
+            for name in names:
+                setattr(owner, name, average.inside(getattr(owner, name)))
+        return average
+
+    def validate(self) -> dict:
+        """Losses on DATASETS.TEST, as :func:`validation_losses`."""
+        return validation_losses(self.model, self._validation_loader)
 
     def build_writers(self) -> list[EventWriter]:
-        """metrics.json, TensorBoard, and lines of metrics; in the log alone beside a bar."""
+        """metrics.json, TensorBoard, W&B, and lines of metrics; in the log alone beside a bar."""
         writers = super().build_writers()
         if ProgressBar.wanted():
             writers = [
                 file_only_printer(self.max_iter) if isinstance(w, CommonMetricPrinter) else w
                 for w in writers
             ]
-        return writers
+        return [*writers, *wandb_writers(self.cfg)]
 
     def train(self) -> dict | None:
-        """Train; a run that is stopped or fails on its data leaves a checkpoint to resume."""
+        """Train; a run that is stopped or fails on its data leaves a checkpoint to resume.
+
+        Raises:
+            DivergedError: a loss, gradient or weight that is not finite; nothing is saved then.
+            KeyboardInterrupt: stopped by a signal, to this process or to its data workers.
+            OSError, ValueError: a checkpoint that cannot be written, a picture that cannot be read.
+        """
+        if self.start_iter >= self.max_iter:
+            logging.getLogger(__name__).warning(
+                f"Nothing is left to train: the checkpoint has {self.start_iter} iterations, and "
+                f"SOLVER.MAX_ITER is {self.max_iter}. It is only evaluated; to go on, set MAX_ITER "
+                "(or SOLVER.EPOCHS) higher."
+            )
         try:
-            return super().train()
-        except (KeyboardInterrupt, ValueError, OSError, RuntimeError):
-            finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
-            if finished > self.start_iter and comm.get_world_size() == 1:
-                self.iter = finished - 1  # saved as the last one done
-                with _undisturbed():
-                    self.checkpointer.save(f"model_{self.iter:07d}")
-                logging.getLogger(__name__).info(
-                    f"Stopped after {finished} iterations; --resume goes on from there."
-                )
-            raise
+            with tracebacks_in_file():
+                return super().train()
+        except EarlyStop:
+            self.checkpointer.save("model_final", iteration=self.iter)
+            if self.cfg.TEST.AUG.ENABLED:
+                self.test_with_tta(self.cfg, self.model)
+        except (FloatingPointError, AssertionError) as error:
+            if not is_nonfinite(error):
+                raise
+            last = self.checkpointer.get_checkpoint_file()
+            raise self._watch.explain(
+                error, self.cfg, storage=self.storage, last_checkpoint=last
+            ) from error
+        except WriteError:
+            raise  # trying once more would fail too
+        except (KeyboardInterrupt, ValueError, OSError, RuntimeError) as error:
+            plain = in_plain_words(error)
+            self._save_stopped()
+            if plain is error:
+                raise
+            raise plain from error
+
+    def _save_stopped(self) -> None:
+        finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
+        if finished > self.start_iter and comm.get_world_size() == 1:
+            self.iter = finished - 1  # saved as the last one done
+            with undisturbed():
+                self.checkpointer.save(f"model_{self.iter:07d}")
+            logging.getLogger(__name__).info(
+                f"Stopped after {finished} iterations; --resume goes on from there."
+            )

@@ -6,6 +6,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.engine.hooks import BestCheckpoint
 
 
@@ -15,7 +16,7 @@ def run(folder, values, start_iter=0):
     model = nn.Linear(1, 1)
     with EventStorage(start_iter) as storage:
         hook.trainer = types.SimpleNamespace(
-            storage=storage, start_iter=start_iter, checkpointer=types.SimpleNamespace(model=model)
+            storage=storage, start_iter=start_iter, checkpointer=ReportingCheckpointer(model)
         )
         hook.before_train()
         for iteration, value in enumerate(values, start_iter):

@@ -70,6 +70,8 @@ def test_leaves_everything_of_a_run(trained):
     names = "config.yaml environment.txt log.txt metrics.json results.json best.json"
     for name in [*names.split(), "model_best.pth", "model_final.pth", "model_0000002.pth"]:
         assert (output / name).stat().st_size > 0, name
+    page = (output / "report.html").read_text()  # of the last evaluation, with all before it
+    assert "AP over training" in page and "no new report" not in done.stdout
     assert list(output.glob("events.out.tfevents*"))
     lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
     last = next(line for line in lines if "total_loss" in line and line["iteration"] == 5)
@@ -80,6 +82,21 @@ def test_leaves_everything_of_a_run(trained):
     assert re.search(r"\| some_val +\| mask \|", done.stdout)
     assert "total_loss" in (output / "log.txt").read_text()
     assert "\r" not in done.stdout and "it/s" not in done.stderr  # no bar in a pipe
+
+
+def test_report_has_the_numbers_of_the_last_evaluation(trained):
+    output, _ = trained
+    results = json.loads((output / "results.json").read_text())["some_val"]
+    logged = {}
+    for line in (output / "metrics.json").read_text().splitlines():
+        logged.update(json.loads(line))
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    for label, task in (("box", "bbox"), ("mask", "segm")):
+        row = re.search(f"<th>{label}</th>(.*?)</tr>", (output / "report.html").read_text())[1]
+        metrics = [results[task][name] for name in names]
+        shown = [f"{value:.2f}" if value == value else "–" for value in metrics]  # not NaN
+        assert re.findall("<td>(.*?)</td>", row) == shown
+        assert json.dumps([logged[f"{task}/{name}"] for name in names]) == json.dumps(metrics)
 
 
 def test_scores_the_same_again(trained, data, tmp_path):
@@ -172,7 +189,7 @@ def test_bar_on_a_terminal(data, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--eval-only"], "--eval-only without a checkpoint"),
+        (["--eval-only"], "Evaluation without a checkpoint"),
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth does not exist"),
         (["DATASETS.TRAIN", "('gone',)"], "No data set is named gone"),

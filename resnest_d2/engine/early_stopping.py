@@ -1,0 +1,52 @@
+"""Stop a training whose validation AP no longer rises."""
+
+import logging
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from .hooks import BestCheckpoint
+
+
+class EarlyStop(BaseException):
+    """Ends the loop of the trainer; as a BaseException it is not logged as a failure."""
+
+
+class EarlyStopping(HookBase):
+    """Stops after so many evaluations without a better one than :class:`BestCheckpoint`'s.
+
+    It stands after that hook, whose file keeps the count over a resumed run.
+    """
+
+    def __init__(self, best: BestCheckpoint | None, *, patience: int, period: int):
+        """
+        Args:
+            best: the hook that compares; None on processes other than the main one.
+            patience: evaluations without improvement.
+            period: iterations between evaluations.
+        """
+        self.best = best
+        self.patience = patience
+        self.period = period
+
+    def after_step(self) -> None:
+        """Stop if it is time.
+
+        Raises:
+            EarlyStop: on all processes.
+        """
+        done = self.trainer.iter + 1
+        if done % self.period or done == self.trainer.max_iter:
+            return
+        since = 0
+        if self.best is not None and self.best.iteration is not None:
+            since = (done - self.best.iteration - 1) // self.period
+        if comm.all_gather(since)[0] < self.patience:  # the main process alone knows
+            return
+        if self.best is not None:
+            logging.getLogger(__name__).info(
+                f"Stopped early after {done} iterations: the last {since} evaluations were not "
+                f"better than {self.best.metric} {self.best.best:.2f} at iteration "
+                f"{self.best.iteration}, which is {self.best.weights_file}."
+            )
+        raise EarlyStop

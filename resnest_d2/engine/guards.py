@@ -1,0 +1,89 @@
+"""What is found before a training begins: nothing to do, or keys that contradict each other."""
+
+import logging
+
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.utils import comm
+
+
+def check_training(cfg: CfgNode) -> None:
+    """Refuse keys of the training that contradict each other.
+
+    Raises:
+        ValueError: naming the keys, what they are and what to choose.
+    """
+    for name, value in (
+        ("SOLVER.EPOCHS", cfg.SOLVER.EPOCHS),
+        ("TEST.EVAL_EPOCHS", cfg.TEST.EVAL_EPOCHS),
+    ):
+        if value < 0:
+            raise ValueError(f"{name} is {value}; choose 0 (off) or more.")
+    stopping = cfg.SOLVER.EARLY_STOPPING
+    if stopping.ENABLED:
+        if stopping.PATIENCE < 1:
+            raise ValueError(f"SOLVER.EARLY_STOPPING.PATIENCE is {stopping.PATIENCE}; choose 1 up.")
+        if not cfg.DATASETS.TEST or not (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS):
+            raise ValueError(
+                "SOLVER.EARLY_STOPPING.ENABLED is True, but nothing is evaluated on the way: "
+                f"DATASETS.TEST is {cfg.DATASETS.TEST}, TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; "
+                "set both, or TEST.EVAL_EPOCHS."
+            )
+    if cfg.TEST.VALIDATION_LOSS and not cfg.DATASETS.TEST:
+        raise ValueError("TEST.VALIDATION_LOSS is True, but DATASETS.TEST is empty; set it.")
+    average = cfg.MODEL.EMA
+    if average.ENABLED:
+        if not 0 < average.DECAY < 1:
+            raise ValueError(f"MODEL.EMA.DECAY is {average.DECAY}; choose between 0 and 1.")
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            raise ValueError(
+                "MODEL.EMA.ENABLED and TEST.PRECISE_BN.ENABLED are both True, but precise BN sets "
+                "the statistics of the trained weights, and the average is evaluated; set one "
+                "False."
+            )
+
+
+def load_training_pictures(cfg: CfgNode) -> list[dict]:
+    """DATASETS.TRAIN as detectron2 trains on it.
+
+    Returns:
+        Pictures with their annotations; those with none or only crowds left out, as
+        DATALOADER.FILTER_EMPTY_ANNOTATIONS says.
+
+    Raises:
+        ValueError: no data set, no picture left, or a category that does not exist.
+    """
+    names = list(cfg.DATASETS.TRAIN)
+    if not names:
+        raise ValueError("There is nothing to train on: DATASETS.TRAIN is empty.")
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
+    try:
+        return get_detection_dataset_dicts(
+            names,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
+            proposal_files=(
+                cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
+            ),
+        )
+    except AssertionError as error:
+        raise ValueError(
+            f"DATASETS.TRAIN {names} cannot be trained on: {error} (Pictures without annotations, "
+            "or with crowds alone, are left out.)"
+        ) from error
+
+
+def warn_of_small_data(cfg: CfgNode, pictures: list[dict]) -> None:
+    """Say so where a batch has more pictures than the data, and shows some twice.
+
+    Args:
+        cfg: config of the training.
+        pictures: of :func:`load_training_pictures`.
+    """
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if len(pictures) < batch and comm.is_main_process():
+        logging.getLogger(__name__).warning(
+            f"{', '.join(cfg.DATASETS.TRAIN)} has {len(pictures)} pictures to train on, fewer than "
+            f"a batch (SOLVER.IMS_PER_BATCH {batch}): every batch shows some of them more than "
+            "once. Lower it, and SOLVER.BASE_LR with it."
+        )

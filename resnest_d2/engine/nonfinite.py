@@ -1,0 +1,149 @@
+"""A loss or gradient that is infinite or NaN: stopped before it reaches the weights, and explained.
+
+detectron2 looks at the losses before each step of the optimizer; :class:`StepWatch` adds the
+gradients, and keeps the batch to be looked at.
+"""
+
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from resnest_d2.checkpoint import WriteError, whole_file
+
+_WINDOW = 20  # iterations whose losses are looked at
+
+
+class DivergedError(FloatingPointError, ValueError):
+    """The training diverged; the message says where, why most likely, and what to do."""
+
+
+def is_nonfinite(error: BaseException) -> bool:
+    """Whether detectron2 or :class:`StepWatch` stopped for a number that is not finite."""
+    # Boxes assert it, everything else raises FloatingPointError.
+    return isinstance(error, FloatingPointError) or (
+        isinstance(error, AssertionError) and "NaN" in str(error)
+    )
+
+
+class StepWatch:
+    """Looks at every step of a training: remembers its batch, refuses its gradients if not finite.
+
+    Attributes:
+        batch: what the model was last given in training.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+        """
+        Args:
+            model: that is trained.
+            optimizer: of its parameters.
+        """
+        self.batch: list[dict] = []
+        model.register_forward_pre_hook(self._remember)
+        optimizer.register_step_pre_hook(self._check_gradients)
+
+    def _remember(self, model: nn.Module, args: tuple) -> None:
+        if model.training:
+            self.batch = args[0]
+
+    @staticmethod
+    def _check_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+        if norms and not torch.stack(norms).isfinite().all():  # one wait for the device
+            raise FloatingPointError("The gradients became infinite or NaN.")
+
+    def explain(
+        self, error: BaseException, cfg: CfgNode, *, storage: EventStorage, last_checkpoint: str
+    ) -> DivergedError:
+        """Save the batch to OUTPUT_DIR and make of the error one that says what to do.
+
+        Args:
+            error: what stopped the training.
+            cfg: its config.
+            storage: its losses and learning rates.
+            last_checkpoint: path of the last one saved, "" if there is none.
+        """
+        rank = f"_rank{comm.get_rank()}" if comm.get_rank() else ""
+        path = os.path.join(cfg.OUTPUT_DIR, f"nonfinite_batch{rank}.pth")
+        content = {"iteration": storage.iter, "error": str(error), "pictures": _plain(self.batch)}
+        saved = f"The batch is in {path}."
+        try:
+            with whole_file(path) as file:
+                torch.save(content, file)
+        except WriteError as failure:
+            saved = f"The batch could not be saved: {failure}"
+        kept = "No checkpoint had been saved."
+        if last_checkpoint:
+            kept = f"The last checkpoint, {last_checkpoint}, is from before."
+        history = storage.histories().get("total_loss")
+        losses = [value for value, _ in history.values()] if history else []
+        cause = likely_cause(self.batch, losses, cfg)
+        reason = str(error).replace("\n", " ")
+        return DivergedError(
+            f"Training diverged at iteration {storage.iter}: {reason} {cause} {saved} {kept}"
+        )
+
+
+def _plain(batch: Sequence[dict]) -> list[dict]:
+    """Pictures of a batch as tensors and plain values, which torch.load reads with weights_only."""
+    pictures = []
+    for picture in batch:
+        plain = {k: picture[k] for k in ("file_name", "image_id", "image") if k in picture}
+        if "instances" in picture:
+            plain["boxes"] = picture["instances"].gt_boxes.tensor  # (N, 4), XYXY, pixels
+            plain["classes"] = picture["instances"].gt_classes
+        pictures.append(plain)
+    return pictures
+
+
+def _bad_data(batch: Sequence[dict]) -> Iterator[str]:
+    for picture in _plain(batch):
+        name = f"{picture.get('file_name')} (image id {picture.get('image_id')})"
+        if not picture["image"].isfinite().all():
+            yield f"{name} has values that are not finite"
+        boxes = picture.get("boxes", torch.zeros(0, 4))
+        sides = boxes[:, 2:] - boxes[:, :2]
+        bad = ~(boxes.isfinite().all(1) & (sides > 0).all(1))
+        if bad.any():
+            yield f"{name} has the box {boxes[bad][0].tolist()} (x0, y0, x1, y1)"
+
+
+def likely_cause(batch: Sequence[dict], losses: Sequence[float], cfg: CfgNode) -> str:
+    """Sentences on why a training diverged most likely.
+
+    Args:
+        batch: of the step that failed.
+        losses: total losses of the steps before.
+        cfg: config of the training.
+    """
+    if bad := next(_bad_data(batch), None):
+        return f"The cause is its data: {bad}; correct the annotations."
+    if not losses:
+        return (
+            "No step had been made, so that it is not the learning rate: look at MODEL.WEIGHTS and "
+            "MODEL.PIXEL_STD."
+        )
+    recent = losses[-_WINDOW:]
+    middle = statistics.median(recent)
+    amp = ""
+    if cfg.SOLVER.AMP.ENABLED:
+        amp = " Mixed precision overflows sooner: try SOLVER.AMP.ENABLED False."
+    if len(losses) >= _WINDOW and max(recent) < 2 * middle:
+        return (
+            f"The losses before were steady at {middle:.3g}, so that this batch is the likely "
+            f"cause: look at its pictures and boxes.{amp}"
+        )
+    return (
+        f"The likely cause is the learning rate (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g}): the loss "
+        f"went from {recent[0]:.3g} to {recent[-1]:.3g} in the {len(recent)} iterations before. "
+        "Take a tenth of it, a longer SOLVER.WARMUP_ITERS, or SOLVER.CLIP_GRADIENTS.ENABLED True."
+        f"{amp}"
+    )

@@ -1,0 +1,84 @@
+"""How a training ends that does not reach its end: its signals, its errors in plain words."""
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+_IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
+    "SIGCHLD": signal.SIG_DFL,
+    "SIGTERM": signal.SIG_IGN,
+    "SIGINT": signal.SIG_IGN,
+}
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put signals off while a stopped run is saved, and back afterwards.
+
+    A cluster's SIGTERM reaches the data workers too; their end, or a second signal, would cut the
+    saving short.
+    """
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
+        for name, handler in _IGNORED.items():
+            if hasattr(signal, name):
+                previous[name] = signal.signal(getattr(signal, name), handler)
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(getattr(signal, name), handler or signal.SIG_DFL)
+
+
+def in_plain_words(error: BaseException) -> BaseException:
+    """What an error in a data worker means to the user.
+
+    Returns:
+        A KeyboardInterrupt where a cluster's SIGTERM stopped the worker, and stops the run; the
+        worker's own ValueError without its traceback; any other error of it as an OSError; an error
+        of another kind itself.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        if "killed by signal: Terminated" in f"{text} {error.__cause__}":
+            return KeyboardInterrupt()
+        try:
+            time.sleep(1)  # the same signal may be on its way to this process
+        except KeyboardInterrupt as stopped:
+            return stopped
+        return OSError(
+            f"{text.strip()}: the system may be out of memory, or of shared memory (/dev/shm). Set "
+            "DATALOADER.NUM_WORKERS lower, or 0."
+        )
+    if isinstance(error, ValueError) and text.startswith("Caught ValueError in DataLoader worker"):
+        return ValueError(text.rpartition("\nValueError: ")[2].strip())
+    return error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, ValueError | OSError | FloatingPointError)
+
+
+@contextlib.contextmanager
+def tracebacks_in_file() -> Iterator[None]:
+    """Keep detectron2's tracebacks of what a user can mend off the terminal.
+
+    The message follows at the end of the run; the log file has everything.
+    """
+    handlers = [
+        handler
+        for handler in logging.getLogger("detectron2").handlers
+        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+    ]
+    for handler in handlers:
+        handler.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_news)

@@ -1,0 +1,66 @@
+"""The losses of a detector on DATASETS.TEST, comparable from one evaluation to the next."""
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+
+from resnest_d2.data.mapper import NamingDatasetMapper
+
+
+def build_validation_loader(cfg: CfgNode) -> torch.utils.data.DataLoader:
+    """Annotated pictures of DATASETS.TEST, one at a time, resized as in evaluation."""
+    args = NamingDatasetMapper.from_config(cfg, is_train=False)
+    # Bitmasks take polygons and RLE, whatever the training set has.
+    mapper = NamingDatasetMapper(**{**args, "is_train": True, "instance_mask_format": "bitmask"})
+    pictures = get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
+    return build_detection_test_loader(
+        pictures, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+    )
+
+
+@torch.no_grad()
+def validation_losses(model: nn.Module, loader: torch.utils.data.DataLoader) -> dict:
+    """Mean losses over all pictures.
+
+    The detector is in training mode, but its batch norms use their running statistics and keep
+    them, and regions are sampled by the same random numbers at each call.
+
+    Args:
+        model: a detector in training mode; left as it was, the random numbers too.
+        loader: of :func:`build_validation_loader`.
+
+    Returns:
+        ``{"validation": {name: loss, "total_loss": their sum}}`` on the main process, else {}.
+    """
+    model = getattr(model, "module", model)  # processes may have different numbers of pictures
+    norms = get_bn_modules(model)
+    mean = {k: v for k, v in vars(model).items() if k == "loss_normalizer"}  # RetinaNet's, running
+    device = next(model.parameters()).device
+    sums: dict[str, float] = {}
+    count = 0
+    try:
+        for norm in norms:
+            norm.eval()
+        # The storage takes what the heads count in training, and is thrown away.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), EventStorage():
+            for batch in loader:
+                torch.manual_seed(count)
+                for name, loss in model(batch).items():
+                    sums[name] = sums.get(name, 0.0) + loss.item()
+                count += 1
+    finally:
+        for norm in norms:
+            norm.train()
+        vars(model).pop("loss_normalizer", None)
+        vars(model).update(mean)
+    everything = comm.gather((sums, count))
+    if not comm.is_main_process():
+        return {}
+    count = sum(number for _, number in everything)
+    names = {name for part, _ in everything for name in part}
+    means = {name: sum(p.get(name, 0.0) for p, _ in everything) / count for name in sorted(names)}
+    return {"validation": {**means, "total_loss": sum(means.values())}}

@@ -1,0 +1,74 @@
+"""Where a training's numbers go beside the log, metrics.json and TensorBoard."""
+
+import logging
+import os
+from collections import defaultdict
+from importlib.util import find_spec
+
+from detectron2.config import CfgNode
+from detectron2.utils.events import EventWriter, get_event_storage
+
+_KEY = "WANDB_API_KEY"
+
+
+class WandbWriter(EventWriter):
+    """Sends scalars to Weights & Biases; where that fails, training goes on without it."""
+
+    def __init__(self, cfg: CfgNode):
+        """
+        Args:
+            cfg: config of the training, noted with the run; its OUTPUT_DIR names it.
+        """
+        self._run = None
+        self._last = -1
+        self._try(self._begin, cfg)
+
+    def _begin(self, cfg: CfgNode) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "resnest_d2"),
+            name=os.path.basename(os.path.abspath(cfg.OUTPUT_DIR)),
+            dir=cfg.OUTPUT_DIR,
+            config=cfg,
+        )
+
+    def _try(self, action, *args) -> None:
+        try:
+            action(*args)
+        except Exception as error:  # theirs are many, and none is worth a training
+            self._run = None
+            logging.getLogger(__name__).warning(
+                f"Weights & Biases is left out from here on: {type(error).__name__}: {error}"
+            )
+
+    def write(self) -> None:
+        """Send what is new in the storage."""
+        if self._run is not None:
+            self._try(self._send)
+
+    def _send(self) -> None:
+        new = defaultdict(dict)  # by iteration
+        for name, (value, iteration) in get_event_storage().latest_with_smoothing_hint().items():
+            if iteration > self._last:
+                new[iteration][name] = value
+        for iteration in sorted(new):  # its steps only go up
+            self._run.log(new[iteration], step=iteration)
+            self._last = iteration
+
+    def close(self) -> None:
+        """End the run there."""
+        if self._run is not None:
+            self._try(self._run.finish)
+
+
+def wandb_writers(cfg: CfgNode) -> list[EventWriter]:
+    """A :class:`WandbWriter` where WANDB_API_KEY is set and wandb is installed, else nothing."""
+    if not os.environ.get(_KEY):
+        return []
+    if find_spec("wandb") is None:
+        logging.getLogger(__name__).warning(
+            f"{_KEY} is set, but wandb is not installed: pip install 'resnest-d2[wandb]'"
+        )
+        return []
+    return [WandbWriter(cfg)]

@@ -1,0 +1,48 @@
+import signal
+
+import pytest
+import torch
+
+from resnest_d2.engine.stopping import in_plain_words, undisturbed
+
+
+def test_signals_are_put_off_and_back():
+    before = signal.getsignal(signal.SIGINT)
+    with undisturbed():
+        signal.raise_signal(signal.SIGINT)  # would be a KeyboardInterrupt
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise ValueError("a.png cannot be used: no picture.")
+
+
+def test_a_workers_error_is_its_own_sentence():
+    with pytest.raises(ValueError) as caught:
+        list(torch.utils.data.DataLoader(Broken(), num_workers=1))
+    assert "Traceback" in str(caught.value)
+    assert str(in_plain_words(caught.value)) == "a.png cannot be used: no picture."
+
+
+def test_a_worker_that_was_stopped_stops_the_run(monkeypatch):
+    by_signal = RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated. ")
+    error = RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert isinstance(in_plain_words(error), OSError)
+    assert "exited unexpectedly: the system may be out of memory" in str(in_plain_words(error))
+    assert isinstance(in_plain_words(by_signal), KeyboardInterrupt)
+    monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    assert isinstance(in_plain_words(error), KeyboardInterrupt)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    error.__cause__ = by_signal
+    assert isinstance(in_plain_words(error), KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("x"), OSError("y")])
+def test_another_error_stays(error):
+    assert in_plain_words(error) is error
