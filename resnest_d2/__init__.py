@@ -13,11 +13,13 @@ if find_spec("detectron2") is None:
 from . import model_zoo, modeling
 from .config import add_resnest_config, get_cfg
 from .data import register_datasets
+from .inference import Predictor
 from .model_zoo import load_config
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Predictor",
     "add_resnest_config",
     "get_cfg",
     "load_config",

@@ -1,0 +1,17 @@
+"""Prediction in one line: on paths, folders, pictures, arrays and videos."""
+
+from .loading import build_metadata, build_trained, prediction_config
+from .predictor import Predictor
+from .result import Prediction
+from .stream import Failure, Predictions, Stream
+
+__all__ = [
+    "Failure",
+    "Prediction",
+    "Predictions",
+    "Predictor",
+    "Stream",
+    "build_metadata",
+    "build_trained",
+    "prediction_config",
+]

@@ -1,0 +1,171 @@
+"""A detector that takes pictures however they come."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation
+
+from resnest_d2.data.resize import with_resizer
+from resnest_d2.deploy import optimize_for_inference
+
+from .loading import build_metadata, build_trained, prediction_config
+from .result import Prediction
+from .sources import Picture, Source, open_source
+from .stream import Failure, Predictions, Stream
+
+CHUNK = 4  # batches; pictures of like size are looked for among so many
+
+
+class Predictor:
+    """Finds objects on pictures, with the preprocessing of the evaluation.
+
+    ``Predictor("mask_rcnn_s50")("street.jpg").draw().show()``
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike | CfgNode,
+        *,
+        weights: str | os.PathLike | None = None,
+        device: str = "auto",
+        backend: str = "eager",
+        score_threshold: float | None = None,
+        classes: Sequence[str] = (),
+        batch_size: int | None = None,
+        workers: int | None = None,
+        opts: Sequence = (),
+    ):
+        """
+        Args:
+            model: id or alias of a published detector, with its published weights; the folder of a
+                run or a checkpoint in it; name or path of a config; or a config.
+            weights: checkpoint; by default the published one, a run's best or else last, or the
+                config's.
+            device: "auto" takes the GPU where there is one.
+            backend: of ``optimize_for_inference``; the results are the same. "plain" leaves the
+                detector as it is.
+            score_threshold: lowest score kept; by default the config's, 0.05 as in evaluation.
+            classes: names of the classes, where those of the training's data are not known or not
+                wanted.
+            batch_size: pictures of like size computed together; by default 1, on a GPU 4.
+            workers: threads that read and compute; by default 2.
+            opts: ``[key, value, ...]`` to override in the config.
+
+        Raises:
+            FileNotFoundError, OSError: no such config or checkpoint, or it cannot be fetched.
+            ImportError: the backend's package is not installed.
+            ValueError: no such model, device or backend, a value out of range, or a checkpoint
+                that lacks parts of the detector.
+        """
+        for name, value in (("batch_size", batch_size), ("workers", workers)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; choose 1 or more.")
+        opts = [*opts, *(["DATASETS.CLASSES", list(classes)] if classes else [])]
+        cfg = prediction_config(
+            model, weights=weights, device=device, score_threshold=score_threshold, opts=opts
+        )
+        self.cfg, self.score_threshold = cfg, score_threshold
+        self.batch_size = batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
+        self.workers = workers or 2
+        self.metadata = build_metadata(cfg)
+        self.augmentations = T.AugmentationList(
+            with_resizer(build_augmentation(cfg, is_train=False), cfg.INPUT.RESIZE)
+        )
+        self.model = build_trained(cfg)
+        if backend != "plain":
+            self.model = optimize_for_inference(self.model, backend=backend)
+
+    def __call__(self, source: Any, *, channels: str | None = None) -> Prediction | Predictions:
+        """Predict on all that was given.
+
+        Args:
+            source: path of a picture, a folder or a video, a PIL picture, an array (uint8, height x
+                width, x 3 or x 4), or a list of these.
+            channels: "RGB" or "BGR", the order of the arrays' channels.
+
+        Returns:
+            Of one picture its prediction, else a list of them. All are kept, masks too: for
+            thousands of pictures or a video, take :meth:`stream`.
+
+        Raises:
+            FileNotFoundError, TypeError: see :func:`open_source`.
+            ValueError: the same, or the one picture cannot be read. Of several those that cannot
+                are left out, and named in ``failed`` of the list and in the log.
+        """
+        opened = open_source(source, channels)
+        if opened.single:
+            (result,) = self._work(list(opened.pictures))
+            if isinstance(result, Failure):
+                raise ValueError(f"{result.name} cannot be read: {result.reason}")
+            return result
+        stream = self._stream(opened)
+        predictions = Predictions()
+        for prediction in stream:
+            picture = prediction.picture
+            prediction.picture = picture._replace(read=picture.read_later)
+            predictions.append(prediction)
+        predictions.failed = stream.failed
+        return predictions
+
+    def stream(self, source: Any, *, channels: str | None = None) -> Stream:
+        """The same, one prediction after the other, with few of them in memory.
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: see :func:`open_source`.
+        """
+        return self._stream(open_source(source, channels))
+
+    def _stream(self, source: Source) -> Stream:
+        chunk = 1 if self.batch_size == 1 else self.batch_size * CHUNK
+        if source.number:  # so that every thread has some
+            chunk = min(chunk, -(-source.number // self.workers))
+        return Stream(source, self._work, chunk=chunk, workers=self.workers)
+
+    def _work(self, pictures: list[Picture]) -> list[Prediction | Failure]:
+        """Read and predict; pictures padded alike make a batch, so that none changes another."""
+        results: dict[int, Prediction | Failure] = {}
+        batches = defaultdict(list)
+        for i, picture in enumerate(pictures):
+            try:
+                one = self._prepare(picture)
+            except Exception as error:  # whatever a decoder throws at a damaged file
+                reason = f"{type(error).__name__}: {error}"
+                results[i] = Failure(picture.path or picture.name, reason)
+                continue
+            batches[self._padded(one["image"])].append((i, one))
+        for alike in batches.values():
+            for start in range(0, len(alike), self.batch_size):
+                indices, inputs = zip(*alike[start : start + self.batch_size], strict=True)
+                with torch.no_grad():
+                    outputs = self.model(list(inputs))
+                for i, found in zip(indices, outputs, strict=True):
+                    results[i] = self._prediction(pictures[i], found)
+        return [results[i] for i in range(len(pictures))]
+
+    def _prepare(self, picture: Picture) -> dict:
+        pixels = picture.read(self.cfg.INPUT.FORMAT)
+        resized = T.AugInput(pixels)
+        self.augmentations(resized)
+        image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        return {"image": image, "height": pixels.shape[0], "width": pixels.shape[1]}
+
+    def _padded(self, image: torch.Tensor) -> tuple[int, ...]:
+        """Height and width as the detector pads it when it is alone."""
+        step = max(1, self.model.backbone.size_divisibility)
+        return tuple(-(-side // step) * step for side in image.shape[1:])
+
+    def _prediction(self, picture: Picture, found: dict) -> Prediction:
+        segments, info = found.get("panoptic_seg", (None, None))
+        return Prediction(
+            picture=picture,
+            instances=found["instances"].to("cpu"),
+            metadata=self.metadata,
+            threshold=self.score_threshold,
+            panoptic=None if segments is None else (segments.cpu(), info),
+        )

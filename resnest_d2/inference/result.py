@@ -1,0 +1,123 @@
+"""What was found on one picture: detectron2's Instances, drawn, or in the formats of others."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from detectron2.data.catalog import Metadata
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+from PIL import Image
+
+from .drawing import draw
+from .sources import Picture
+
+if TYPE_CHECKING:
+    import supervision
+
+DRAWN = 0.5  # lowest score that is drawn where none was said
+
+
+@dataclass(repr=False)
+class Prediction:
+    """What was found on one picture; keeps no pixels of a file, which is read again to be drawn.
+
+    Attributes:
+        picture: which one it is.
+        instances: of detectron2, on the CPU, in pixels of the picture as EXIF turns it.
+        metadata: the classes' names and ids, where they are known.
+        threshold: lowest score asked for; None for the config's.
+        panoptic: segments, (H, W), and what they are, of a panoptic detector.
+    """
+
+    picture: Picture
+    instances: Instances
+    metadata: Metadata
+    threshold: float | None = None
+    panoptic: tuple[torch.Tensor, list[dict]] | None = None
+
+    @property
+    def name(self) -> str:
+        """File name, ``video.mp4#12`` of a frame, ``picture 3`` of what came from memory."""
+        return self.picture.name
+
+    @property
+    def path(self) -> str | None:
+        """Path of the picture or video; None of what came from memory."""
+        return self.picture.path
+
+    @property
+    def frame(self) -> int | None:
+        """Number of a video's frame, from 0."""
+        return self.picture.frame
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        return self.instances.image_size
+
+    @property
+    def class_names(self) -> list[str]:
+        """A name for each of the instances; its class's number where names are not known."""
+        names = self.metadata.get("thing_classes")
+        classes = self.instances.pred_classes.tolist()
+        return [names[c] if names else str(c) for c in classes]
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __repr__(self) -> str:
+        counts = Counter(self.class_names).most_common()
+        found = ", ".join(f"{number} {name}" for name, number in counts) or "nothing"
+        return f"Prediction({self.name}: {found})"
+
+    def draw(self, *, threshold: float | None = None, scale: float = 1.0) -> Image.Image:
+        """The picture with what was found on it.
+
+        Args:
+            threshold: lowest score drawn; None for the predictor's, else 0.5.
+            scale: of the drawing to the picture.
+
+        Raises:
+            OSError: the file is not there any more.
+        """
+        if threshold is None:
+            threshold = DRAWN if self.threshold is None else self.threshold
+        kept = self.instances[self.instances.scores >= threshold]
+        pixels = self.picture.read("RGB")
+        return draw(pixels, kept, self.metadata, panoptic=self.panoptic, scale=scale)
+
+    def to_coco(self, image_id: int) -> list[dict]:
+        """Result records in COCO's format, as the evaluation writes them.
+
+        Args:
+            image_id: of the picture. Category ids are those of the training's data where they are
+                known, else the classes' numbers, from 0.
+        """
+        found = self.instances
+        if found.has("pred_keypoints"):  # shifted in place
+            found = Instances(found.image_size, **found.get_fields())
+            found.pred_keypoints = found.pred_keypoints.clone()
+        ids = self.metadata.get("category_ids")
+        records = instances_to_coco_json(found, image_id)
+        for record in records:
+            record["category_id"] = ids[record["category_id"]] if ids else record["category_id"]
+        return records
+
+    def to_supervision(self) -> "supervision.Detections":
+        """Detections of the supervision package, the classes' names in ``data["class_name"]``.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError(
+                "to_supervision needs supervision: pip install 'resnest-d2[supervision]'."
+            ) from error
+        detections = supervision.Detections.from_detectron2({"instances": self.instances})
+        detections.data["class_name"] = np.array(self.class_names, dtype=str)
+        return detections

@@ -1,0 +1,188 @@
+"""What was given to predict on, as pictures that are read when their turn comes.
+
+Files are read as detectron2 reads them for evaluation: by PIL, turned as EXIF says, grey made to
+three channels, an alpha channel left out. Shapes: H, W of the picture.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from PIL import Image, ImageOps
+
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+ORDERS = ("RGB", "BGR")
+
+
+class Picture(NamedTuple):
+    """One picture. ``read`` takes the order of channels wanted, gives uint8 (H, W, 3).
+
+    ``path`` is None for what came from memory, ``frame`` (from 0) for what is not of a video.
+    ``read_later`` does the same and holds no pixels that it could read again.
+    """
+
+    name: str
+    path: str | None
+    frame: int | None
+    read: Callable[[str], np.ndarray]
+    read_later: Callable[[str], np.ndarray]
+
+
+class Source(NamedTuple):
+    """Pictures one by one, how many (None: not known), and whether it is no collection but one."""
+
+    pictures: Iterator[Picture]
+    number: int | None
+    single: bool
+
+
+def open_source(source: Any, channels: str | None = None) -> Source:
+    """Pictures of whatever was given; nothing but the first frame of a video is read yet.
+
+    Args:
+        source: path of a picture, a video or a folder (its pictures by name, not its sub-folders);
+            a PIL picture; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or several of these.
+        channels: "RGB" or "BGR", the order of every array's channels; of four the last is alpha.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        TypeError: something else than these.
+        ValueError: a folder without pictures, a video that cannot be read, an array of another
+            dtype or shape, or one whose order of channels is not said.
+    """
+    if channels not in (None, *ORDERS):
+        raise ValueError(f"channels is {channels!r}; choose from {ORDERS}.")
+    several = isinstance(source, Iterable) and not isinstance(source, str | Image.Image)
+    if several and not isinstance(source, np.ndarray | os.PathLike):
+        given = list(source)
+        if not given:
+            raise ValueError("There is nothing to predict on: the list is empty.")
+        parts = [_open_one(one, channels, f"picture {i}") for i, one in enumerate(given)]
+        numbers = [part.number for part in parts]
+        number = None if None in numbers else sum(numbers)
+        return Source((p for part in parts for p in part.pictures), number, single=False)
+    return _open_one(source, channels, "the picture")
+
+
+def _open_one(source: Any, channels: str | None, name: str) -> Source:
+    if isinstance(source, str | os.PathLike):
+        return _open_path(os.fspath(source))
+    if isinstance(source, Image.Image):
+        name = os.path.basename(getattr(source, "filename", "")) or name
+        read = partial(_from_pil, source)
+    elif isinstance(source, np.ndarray):
+        read = partial(_from_array, *_check_array(source, channels))
+    else:
+        raise TypeError(
+            f"{name} is a {type(source).__name__}; give a path, a PIL picture, a numpy array "
+            "(height, width, channels), or a list of these."
+        )
+    return Source(iter([Picture(name, None, None, read, read)]), 1, single=True)
+
+
+def _open_path(path: str) -> Source:
+    if os.path.isdir(path):
+        names = sorted(n for n in os.listdir(path) if Path(n).suffix.lower() in PICTURES)
+        paths = [os.path.join(path, name) for name in names if not name.startswith(".")]
+        if not paths:
+            raise ValueError(f"The folder {path} has no picture ({', '.join(PICTURES)}) in it.")
+        return Source(map(_from_path, paths), len(paths), single=False)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no picture, video or folder {path}.")
+    if Path(path).suffix.lower() in VIDEOS:
+        return _open_video(path)
+    return Source(iter([_from_path(path)]), 1, single=True)
+
+
+def _from_path(path: str) -> Picture:
+    read = partial(read_picture, path)
+    return Picture(os.path.basename(path), path, None, read, read)
+
+
+def read_picture(path: str, order: str) -> np.ndarray:
+    """Pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
+
+    Raises:
+        OSError: not a picture, or a damaged one.
+        ValueError: more than 8 bits a channel.
+    """
+    with PathManager.open(path, "rb") as file, Image.open(file) as picture:
+        return _from_pil(picture, order)
+
+
+def _from_pil(picture: Image.Image, order: str) -> np.ndarray:
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"it has more than 8 bits a channel (mode {picture.mode}), which would be cut off at "
+            "255; convert it to 8 bits as the pictures of the training were"
+        )
+    pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    return pixels if order == "RGB" else pixels[:, :, ::-1]
+
+
+def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, str]:
+    """The array as uint8 (H, W, 3), and the order of its channels."""
+    grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    colour = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not array.size or not (grey or colour):
+        raise ValueError(
+            f"An array of dtype {array.dtype} and shape {array.shape} is no picture; give uint8, 0 "
+            "to 255, of (height, width), (height, width, 3) or (height, width, 4), and several "
+            "pictures as a list."
+        )
+    if grey:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), "RGB"
+    if channels is None:
+        raise ValueError(
+            "The order of an array's channels must be said: channels='BGR' (of cv2.imread) or "
+            "channels='RGB' (of PIL, imageio, matplotlib)."
+        )
+    return array[:, :, :3], channels
+
+
+def _from_array(array: np.ndarray, channels: str, order: str) -> np.ndarray:
+    return array if order == channels else array[:, :, ::-1]
+
+
+def _open_video(path: str) -> Source:
+    video = cv2.VideoCapture(path)
+    try:
+        if not video.read()[0]:
+            raise ValueError(f"OpenCV cannot read {path} as a video.")
+        number = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        video.release()
+    return Source(_frames(path), number if number > 0 else None, single=False)
+
+
+def _frames(path: str) -> Iterator[Picture]:
+    video = cv2.VideoCapture(path)
+    try:
+        frame = 0
+        while True:
+            there, pixels = video.read()
+            if not there:
+                return
+            now, later = partial(_from_array, pixels, "BGR"), partial(_read_frame, path, frame)
+            yield Picture(f"{os.path.basename(path)}#{frame}", path, frame, now, later)
+            frame += 1
+    finally:
+        video.release()
+
+
+def _read_frame(path: str, frame: int, order: str) -> np.ndarray:
+    video = cv2.VideoCapture(path)
+    try:
+        video.set(cv2.CAP_PROP_POS_FRAMES, frame)
+        there, pixels = video.read()
+    finally:
+        video.release()
+    if not there:
+        raise OSError(f"frame {frame} of {path} cannot be read again")
+    return _from_array(pixels, "BGR", order)

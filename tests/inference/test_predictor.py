@@ -1,0 +1,244 @@
+"""Predictor against DefaultPredictor, and what it takes, reports and refuses."""
+
+import functools
+import logging
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data.detection_utils import read_image
+from detectron2.engine import DefaultPredictor
+from detectron2.modeling import build_model
+from PIL import Image
+
+from resnest_d2 import Predictor
+from resnest_d2.model_zoo import load_config
+
+CONFIG = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml"
+SMALL = ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.WIDTH_PER_GROUP", 16]
+SMALL += ["MODEL.FPN.OUT_CHANNELS", 32, "INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 200]
+SMALL += ["MODEL.RPN.POST_NMS_TOPK_TEST", 64, "TEST.DETECTIONS_PER_IMAGE", 20]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a run on data that is gone, with random weights whose detections are many."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", *SMALL])
+    cfg.DATASETS.COCO = [["gone", "/gone/train.json", "/gone"]]
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("gone",)
+    cfg.DATASETS.CLASSES, cfg.DATASETS.CATEGORY_IDS = ["ant", "bee", "cow"], [3, 5, 9]
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.weight *= 30
+    torch.save({"model": model.state_dict()}, folder / "model_best.pth")
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return Predictor(run)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """BGR, of two sizes by turns."""
+    rng = np.random.default_rng(0)
+    coarse = [rng.integers(0, 256, (5, 5 + i % 2, 3), np.uint8) for i in range(6)]
+    return [np.kron(one, np.ones((12, 12, 1), np.uint8)) for one in coarse]
+
+
+def reference(run):
+    cfg = load_config(str(run / "config.yaml"), with_data=False)
+    cfg.MODEL.WEIGHTS = str(run / "model_best.pth")
+    return DefaultPredictor(cfg)
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs) > 5
+    torch.testing.assert_close(ours.scores, theirs.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.pred_boxes.tensor, theirs.pred_boxes.tensor, atol=1e-2, rtol=0)
+    assert torch.equal(ours.pred_classes, theirs.pred_classes)
+    assert (ours.pred_masks == theirs.pred_masks).float().mean() > 0.9999
+
+
+@pytest.mark.parametrize("options", [{}, {"backend": "plain", "batch_size": 2, "workers": 1}])
+def test_equals_default_predictor(run, pixels, options):
+    results = Predictor(run, **options)(pixels, channels="BGR")
+    theirs = reference(run)
+    for result, picture in zip(results, pixels, strict=True):
+        assert_same(result.instances, theirs(picture)["instances"])
+    assert results.failed == [] and results[1].name == "picture 1"
+
+
+def test_batches_hold_only_what_is_padded_alike(run, pixels, monkeypatch):
+    predictor = Predictor(run, batch_size=2, workers=1)
+    sizes, model = [], predictor.model
+
+    def count(inputs):
+        sizes.append([tuple(one["image"].shape[1:]) for one in inputs])
+        return model(inputs)
+
+    count.backbone = model.backbone
+    predictor.model = count
+    results = predictor(pixels, channels="BGR")
+    square, wide = (64, 64), (64, 77)
+    expected = [[square] * 2, [square], [wide] * 2, [wide]]
+    assert sorted(sizes) == sorted(expected)
+    assert [r.image_size for r in results] == [p.shape[:2] for p in pixels]
+
+
+def test_the_resize_key_counts(run, pixels):
+    found = [
+        Predictor(run, opts=["INPUT.RESIZE", name])(pixels[0], channels="BGR").instances.scores
+        for name in ("pil", "cv2")
+    ]
+    assert not torch.equal(*found)
+
+
+def test_takes_the_same_picture_in_every_form(predictor, pixels, tmp_path):
+    image = Image.fromarray(pixels[1][:, :, ::-1])
+    image.save(tmp_path / "a.png")
+    expected = predictor(tmp_path / "a.png").instances.scores
+    alpha = np.dstack([pixels[1], np.zeros(pixels[1].shape[:2], np.uint8)])
+    rgb = functools.partial(predictor, channels="RGB")
+    for found in (
+        predictor(image),
+        predictor(pixels[1], channels="BGR"),
+        predictor(alpha, channels="BGR"),
+        rgb(pixels[1][:, :, ::-1]),
+        predictor([str(tmp_path / "a.png")])[0],
+        predictor(tmp_path)[0],
+    ):
+        assert torch.equal(found.instances.scores, expected)
+    assert not torch.equal(rgb(pixels[1]).instances.scores, expected)
+
+
+def test_exif_turns_files_and_pil_pictures(predictor, pixels, tmp_path):
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(pixels[1]).save(path, exif=exif)
+    turned = read_image(path, "BGR")
+    assert turned.shape[:2] == pixels[1].shape[1::-1]
+    expected = predictor(turned, channels="BGR").instances
+    with Image.open(path) as image:
+        for found in (predictor(path), predictor(image)):
+            assert found.image_size == turned.shape[:2]
+            assert torch.equal(found.instances.scores, expected.scores)
+
+
+def test_a_broken_picture_costs_only_itself(predictor, pixels, tmp_path, caplog):
+    for i in range(4):
+        Image.fromarray(pixels[i]).save(tmp_path / f"{i}.jpg")
+    whole = (tmp_path / "1.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "2b.png").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    deep = np.full((30, 40), 40000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "3b.png")
+    with caplog.at_level(logging.WARNING, "resnest_d2"):
+        results = predictor(tmp_path)
+    assert [r.name for r in results] == ["0.jpg", "2.jpg", "3.jpg"]
+    failed = [str(tmp_path / name) for name in ("1.jpg", "2b.png", "3b.png")]
+    assert [one.name for one in results.failed] == failed
+    assert "more than 8 bits" in results.failed[2].reason
+    assert all(name in caplog.text for name in failed) and "3 pictures could" in caplog.text
+    with pytest.raises(ValueError, match="2b.png cannot be read: UnidentifiedImageError"):
+        predictor(tmp_path / "2b.png")
+
+
+def test_streams_without_reading_everything_first(predictor, pixels, tmp_path):
+    for i in range(8):
+        Image.fromarray(pixels[0]).save(tmp_path / f"{i:02}.png")
+    stream = iter(predictor.stream(tmp_path))
+    assert next(stream).name == "00.png"
+    (tmp_path / "07.png").unlink()  # not read yet
+    assert [p.name for p in stream] == [f"{i:02}.png" for i in range(1, 7)]
+
+
+def test_the_threads_of_torch_are_as_before(predictor, pixels):
+    before = torch.get_num_threads()
+    predictor(pixels[:2], channels="BGR")
+    assert torch.get_num_threads() == before
+
+
+def test_score_threshold(run, predictor, pixels):
+    every = predictor(pixels[0], channels="BGR").instances
+    threshold = float(every.scores.median())
+    found = Predictor(run, score_threshold=threshold)(pixels[0], channels="BGR").instances
+    assert 0 < len(found) < len(every)
+    assert torch.equal(found.scores, every.scores[every.scores > threshold])
+
+
+@pytest.mark.parametrize("kind", ["folder", "checkpoint", "config", "cfg"])
+def test_a_run_is_one_line(run, kind, pixels, predictor):
+    weights = run / "model_best.pth"
+    model, weights = {
+        "folder": (run, None),
+        "checkpoint": (weights, None),
+        "config": (run / "config.yaml", weights),
+        "cfg": (predictor.cfg, weights),
+    }[kind]
+    found = Predictor(model, weights=weights)(pixels[0], channels="BGR")
+    assert torch.equal(
+        found.instances.scores, predictor(pixels[0], channels="BGR").instances.scores
+    )
+    assert found.metadata.thing_classes == ["ant", "bee", "cow"]  # though the data is gone
+
+
+def test_the_last_checkpoint_where_there_is_no_best(run, tmp_path):
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    with pytest.raises(FileNotFoundError, match="has none of model_best.pth, model_final.pth"):
+        Predictor(tmp_path)
+    (tmp_path / "model_final.pth").symlink_to(run / "model_best.pth")
+    assert Predictor(tmp_path).cfg.MODEL.WEIGHTS == str(tmp_path / "model_final.pth")
+
+
+def test_a_published_detector_has_its_weights_and_coco_classes(monkeypatch):
+    from resnest_d2.inference import predictor as module
+
+    monkeypatch.setattr(module, "build_trained", lambda cfg: cfg.MODEL.WEIGHTS)
+    published = Predictor("mask_rcnn_s50", backend="plain")
+    assert published.model == "resnest://mask_rcnn_s50"
+    assert published.metadata.thing_classes[0] == "person"
+    assert published.metadata.category_ids[-1] == 90
+    own = Predictor("mask_rcnn_s50", backend="plain", weights="x.pth")
+    assert own.model == "x.pth"
+
+
+def test_refuses_a_checkpoint_without_heads(run, tmp_path):
+    weights = torch.load(run / "model_best.pth")["model"]
+    body = {name: value for name, value in weights.items() if "roi_heads" not in name}
+    torch.save({"model": body}, tmp_path / "body.pth")
+    with pytest.raises(ValueError, match="refuses an incomplete detector.*roi_heads"):
+        Predictor(run, weights=tmp_path / "body.pth")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score_threshold": 1.5}, "score_threshold is 1.5"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"backend": "fast"}, "no backend 'fast'; choose from"),
+        ({"classes": ["ant", "bee"]}, "NUM_CLASSES is 3, but DATASETS.CLASSES has 2"),
+        ({"opts": ["INPUT.FORMAT", "L"]}, "INPUT.FORMAT is 'L'"),
+    ],
+)
+def test_refuses_values_out_of_range(run, options, message):
+    with pytest.raises(ValueError, match=message):
+        Predictor(run, **options)
+
+
+def test_refuses_what_is_no_detector(tmp_path):
+    with pytest.raises(ValueError, match="no published model 'mask_rcnn_s51'; close names: mask"):
+        Predictor("mask_rcnn_s51")
+    with pytest.raises(FileNotFoundError, match="folder without config.yaml; give the OUTPUT_DIR"):
+        Predictor(tmp_path)
+    with pytest.raises(ValueError, match="no weights to predict with"):
+        Predictor(CONFIG, opts=["MODEL.WEIGHTS", ""])
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device is 'cuda', but torch finds no CUDA"):
+            Predictor(CONFIG, device="cuda")
