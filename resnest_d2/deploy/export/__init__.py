@@ -1,0 +1,8 @@
+"""Detectors as one file that runs without this package: ONNX, OpenVINO, TorchScript."""
+
+from .checking import Difference
+from .exporting import ExportReport, export
+from .formats import FORMATS
+from .resizing import ShortestEdge
+
+__all__ = ["FORMATS", "Difference", "ExportReport", "ShortestEdge", "export"]

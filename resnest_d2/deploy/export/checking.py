@@ -1,0 +1,115 @@
+"""Whether a file, in its own engine, finds what the detector finds.
+
+Shapes: R detections of the detector, S of the file, M mask size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from .formats import Run
+
+BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2  # pixels, and differences of probabilities
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a file is from the detector on one picture.
+
+    Args:
+        size: height and width of the picture.
+        detections: how many the detector found.
+        unmatched: how many of either have no counterpart: one of the same class, within 0.1 pixels
+            and scores within 1e-3, mask probabilities within 1e-2.
+        boxes: the largest difference of a matched box's side, in pixels.
+        scores: the largest of a matched score.
+        masks: the largest of a matched mask's probabilities; None without masks.
+    """
+
+    size: tuple[int, int]
+    detections: int
+    unmatched: int
+    boxes: float
+    scores: float
+    masks: float | None
+
+    @property
+    def small(self) -> bool:
+        """Whether two in a hundred at most are unmatched: those on the edge of a threshold."""
+        return self.unmatched <= self.detections // 50
+
+    def __str__(self) -> str:
+        text = f"{self.size[0]} x {self.size[1]}: {self.detections} detections"
+        if self.detections or self.unmatched:
+            text += f", boxes differ by {self.boxes:.1e} pixels, scores by {self.scores:.1e}"
+            text += "" if self.masks is None else f", masks by {self.masks:.1e}"
+            text += f", {self.unmatched} without a counterpart"
+        return text
+
+
+def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Difference:
+    """Match detections as sets, for rounding may swap two of one score.
+
+    Args:
+        size: height and width of the picture.
+        expected: boxes, scores, classes and perhaps masks of the detector, arrays.
+        found: the same of the file.
+    """
+    (boxes, scores, classes), (boxes2, scores2, classes2) = expected[:3], found[:3]
+    apart = np.abs(boxes[:, None] - boxes2[None]).max(-1)  # (R, S)
+    other = np.abs(scores[:, None] - scores2[None])  # (R, S)
+    same = (apart <= BOXES) & (other <= SCORES) & (classes[:, None] == classes2[None])
+    masks = None
+    if len(expected) > 3:
+        masks = np.full(apart.shape, np.inf)
+        pairs = same.nonzero()
+        distances = np.abs(expected[3][pairs[0]] - found[3][pairs[1]])  # (pairs, M, M)
+        masks[pairs] = distances.max((1, 2), initial=0)
+        same &= masks <= MASKS
+    unmatched = int(max((~same.any(1)).sum(), (~same.any(0)).sum()))
+
+    def worst(distances: np.ndarray) -> float:
+        nearest = np.where(same, distances, np.inf)[same.any(1)]
+        return float(nearest.min(1).max(initial=0)) if nearest.size else 0.0
+
+    return Difference(
+        size=size,
+        detections=len(boxes),
+        unmatched=unmatched,
+        boxes=worst(apart),
+        scores=worst(other),
+        masks=None if masks is None else worst(masks),
+    )
+
+
+@torch.no_grad()
+def check(
+    run: Run, detector: nn.Module, pictures: Sequence[torch.Tensor], *, threshold: float
+) -> list[Difference]:
+    """Compare on every picture; on the last one at a threshold of 1, where nothing is found.
+
+    Where the detector finds nothing in the others, the threshold is lowered until it does.
+
+    Args:
+        run: the file in its engine.
+        detector: a :class:`WholeDetector` around the model.
+        pictures: as it takes them.
+        threshold: of the scores.
+    """
+    *filled, empty = pictures
+    for _ in range(4):
+        expected = [detector(picture, torch.tensor(threshold)) for picture in filled]
+        if any(len(boxes) for boxes, *_ in expected):
+            break
+        threshold /= 10
+    cases = [(p, threshold, e) for p, e in zip(filled, expected, strict=True)]
+    cases.append((empty, 1.0, detector(empty, torch.tensor(1.0))))
+    differences = []
+    for picture, limit, expected in cases:
+        height, width = picture.shape[:2] if picture.dtype == torch.uint8 else picture.shape[1:]
+        found = run(picture.numpy(), limit)
+        differences.append(compare((height, width), [e.numpy() for e in expected], found))
+    return differences

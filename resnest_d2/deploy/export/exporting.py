@@ -1,0 +1,131 @@
+"""From a detector to a checked file."""
+
+import copy
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.modeling import GeneralizedRCNN
+from torch import nn
+
+import resnest_d2
+from resnest_d2.layers import DeformConv2d
+
+from .checking import Difference, check
+from .formats import FORMATS
+from .resizing import ShortestEdge
+from .tracing import EagerDetector, WholeDetector, example, traceable
+
+_CHECKED_SIZES = ((240, 320), (352, 256), (200, 360))
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A written file, and how far it is from the detector on each picture it was run on."""
+
+    path: Path
+    differences: tuple[Difference, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.path}, against the detector:", *map(str, self.differences)])
+
+
+def export(
+    model: nn.Module,
+    path: str | os.PathLike,
+    *,
+    format: str = "onnx",
+    resize: ShortestEdge | None = None,
+    class_names: Sequence[str] = (),
+    config: str = "",
+    score_threshold: float | None = None,
+) -> ExportReport:
+    """Write a detector as one file, run it in its own engine, and compare.
+
+    The file takes one picture of any size, and a score threshold. Inputs: ``image``, with a resize
+    inside (H, W, 3), uint8, else (3, H, W), float32, 0 to 255, already resized; channels in the
+    order of ``model.input_format``; ``score_threshold``, float32 scalar. Outputs: ``boxes`` (R, 4)
+    in pixels of ``image``, ``scores`` (R,), ``classes`` (R,), int64, and ``masks`` (R, M, M),
+    probabilities inside the boxes, if there is a mask head. The mean and the scale of the pixels
+    are always inside.
+
+    Args:
+        model: a GeneralizedRCNN in eval mode; stays as it is.
+        path: of the file: .onnx, .xml (OpenVINO; writes its weights beside it, in a .bin) or .pt
+            (TorchScript).
+        format: one of :data:`FORMATS`.
+        resize: done inside the file; None if pictures come resized.
+        class_names: in the order of the classes, for the metadata.
+        config: name of the config, for the metadata.
+        score_threshold: the one in the metadata, and of an ONNX file when none is given; None for
+            the model's.
+
+    Returns:
+        The differences on three pictures of different sizes, one with no detection.
+
+    Raises:
+        ImportError: the format's packages are missing.
+        ValueError: an unknown format, another suffix, a model that cannot be exported, or a file
+            that differs from it; no file is left then.
+    """
+    path = Path(path)
+    _check_arguments(model, path, format, class_names)
+    model = copy.deepcopy(model).cpu()
+    predictors = model.roi_heads.box_predictor
+    last = predictors[-1] if isinstance(predictors, nn.ModuleList) else predictors
+    threshold = last.test_score_thresh if score_threshold is None else score_threshold
+    metadata = {
+        "class_names": list(class_names),
+        "input_format": model.input_format,
+        "preprocess": "outside" if resize is None else "inside",
+        **({} if resize is None else vars(resize)),
+        "score_threshold": threshold,
+        "config": config,
+        "resnest_d2_version": resnest_d2.__version__,
+    }
+    kind = FORMATS[format]
+    module, inputs = traceable(model, resize)
+    pictures = [example(resize, *size) for size in _CHECKED_SIZES]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        file = Path(folder) / path.name
+        outputs = 4 if model.roi_heads.mask_on else 3
+        kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
+        detector = WholeDetector(EagerDetector(model), resize)
+        report = ExportReport(
+            path, tuple(check(kind.open(file), detector, pictures, threshold=threshold))
+        )
+        if not all(difference.small for difference in report.differences):
+            raise ValueError(f"The {format} file differs too much, and was not kept. {report}")
+        for written in Path(folder).iterdir():
+            os.replace(written, path.parent / written.name)
+    return report
+
+
+def _check_arguments(model: nn.Module, path: Path, format: str, class_names: Sequence[str]):
+    """Refuse what cannot be exported, before the work begins."""
+    if format not in FORMATS:
+        raise ValueError(f"There is no format {format!r}; choose from {tuple(FORMATS)}.")
+    if path.suffix != FORMATS[format].suffix:
+        raise ValueError(
+            f"The {format} format writes files named *{FORMATS[format].suffix}; got {path}."
+        )
+    heads = getattr(model, "roi_heads", None)
+    if type(model) is not GeneralizedRCNN or not hasattr(heads, "mask_on") or heads.keypoint_on:
+        raise ValueError(
+            f"A {type(model).__name__} cannot be exported, only a GeneralizedRCNN with boxes and "
+            "perhaps masks: Faster, Mask, Cascade and Cascade Mask R-CNN."
+        )
+    if model.training:
+        raise ValueError("export takes a model in eval mode: call model.eval().")
+    if class_names and len(class_names) != heads.num_classes:
+        raise ValueError(
+            f"{len(class_names)} class names were given, the model has {heads.num_classes} classes."
+        )
+    if format != "torchscript" and any(isinstance(m, DeformConv2d) for m in model.modules()):
+        raise ValueError(
+            f"The model has deformable convolutions, which torch cannot write as {format}; "
+            "choose the format torchscript."
+        )

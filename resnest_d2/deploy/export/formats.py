@@ -1,0 +1,146 @@
+"""The kinds of file: how each is written, and run in its own engine."""
+
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401 (registers the operators that a TorchScript file calls)
+
+OPSET = 17  # the highest that torch 2.1 writes; RoiAlign with half pixels needs 16
+OUTPUTS = ("boxes", "scores", "classes", "masks")
+METADATA = "resnest_d2.json"  # of a TorchScript file
+Run = Callable[[np.ndarray, float], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: its suffix, how it is written, and how it is opened in its engine."""
+
+    suffix: str
+    write: Callable[..., None]
+    open: Callable[[Path], Run]
+
+
+def _write_torchscript(module, inputs, path: Path, *, outputs: int, metadata: Mapping) -> None:
+    del outputs
+    graph = torch.jit.trace(module, inputs, check_trace=False)
+    torch.jit.save(graph, path, _extra_files={METADATA: json.dumps(metadata)})
+
+
+def _open_torchscript(path: Path) -> Run:
+    graph = torch.jit.load(path)
+
+    def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:
+        # Optimising the graph anew for every size takes seconds.
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            found = graph(torch.from_numpy(image), torch.tensor(threshold))
+        return [values.numpy() for values in found]
+
+    return run
+
+
+def _to_onnx(module, inputs, path: Path, *, outputs: int) -> None:
+    names = OUTPUTS[:outputs]
+    bytes_ = inputs[0].dtype == torch.uint8  # channels last, then
+    sizes = {0: "height", 1: "width"} if bytes_ else {1: "height", 2: "width"}
+    # The default of torch's newer versions needs onnxscript, and refuses such loops and branches.
+    can_choose = "dynamo" in inspect.signature(torch.onnx.export).parameters
+    torch.onnx.export(
+        module,
+        inputs,
+        str(path),
+        input_names=["image", "score_threshold"],
+        output_names=list(names),
+        dynamic_axes={"image": sizes, **{name: {0: "detections"} for name in names}},
+        opset_version=OPSET,
+        **({"dynamo": False} if can_choose else {}),
+    )
+
+
+def _import_onnx():
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError(
+            "ONNX and OpenVINO files are written through onnx: pip install 'resnest-d2[onnx]'."
+        ) from error
+    return onnx
+
+
+def _write_onnx(module, inputs, path: Path, *, outputs: int, metadata: Mapping) -> None:
+    onnx = _import_onnx()
+    _to_onnx(module, inputs, path, outputs=outputs)
+    model = onnx.load(path)
+    # An initial value beside the input of that name: the input may be left out.
+    default = np.array(metadata["score_threshold"], np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(default, "score_threshold"))
+    onnx.helper.set_model_props(model, {k: _text(v) for k, v in metadata.items()})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _open_onnx(path: Path) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            "An ONNX file is checked by onnxruntime: pip install 'resnest-d2[onnx]'."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that the threshold is an input with a default
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda image, threshold: session.run(
+        None, {"image": image, "score_threshold": np.array(threshold, np.float32)}
+    )
+
+
+def _import_openvino():
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(
+            "The openvino format needs openvino: pip install 'resnest-d2[openvino]'."
+        ) from error
+    return openvino
+
+
+def _write_openvino(module, inputs, path: Path, *, outputs: int, metadata: Mapping) -> None:
+    openvino = _import_openvino()
+    _import_onnx()  # torch's exporter needs it too, and would say so less clearly
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        onnx_file = Path(folder) / "model.onnx"
+        _to_onnx(module, inputs, onnx_file, outputs=outputs)
+        # Through ONNX: of the traced module itself, OpenVINO's reading gave other boxes.
+        model = openvino.Core().read_model(onnx_file)
+        for key, value in metadata.items():
+            model.set_rt_info(_text(value), ["resnest_d2", key])
+        openvino.save_model(model, path, compress_to_fp16=False)
+        del model  # which reads its weights out of the file
+
+
+def _open_openvino(path: Path) -> Run:
+    openvino = _import_openvino()
+    options = {"INFERENCE_PRECISION_HINT": "f32"}  # newer CPUs would choose bfloat16
+    compiled = openvino.Core().compile_model(path, "CPU", options)
+
+    def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:
+        found = compiled([image, np.array(threshold, np.float32)])
+        return [found[i].copy() for i in range(len(compiled.outputs))]
+
+    return run
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _write_onnx, _open_onnx),
+    "openvino": Format(".xml", _write_openvino, _open_openvino),
+    "torchscript": Format(".pt", _write_torchscript, _open_torchscript),
+}

@@ -1,0 +1,82 @@
+"""The resize before the network, as operations that every engine has.
+
+PIL's and OpenCV's bilinear filters are separable: each is a matrix product down and one across.
+The engines' own resize operators differ from both, and from one another, where they shrink.
+
+Shapes: H, W of the picture, h, w of the resized one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from detectron2.layers import shapes_to_tensor
+
+RESIZERS = ("pil", "cv2")
+
+
+@dataclass(frozen=True)
+class ShortestEdge:
+    """detectron2's ResizeShortestEdge with fixed sizes, for pictures as tensors.
+
+    Args:
+        min_size: of the shorter side, in pixels (INPUT.MIN_SIZE_TEST).
+        max_size: of the longer side at most, in pixels (INPUT.MAX_SIZE_TEST).
+        resizer: whose bilinear filter, "pil" or "cv2" (INPUT.RESIZE).
+
+    Raises:
+        ValueError: a size below 1, or no such resizer.
+    """
+
+    min_size: int
+    max_size: int
+    resizer: str = "pil"
+
+    def __post_init__(self):
+        if self.min_size < 1 or self.max_size < 1:
+            raise ValueError(
+                f"A resize inside the file needs sizes of 1 or more, got {self.min_size} and "
+                f"{self.max_size} (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST); or leave it outside."
+            )
+        if self.resizer not in RESIZERS:
+            raise ValueError(f"The resizer is {self.resizer!r}; choose from {RESIZERS}.")
+
+    def size_of(self, picture: torch.Tensor) -> torch.Tensor:
+        """h and w for a picture (3, H, W), int64 (2,)."""
+        # in double, as detectron2 computes it in Python
+        size = shapes_to_tensor(list(picture.shape[-2:])).double()
+        new = size * (self.min_size / size.min())
+        new = new * (self.max_size / new.max()).clamp(max=1)
+        return (new + 0.5).floor().long()
+
+    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+        """(3, H, W), float32 in whole numbers, to (3, h, w), likewise."""
+        size = self.size_of(picture)
+        smooth = self.resizer == "pil"
+        down = _filter(size[0], picture.shape[1], smooth=smooth)  # (h, H)
+        across = _filter(size[1], picture.shape[2], smooth=smooth)  # (w, W)
+        x = picture @ across.T  # (3, H, w)
+        if smooth:  # PIL keeps bytes between the two passes
+            x = _rounded(x)
+        return _rounded(down @ x)
+
+
+def _rounded(x: torch.Tensor) -> torch.Tensor:
+    """Whole numbers; halves, which are common, go up in every engine despite its rounding."""
+    return (x + (0.5 + 2**-10)).floor()
+
+
+def _filter(new: torch.Tensor, old: int, *, smooth: bool) -> torch.Tensor:
+    """Weights of the old pixels in each new one, (new, old); a triangle around its place.
+
+    Args:
+        new: number of new pixels, a scalar.
+        old: number of old ones.
+        smooth: widen the triangle where the picture shrinks.
+    """
+    old = shapes_to_tensor([old])[0]
+    # Places times 2 * new are whole numbers: exact in engines without doubles, as OpenVINO.
+    places = (2 * torch.arange(new) + 1) * old - new
+    distances = (2 * torch.arange(old) * new - places[:, None]).abs()  # (new, old)
+    width = 2 * torch.maximum(old, new) if smooth else 2 * new
+    weights = (1 - distances.float() / width.float()).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,137 @@
+"""A detector as a traced module: one picture and a score threshold in, tensors out.
+
+Shapes: H, W of the given picture, R detections, M mask size.
+"""
+
+import copy
+from unittest import mock
+
+import torch
+import torchvision
+from detectron2.export import TracingAdapter
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
+from torch import nn
+
+from resnest_d2.deploy.optimize import optimize_for_inference
+
+from .resizing import ShortestEdge
+
+_TRACED_SIZE = 64
+
+
+def detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
+    """Detections of one picture as tensors.
+
+    Args:
+        model: in eval mode; its score threshold becomes the one given.
+        image: (3, H, W), float32, 0 to 255, in the model's channel order.
+        threshold: detections have a score above it, float32 scalar.
+
+    Returns:
+        Boxes (R, 4) in pixels of ``image``, scores (R,), classes (R,), int64, and masks
+        (R, M, M), probabilities inside the boxes, if the model has a mask head.
+    """
+    predictors = model.roi_heads.box_predictor
+    for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
+        predictor.test_score_thresh = threshold
+    found = model.inference([{"image": image}], do_postprocess=False)[0]
+    outputs = (found.pred_boxes.tensor, found.scores, found.pred_classes)
+    return (*outputs, found.pred_masks[:, 0]) if found.has("pred_masks") else outputs
+
+
+def _detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
+    """:func:`detect`, to be traced."""
+    # torchvision branches where there are no boxes; of that branch OpenVINO returns one.
+    with mock.patch.object(torchvision.ops.boxes, "batched_nms", _batched_nms):
+        return detect(model, image, threshold)
+
+
+def _batched_nms(boxes, scores, classes, iou_threshold):
+    """torchvision's batched_nms for boxes inside a picture, without a branch."""
+    far = torch.cat((boxes.flatten(), boxes.new_zeros(1))).max() + 1
+    moved = boxes + (classes.to(boxes) * far)[:, None]
+    return torchvision.ops.nms(moved, scores, iou_threshold)
+
+
+class WholeDetector(nn.Module):
+    """Everything from the given picture to boxes in its own pixels, around a detector."""
+
+    def __init__(self, detector: nn.Module, resize: ShortestEdge | None):
+        """
+        Args:
+            detector: called as :func:`detect` without its first argument.
+            resize: what is done inside; None if pictures come resized.
+        """
+        super().__init__()
+        self.detector, self.resize = detector, resize
+
+    def forward(self, image: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As :func:`detect`; with a resize, ``image`` is (H, W, 3), uint8."""
+        if self.resize is None:
+            picture = resized = image
+        else:
+            picture = image.permute(2, 0, 1).float()
+            resized = self.resize(picture)
+        boxes, *rest = self.detector(resized, threshold)
+        height, width = picture.shape[1], picture.shape[2]
+        across, down = width / resized.shape[2], height / resized.shape[1]
+        low, high = boxes[:, :2], boxes[:, 2:]
+        x = torch.stack((low[:, 0], high[:, 0])) * across
+        y = torch.stack((low[:, 1], high[:, 1])) * down
+        boxes = Boxes(torch.stack((x[0], y[0], x[1], y[1]), 1))
+        boxes.clip((height, width))
+        kept = boxes.nonempty()
+        return (boxes.tensor[kept], *(values[kept] for values in rest))
+
+
+class EagerDetector(nn.Module):
+    """:func:`detect` as a module, for :class:`WholeDetector`."""
+
+    def __init__(self, model: GeneralizedRCNN):
+        """See :func:`detect`."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
+        """See :func:`detect`."""
+        return detect(self.model, image, threshold)
+
+
+def example(resize: ShortestEdge | None, height: int, width: int) -> torch.Tensor:
+    """A picture as the traced module takes it, of smooth random colours."""
+    generator = torch.Generator().manual_seed(height * width)
+    small = torch.rand(1, 3, height // 8 + 1, width // 8 + 1, generator=generator) * 255
+    x = nn.functional.interpolate(small, (height, width), mode="bilinear")[0].round()
+    return x if resize is None else x.permute(1, 2, 0).byte().contiguous()
+
+
+@torch.no_grad()
+def traceable(
+    model: GeneralizedRCNN, resize: ShortestEdge | None
+) -> tuple[WholeDetector, tuple[torch.Tensor, torch.Tensor]]:
+    """A :class:`WholeDetector` that can be traced for pictures of any size and any threshold.
+
+    Args:
+        model: on the CPU, in eval mode; stays as it is.
+        resize: as in :class:`WholeDetector`.
+
+    Returns:
+        It, and the inputs to trace it with.
+
+    Raises:
+        ValueError: a model that finds nothing even at a threshold of 0.
+    """
+    fast = optimize_for_inference(model)
+    for name, module in model.roi_heads.named_children():
+        if isinstance(module, ROIPooler):  # the optimised one chooses by values, in Python
+            setattr(fast.roi_heads, name, copy.deepcopy(module))
+    inputs = (example(None, _TRACED_SIZE, _TRACED_SIZE), torch.tensor(0.0))
+    whole = WholeDetector(TracingAdapter(fast, inputs, _detect), resize).eval()
+    image = example(resize, _TRACED_SIZE, _TRACED_SIZE)
+    for threshold in (0.5, 0.05, 0.005, 0.0005, 0.0):
+        if len(whole(image, torch.tensor(threshold))[0]):
+            return whole, (image, torch.tensor(threshold))
+    # a trace of no detections would never give any
+    raise ValueError("The detector finds nothing, even at a score of 0: are its weights NaN?")

@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+"""Run an exported detector by onnxruntime alone: tools/run_onnx.py model.onnx picture.jpg."""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+onnxruntime.set_default_logger_severity(3)  # errors alone
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+about = session.get_modelmeta().custom_metadata_map
+names = json.loads(about["class_names"])
+picture = np.array(Image.open(sys.argv[2]).convert("RGB"))  # (H, W, 3), uint8
+if about["input_format"] == "BGR":
+    picture = np.ascontiguousarray(picture[:, :, ::-1])
+boxes, scores, classes, *masks = session.run(None, {"image": picture})
+for i, label in enumerate(classes):
+    filled = f"{(masks[0][i] > 0.5).mean():.0%}" if masks else ""  # of the box
+    print(names[label] if names else label, f"{scores[i]:.3f}", *boxes[i].round(1), filled)
