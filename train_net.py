@@ -7,6 +7,7 @@ Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
 import sys
+from collections.abc import Sequence
 
 from detectron2.engine import default_argument_parser
 
@@ -26,9 +27,9 @@ examples:
 """
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """A user's mistake ends in a sentence, not in a traceback."""
-    args = default_argument_parser(EPILOG).parse_args()
+    args = default_argument_parser(EPILOG).parse_args(argv)
     try:
         launch(args)
     except KeyboardInterrupt:

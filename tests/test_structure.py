@@ -10,6 +10,7 @@ from resnest_d2.model_zoo import config_dir
 PACKAGE = Path(__file__).parents[1] / "resnest_d2"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What each part may import of the others.
+_MODELS = {"config", "layers", "modeling", "checkpoint", "data", "model_zoo", "deploy"}
 ALLOWED = {
     "config": set(),
     "layers": set(),
@@ -18,8 +19,11 @@ ALLOWED = {
     "data": {"config"},
     "model_zoo": {"config", "modeling", "data", "checkpoint"},
     "deploy": {"layers", "modeling"},
-    "engine": {"config", "layers", "modeling", "data", "checkpoint", "model_zoo", "deploy"},
-    "__init__": {"config", "modeling", "data", "model_zoo"},
+    "report": {"data"},
+    "engine": _MODELS | {"report"},
+    "inference": _MODELS,
+    "cli": _MODELS | {"report", "engine", "inference"},
+    "__init__": {"config", "modeling", "data", "model_zoo", "inference"},
 }
 # Functions that may see a config; every other one takes plain arguments.
 SEES_CFG = {"modeling": ("from_config", "build_", "_build_", "_init_"), "layers": ()}

@@ -1,23 +1,17 @@
-import sys
-from pathlib import Path
-
 import published
 import pytest
 import torch
 
 from resnest_d2.checkpoint import read_checkpoint
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 
 @pytest.fixture
-def run(capsys):
-    """A function that runs the tool: exit code, standard output, standard error."""
-    from convert_checkpoint import main
+def run(resnest_d2):
+    """A function that runs the command: exit code, standard output, standard error."""
 
     def call(*arguments):
-        code = main([str(a) for a in arguments])
-        return code, *capsys.readouterr()
+        done = resnest_d2("convert", *arguments)
+        return done.exit_code, done.stdout, done.stderr
 
     return call
 
@@ -26,7 +20,7 @@ def test_converts_checks_and_reports(run, tmp_path):
     source = published.save(tmp_path / "a.pth", "faster_rcnn_s50")
     target = tmp_path / "b.pth"
     config = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml"
-    code, out, err = run(source, target, "--config-file", config)
+    code, out, err = run(source, target, "--config", config)
     assert code == 0, err
     number = len(published.detector("faster_rcnn_s50"))
     assert f"ResNeSt-50 from mmdetection layout to detectron2: {number} tensors" in out
@@ -45,13 +39,13 @@ def test_what_is_left_out_is_listed(run, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml", "It does not fit"),
+        ("COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml", "does not fit"),
         ("COCO-Detection/faster_rcnn_ResNeSt_101_FPN_1x.yaml", "set MODEL.RESNETS.DEPTH 50"),
     ],
 )
 def test_another_config_is_refused(config, message, run, tmp_path):
     source = published.save(tmp_path / "a.pth", "faster_rcnn_s50")
-    code, out, err = run(source, tmp_path / "b.pth", "--config-file", config)
+    code, out, err = run(source, tmp_path / "b.pth", "--config", config)
     assert code == 1 and message in err
     assert not (tmp_path / "b.pth").exists()
 
@@ -59,5 +53,5 @@ def test_another_config_is_refused(config, message, run, tmp_path):
 def test_a_mistake_is_a_sentence(run, tmp_path):
     (tmp_path / "a.pth").write_text("text")
     code, out, err = run(tmp_path / "a.pth", tmp_path / "b.pth")
-    assert code == 1 and err.startswith("convert_checkpoint.py: ")
+    assert code == 1 and err.startswith("resnest-d2: ")
     assert "a.pth is not a checkpoint of torch" in err

@@ -1,0 +1,70 @@
+"""``resnest-d2 convert``: checkpoints between detectron2's, mmdetection's and timm's layouts."""
+
+import warnings
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import torch
+import typer
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from resnest_d2.checkpoint import LAYOUTS, LoadReport, ReportingCheckpointer, convert_file
+from resnest_d2.checkpoint.layouts import ALIASES
+from resnest_d2.model_zoo import load_config
+
+from .common import complete_config
+
+Target = Enum("Target", {name: name for name in (*LAYOUTS, *ALIASES)}, type=str)
+_OURS = Target("detectron2")
+
+
+def fit(path: str, cfg: CfgNode) -> LoadReport:
+    """What loading a checkpoint into a config's model would do; takes no memory for the model.
+
+    Raises:
+        ValueError: a checkpoint of another model.
+    """
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        checkpointer = ReportingCheckpointer(build_model(cfg))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that copying to a meta tensor does nothing
+        checkpointer.load(path)
+    return checkpointer.report
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint, .pth or .safetensors.")],
+    target: Annotated[Path, typer.Argument(help="File to write, .pth or .safetensors.")],
+    *,
+    to: Annotated[Target, typer.Option(help="Layout to write.")] = _OURS,
+    config: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Config whose model the checkpoint must fill; else nothing is written.",
+            autocompletion=complete_config,
+        ),
+    ] = None,
+) -> None:
+    """Convert a checkpoint between layouts.
+
+    It may be detectron2's, mmdetection's, timm's or the authors'. Tensors are only renamed.
+
+    Examples:
+      resnest-d2 convert epoch_12.pth converted.pth \\
+          --config COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml
+      resnest-d2 convert output/mine/model_final.pth detector.pth --to mmdetection
+      resnest-d2 convert output/mine/model_final.pth backbone.safetensors --to timm
+    """
+    if config:
+        report = fit(str(source), load_config(config))
+        typer.echo(str(report))
+        if report.unused or not report.complete:
+            raise ValueError(f"{source} does not fit {config}; nothing written.")
+    conversion = convert_file(str(source), str(target), to=to.value)
+    typer.echo(f"{target}: {conversion}")
+    for title, names in (("unused", conversion.unused), ("missing", conversion.missing)):
+        for name in names:
+            typer.echo(f"  {title}: {name}")

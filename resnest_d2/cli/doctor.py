@@ -1,0 +1,189 @@
+"""``resnest-d2 doctor``: what is installed, what works, and what there is room for."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+
+import detectron2
+import psutil
+import torch
+import torchvision
+import typer
+from packaging.requirements import Requirement
+from tabulate import tabulate
+
+from resnest_d2.checkpoint.sources import MIRROR, cache_folder
+
+GIB = 1 << 30
+# One of these is as good.
+_SAME = {
+    "opencv-python-headless": (
+        "opencv-python",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    )
+}
+_FOR_DEVELOPERS = ("test", "docs", "notebook")  # extras that no detector needs
+Rows = list[tuple[str, str]]
+
+
+def doctor() -> None:
+    """Look at this installation.
+
+    Versions, devices, memory, disk and cached weights; needs no network. Ends with 1
+    if something that is needed is missing or broken.
+
+    Examples:
+      resnest-d2 doctor
+    """
+    problems: list[str] = []
+    sections = {
+        "Versions": _versions(problems),
+        "Extras": _extras(),
+        "Works": _works(problems),
+        "Devices": _devices(),
+        "Room": _room(),
+        "Weights": _weights(problems),
+    }
+    for title, rows in sections.items():
+        rows = rows or [("", "unknown: the package is used from its source")]
+        typer.echo(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
+    if problems:
+        raise ValueError("; ".join(problems))
+    typer.echo("Nothing is missing.")
+
+
+def _installed(name: str) -> str | None:
+    """Version of a distribution, or of one that does the same."""
+    for candidate in (name, *_SAME.get(name, ())):
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _requirements() -> list[Requirement]:
+    """What the package asks for, its extras' with a marker; [] where only its source is there."""
+    try:
+        return [Requirement(text) for text in metadata.requires("resnest-d2") or ()]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _versions(problems: list[str]) -> Rows:
+    rows = [
+        ("python", f"{platform.python_version()} {sys.executable}"),
+        ("system", platform.platform()),
+        ("resnest-d2", _installed("resnest-d2") or "not installed, used from its source"),
+        ("detectron2", f"{detectron2.__version__} {os.path.dirname(detectron2.__file__)}"),
+    ]
+    for wanted in _requirements():
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        version = _installed(wanted.name)
+        if version is None or not wanted.specifier.contains(version, prereleases=True):
+            problems.append(f"{wanted} is needed, found {version}: pip install '{wanted}'")
+        rows.append((wanted.name, version or "missing"))
+    return rows
+
+
+def _extras() -> Rows:
+    """What is optional, by extra."""
+    extras: dict[str, list[str]] = {}
+    for wanted in _requirements():
+        for extra in metadata.metadata("resnest-d2").get_all("Provides-Extra") or ():
+            only_there = wanted.marker and not wanted.marker.evaluate({"extra": ""})
+            if extra in _FOR_DEVELOPERS or not only_there:
+                continue
+            if wanted.marker.evaluate({"extra": extra}):
+                extras.setdefault(extra, []).append(wanted.name)
+    rows = []
+    for extra, names in sorted(extras.items()):
+        missing = [name for name in names if _installed(name) is None]
+        found = ", ".join(f"{name} {_installed(name)}" for name in names if name not in missing)
+        hint = f"no {', '.join(missing)}: pip install 'resnest-d2[{extra}]'" if missing else ""
+        rows.append((extra, "; ".join(filter(None, (found, hint)))))
+    return rows
+
+
+def _works(problems: list[str]) -> Rows:
+    """Compiled parts, tried; a torchvision built for another torch fails here."""
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 5.0]])
+    picture, offsets = torch.rand(1, 1, 6, 6), torch.zeros(1, 18, 4, 4)
+    operators = {
+        "NMS": lambda: torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5),
+        "RoIAlign": lambda: torchvision.ops.roi_align(picture, [boxes], 2),
+        "deformable convolution": lambda: torchvision.ops.deform_conv2d(
+            picture, offsets, torch.ones(1, 1, 3, 3)
+        ),
+    }
+    rows = []
+    for name, run in operators.items():
+        try:
+            run()
+            rows.append((f"torchvision's {name}", "works"))
+        except (RuntimeError, AttributeError) as error:
+            rows.append((f"torchvision's {name}", "broken"))
+            problems.append(
+                f"torchvision's {name} is broken ({str(error).splitlines()[0]}): install a "
+                f"torchvision built for torch {torch.__version__}"
+            )
+    try:
+        import_module("detectron2._C")
+        extension = "there"
+    except ImportError:
+        extension = (
+            "not there: no rotated boxes and none of detectron2's own deformable convolutions; "
+            "all of this package works, on torchvision's operators"
+        )
+    return [*rows, ("detectron2's extension", extension)]
+
+
+def _devices() -> Rows:
+    rows = [
+        (
+            "CPU",
+            f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads and "
+            f"{torch.backends.cpu.get_cpu_capability()}",
+        )
+    ]
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        rows.append((f"cuda:{index}", f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB"))
+    if len(rows) == 1:
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU alone"
+        rows.append(("CUDA", f"no device; this torch is built {built}"))
+    return rows
+
+
+def _room() -> Rows:
+    memory = psutil.virtual_memory()
+    places = {"here": Path.cwd(), "cache": cache_folder()}
+    rows = [("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")]
+    for name, place in places.items():
+        there = next(folder for folder in (place, *place.parents) if folder.exists())
+        free = shutil.disk_usage(there).free
+        rows.append((f"disk, {name}", f"{free / GIB:.1f} GiB free in {place}"))
+    return rows
+
+
+def _weights(problems: list[str]) -> Rows:
+    """Files in the cache and in the folder for machines without a network, with their sizes."""
+    mirror = os.environ.get(MIRROR)
+    folders = {"cache": cache_folder()}
+    if mirror:
+        folders[MIRROR] = Path(mirror).expanduser()
+        if not folders[MIRROR].is_dir():
+            problems.append(f"{MIRROR} is {mirror}, but there is no such folder")
+    rows = []
+    for name, folder in folders.items():
+        files = sorted(folder.glob("*")) if folder.is_dir() else []
+        files = [file for file in files if file.suffix in (".pth", ".safetensors", ".bin")]
+        size = sum(file.stat().st_size for file in files)
+        rows.append((name, f"{folder}: {len(files)} files, {size / 1e6:.1f} MB"))
+        rows += [("", f"{file.name}  {file.stat().st_size / 1e6:.1f} MB") for file in files]
+    return rows

@@ -1,0 +1,101 @@
+"""``resnest-d2 eval``: score a run, or any checkpoint."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from detectron2.engine import default_argument_parser
+
+from resnest_d2.engine import launch
+from resnest_d2.report import write_comparison
+
+from .common import complete_config, config_and_weights, dataset, with_flags
+from .train import Gpus, Opts
+
+
+def evaluate(
+    model: Annotated[
+        Optional[str],
+        typer.Argument(
+            metavar="RUN_OR_CONFIG",
+            help="Folder of a run, a published detector, or a config with --weights.",
+            autocompletion=complete_config,
+        ),
+    ] = None,
+    opts: Opts = None,
+    *,
+    weights: Annotated[
+        Optional[str], typer.Option(help="Checkpoint; without, the run's best or last one.")
+    ] = None,
+    data: Annotated[
+        Optional[tuple[Path, Path]],
+        typer.Option(metavar="JSON FOLDER", help="COCO annotations to score on, their pictures."),
+    ] = None,
+    output: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder for the results; without, RUN/eval or the config's OUTPUT_DIR."),
+    ] = None,
+    num_gpus: Gpus = 1,
+    compare: Annotated[
+        Optional[tuple[Path, Path]],
+        typer.Option(
+            metavar="RUN_A RUN_B",
+            help="Instead: a page that sets two evaluated runs side by side, comparison.html or "
+            "--output.",
+        ),
+    ] = None,
+) -> None:
+    """Score a detector: a table of AP, and results.json.
+
+    Examples:
+      resnest-d2 eval output/mine
+      resnest-d2 eval output/mine --data data/val.json data/images
+      resnest-d2 eval quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
+          --weights output/mine/model_final.pth --data data/val.json data/images
+      resnest-d2 eval --compare output/first output/second
+    """
+    if compare:
+        if model or weights or data:
+            raise ValueError("--compare takes two evaluated runs and scores nothing itself.")
+        page = write_comparison(*map(str, compare), str(output or "comparison.html"))
+        typer.echo(f"The comparison is in {page}.")
+        return
+    if model is None:
+        raise typer.BadParameter("give a run or a config, or --compare with two runs.")
+    _score(model, opts, weights=weights, data=data, output=output, num_gpus=num_gpus)
+
+
+def _score(
+    model: str,
+    opts: list[str] | None,
+    *,
+    weights: str | None,
+    data: tuple[Path, Path] | None,
+    output: Path | None,
+    num_gpus: int,
+) -> None:
+    """Evaluate a run, a published detector, or a config with weights.
+
+    Raises:
+        FileNotFoundError: a run without checkpoint.
+        ValueError: as of :func:`resnest_d2.engine.evaluate`, or options that contradict pairs.
+    """
+    path, found = config_and_weights(model)
+    flags = {}
+    if data:
+        entry = dataset(*data)
+        keys = {"COCO": [entry], "TRAIN": (), "TEST": (entry[0],)}
+        flags["--data"] = {f"DATASETS.{key}": value for key, value in keys.items()}
+    is_run = Path(model).is_dir()
+    if is_run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
+        raise FileNotFoundError(
+            f"{model} has neither model_best.pth nor model_final.pth; name a checkpoint by "
+            "--weights, or go on with `resnest-d2 train --resume`."
+        )
+    if output or (is_run and "OUTPUT_DIR" not in (opts or ())):
+        flags["--output"] = {"OUTPUT_DIR": output or Path(model).absolute() / "eval"}
+    if weights or (found and "MODEL.WEIGHTS" not in (opts or ())):
+        flags["--weights"] = {"MODEL.WEIGHTS": weights or found}
+    args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
+    args.opts, args.eval_only, args.num_gpus = with_flags(opts, flags), True, num_gpus
+    launch(args)

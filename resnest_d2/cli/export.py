@@ -1,0 +1,48 @@
+"""``resnest-d2 export``: a detector as one file for another engine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnest_d2.deploy.export import ShortestEdge
+from resnest_d2.deploy.export import export as export_detector
+from resnest_d2.inference import build_metadata, build_trained, prediction_config
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="published detector, folder of a run, checkpoint in it, or config")
+    ],
+    output: Annotated[Path, typer.Option(help="File to write: .onnx, .xml or .pt.")],
+    weights: Annotated[str | None, typer.Option(help="checkpoint; else the model's own")] = None,
+    format: Annotated[str, typer.Option(help="onnx, openvino or torchscript.")] = "onnx",
+    preprocess: Annotated[
+        str, typer.Option(help="Resize inside the file, or outside before it.")
+    ] = "inside",
+    score_threshold: Annotated[
+        float | None, typer.Option(help="Lowest score; default: the config's.")
+    ] = None,
+) -> None:
+    """Write a detector as one file, run it in its own engine, and print the differences.
+
+    Example:
+      resnest-d2 export output/mine --format onnx --output output/mine.onnx
+
+    The file is kept only if it finds what the detector finds, on three pictures of different sizes.
+    """
+    if preprocess not in ("inside", "outside"):
+        raise ValueError(f"--preprocess is {preprocess!r}; choose inside or outside.")
+    cfg = prediction_config(
+        model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()
+    )
+    resize = ShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.RESIZE)
+    report = export_detector(
+        build_trained(cfg),
+        output,
+        format=format,
+        resize=resize if preprocess == "inside" else None,
+        class_names=build_metadata(cfg).get("thing_classes", ()),
+        config=model,
+    )
+    typer.echo(str(report))

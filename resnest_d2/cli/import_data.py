@@ -1,0 +1,51 @@
+"""``resnest-d2 import-data``: YOLO, Pascal VOC and labelme folders into COCO JSON."""
+
+import shlex
+from typing import Annotated, Optional
+
+import typer
+
+from resnest_d2.data.checking import check_data
+from resnest_d2.data.importing import import_data as import_
+
+
+def import_data(
+    format: Annotated[str, typer.Argument(help="yolo, voc or labelme.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="A data.yaml, or folders of annotations."),
+    ],
+    *,
+    output: Annotated[
+        str, typer.Option(help="A JSON file for one split, or a folder for several.")
+    ],
+    categories: Annotated[
+        Optional[str], typer.Option(metavar="JSON", help="COCO file whose classes are taken.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+) -> None:
+    """Write COCO annotations for data in another format, and check them.
+
+    Pictures stay where they are. Needs the extra: pip install 'resnest-d2[supervision]'
+
+    Examples:
+      resnest-d2 import-data yolo data/data.yaml --output data/coco
+      resnest-d2 import-data voc VOC2007 --output data/coco
+      resnest-d2 import-data labelme train val --output data/coco
+    """
+    written = import_(format, sources, output=output, categories=categories, overwrite=overwrite)
+    for done in written:
+        typer.echo(f"{done.json_file}: {done.pictures} pictures, {done.objects} objects")
+    check = check_data([(done.json_file, done.image_root) for done in written])
+    if check.findings:
+        typer.echo(check.table(100) + "\n")
+    typer.echo(f"{check.class_table()}\n\n{check.summary()}")
+    if not check.passes():
+        raise typer.Exit(1)
+    masks = all("segmentation" in a for f in check.files for a in f.data["annotations"])
+    kind, train = "mask" if masks else "faster", written[0]
+    command = ["resnest-d2", "train", f"quick_schedules/{kind}_rcnn_ResNeSt_14_FPN_quick.yaml"]
+    command += ["--data", train.json_file, train.image_root]
+    if len(written) > 1:
+        command += ["--val", written[1].json_file, "--val-images", written[1].image_root]
+    typer.echo(f"\nNext: {shlex.join([*command, '--output', 'output/mine'])}")

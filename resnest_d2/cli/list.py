@@ -1,0 +1,66 @@
+"""``resnest-d2 list``: the configs that ship, and the published models."""
+
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+from tabulate import tabulate
+
+from resnest_d2.model_zoo import list_configs, models
+
+
+class What(str, Enum):
+    """What can be listed."""
+
+    configs = "configs"
+    models = "models"
+
+
+def list_names(
+    what: Annotated[Optional[What], typer.Argument(help="One of them; without, both.")] = None,
+    words: Annotated[
+        Optional[list[str]], typer.Argument(help="Only names that contain every word.")
+    ] = None,
+) -> None:
+    """List configs and published models.
+
+    Examples:
+      resnest-d2 list
+      resnest-d2 list models mask 50
+      resnest-d2 list configs quick
+    """
+    tables = {What.configs: _configs, What.models: _models}
+    shown = False
+    for kind, table in tables.items():
+        if what in (None, kind):
+            headers, rows = table()
+            rows = [row for row in rows if _contains(row, words or ())]
+            if rows:
+                typer.echo(tabulate(rows, headers=headers, disable_numparse=True) + "\n")
+            shown = shown or bool(rows)
+    if not shown:
+        raise ValueError(f"Nothing contains all of: {' '.join(words or ())}.")
+
+
+def _contains(row: list[str], words: list[str]) -> bool:
+    text = " ".join(cell for cell in row if not cell[:1].isdigit()).lower()  # names, not figures
+    return all(word.lower() in text for word in words)
+
+
+def _configs() -> tuple[list[str], list[list[str]]]:
+    ids = {model.config: model.id for model in models() if not model.is_backbone}
+    return ["config", "published"], [[name, ids.get(name, "")] for name in list_configs()]
+
+
+def _models() -> tuple[list[str], list[list[str]]]:
+    headers = ["model", "task", "box AP", "mask AP", "PQ", "top-1", "source"]
+    rows = [
+        [
+            model.id,
+            model.task,
+            *(str(v or "") for v in (model.box_ap, model.mask_ap, model.pq, model.top1)),
+            model.source,
+        ]
+        for model in models()
+    ]
+    return headers, rows

@@ -1,0 +1,98 @@
+"""``resnest-d2 train``: what train_net.py does, with the data named by options."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from detectron2.engine import default_argument_parser
+
+from resnest_d2.engine import launch
+
+from .common import complete_config, config_and_weights, dataset, with_flags
+
+Config = Annotated[
+    str,
+    typer.Argument(
+        help="A config, a published detector to train on from, or with --resume a run's folder.",
+        autocompletion=complete_config,
+    ),
+]
+Opts = Annotated[
+    Optional[list[str]],
+    typer.Argument(
+        metavar="[KEY VALUE]...", help="Keys of the config; -- before values that begin with -."
+    ),
+]
+Gpus = Annotated[int, typer.Option(help="Processes: one a GPU, or on the CPU where there is none.")]
+
+
+def train(
+    config: Config,
+    opts: Opts = None,
+    *,
+    data: Annotated[
+        Optional[tuple[Path, Path]],
+        typer.Option(metavar="JSON FOLDER", help="COCO annotations to train on, their pictures."),
+    ] = None,
+    val: Annotated[
+        Optional[Path],
+        typer.Option(metavar="JSON", help="COCO annotations to evaluate on; without, none is."),
+    ] = None,
+    val_images: Annotated[
+        Optional[Path], typer.Option(metavar="FOLDER", help="Pictures of --val, if others.")
+    ] = None,
+    output: Annotated[
+        Optional[Path], typer.Option(help="Folder of the run; without, the config's OUTPUT_DIR.")
+    ] = None,
+    weights: Annotated[Optional[str], typer.Option(help="Checkpoint to start from.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    num_gpus: Gpus = 1,
+) -> None:
+    """Train a detector.
+
+    On your own pictures, or on what the config names. Ctrl-C leaves a checkpoint.
+    For several machines there is train_net.py.
+
+    Examples:
+      resnest-d2 train quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
+          --data data/train.json data/images --val data/val.json --output output/mine
+      resnest-d2 train mask_rcnn_s50 --data data/train.json data/images \\
+          --val data/val.json --output output/s50 SOLVER.MAX_ITER 5000
+      resnest-d2 train output/mine --resume
+    """
+    path, start = config_and_weights(config)
+    is_run = Path(config).is_dir()
+    if is_run and not resume:
+        raise ValueError(f"{config} is a run: give --resume to go on, or a config to begin anew.")
+    flags = _data_flags(data, val, val_images)
+    if output or is_run:
+        flags["--output"] = {"OUTPUT_DIR": output or Path(config).absolute()}
+    if weights or (start and not is_run and "MODEL.WEIGHTS" not in (opts or ())):
+        flags["--weights"] = {"MODEL.WEIGHTS": weights or start}
+    args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
+    args.opts, args.resume, args.num_gpus = with_flags(opts, flags), resume, num_gpus
+    launch(args)
+
+
+def _data_flags(
+    data: tuple[Path, Path] | None, val: Path | None, val_images: Path | None
+) -> dict[str, dict]:
+    """The keys that --data, --val and --val-images stand for.
+
+    Raises:
+        ValueError: --val without --data, or --val-images without --val.
+    """
+    if val and not data:
+        raise ValueError("--val is given without --data; the data to train on is missing.")
+    if val_images and not val:
+        raise ValueError("--val-images is given without --val, the annotations of its pictures.")
+    if not data:
+        return {}
+    sets = [dataset(*data)]
+    if val:
+        sets.append(dataset(val, val_images or data[1]))
+    else:
+        typer.echo("No --val: nothing is evaluated; the result is model_final.pth.", err=True)
+    names = [entry[0] for entry in sets]
+    keys = {"COCO": sets, "TRAIN": tuple(names[:1]), "TEST": tuple(names[1:])}
+    return {"--data": {f"DATASETS.{key}": value for key, value in keys.items()}}

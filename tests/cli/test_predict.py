@@ -1,0 +1,75 @@
+"""The predict command: what it writes, and its exit codes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import typer
+from detectron2.data.catalog import Metadata
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from typer.testing import CliRunner
+
+from resnest_d2.cli import predict as module
+from resnest_d2.inference import Failure, Prediction, Stream
+from resnest_d2.inference.sources import open_source
+
+RED = (255, 0, 0)
+
+
+class FakePredictor:
+    """One box on every picture; a text file is a failure."""
+
+    def __init__(self, model, **options):
+        assert (model, options["score_threshold"], options["weights"]) == ("mine", 0.25, None)
+
+    def stream(self, source):
+        return Stream(open_source(source), self.work, chunk=1, workers=1)
+
+    def work(self, pictures):
+        try:
+            height, width = pictures[0].read("RGB").shape[:2]
+        except OSError as error:
+            return [Failure(pictures[0].path, str(error))]
+        found = Instances((height, width))
+        found.pred_boxes = Boxes(torch.tensor([[2.0, 3, 12, 23]]))
+        found.scores, found.pred_classes = torch.tensor([0.75]), torch.tensor([0])
+        metadata = Metadata(thing_classes=["cat"], category_ids=[17])
+        return [Prediction(pictures[0], found, metadata)]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "Predictor", FakePredictor)
+    app = typer.Typer()
+    app.command()(module.predict)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (40, 30), RED).save(tmp_path / name / "a.png")
+
+    def call(*options):
+        folders = [str(tmp_path / "one"), str(tmp_path / "two")]
+        arguments = ["mine", *folders, "--score-threshold", "0.25"]
+        arguments += ["--output", str(tmp_path / "out"), *options]
+        return CliRunner().invoke(app, arguments)
+
+    return call
+
+
+def test_writes_pictures_and_records(run, tmp_path):
+    result = run()
+    assert result.exit_code == 0 and "2 pictures predicted" in result.output
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    box = {"category_id": 17, "bbox": [2, 3, 10, 20], "score": 0.75, "file_name": "a.png"}
+    assert records == [{"image_id": 1, **box}, {"image_id": 2, **box}]
+    for name in ("a.jpg", "a_2.jpg"):
+        drawn = np.asarray(Image.open(tmp_path / "out" / name)).astype(int)
+        assert drawn.shape == (30, 40, 3) and np.abs(drawn - RED).max() > 50
+
+
+def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
+    (tmp_path / "one" / "b.png").write_text("no picture")
+    result = run("--no-draw", "--no-save-json")
+    assert result.exit_code == 1 and "2 pictures predicted" in result.output
+    assert list((tmp_path / "out").iterdir()) == []

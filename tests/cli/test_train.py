@@ -1,0 +1,136 @@
+"""train and eval: data by options, runs by their folders, what contradicts itself refused."""
+
+import json
+
+import pytest
+import small
+import torch
+import yaml
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the data is: cells/."""
+    folder = tmp_path_factory.mktemp("work")
+    small.write_data(folder / "cells")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder, resnest_d2):
+    """A function that runs a command in that folder."""
+
+    def call(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            done = resnest_d2(*arguments)
+        small.forget_logs()
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(folder, run):
+    """A run of two iterations."""
+    data = ["--data", "cells/train.json", "cells/images", "--val", "cells/val.json"]
+    done = run("train", small.FASTER, *data, "--output", "out/mine", *small.KEYS)
+    assert done.exit_code == 0, done.stderr
+    return folder / "out" / "mine"
+
+
+def test_trains_and_evaluates_on_the_files_named(trained, folder):
+    datasets = yaml.safe_load((trained / "config.yaml").read_text())["DATASETS"]
+    images = str(folder / "cells" / "images")
+    assert datasets["COCO"] == [
+        ["cells_train", str(folder / "cells" / "train.json"), images],
+        ["cells_val", str(folder / "cells" / "val.json"), images],
+    ]
+    assert set(json.loads((trained / "results.json").read_text())) == {"cells_val"}
+    assert torch.load(trained / "model_final.pth", weights_only=True)["iteration"] == 1
+
+
+def test_goes_on_with_a_run(trained, run):
+    assert "give --resume" in run("train", trained).stderr
+    done = run("train", trained, "--resume", "SOLVER.MAX_ITER", 3)
+    assert done.exit_code == 0, done.stderr
+    assert torch.load(trained / "model_final.pth", weights_only=True)["iteration"] == 2
+
+
+def test_scores_a_run_beside_it(trained, run):
+    before = (trained / "config.yaml").read_text()
+    done = run("eval", trained, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.01)
+    assert done.exit_code == 0, done.stderr
+    config = yaml.safe_load((trained / "eval" / "config.yaml").read_text())
+    assert config["MODEL"]["WEIGHTS"] == str(trained / "model_best.pth")
+    assert json.loads((trained / "eval" / "results.json").read_text())
+    assert (trained / "config.yaml").read_text() == before  # what it was trained with
+
+
+def test_scores_on_other_data(trained, folder, run):
+    weights = trained / "model_final.pth"
+    data = ["--data", "cells/train.json", "cells/images", "--weights", weights]
+    done = run("eval", small.FASTER, *data, "--output", "other", *small.KEYS)
+    assert done.exit_code == 0, done.stderr
+    assert "cells_train" in (folder / "other" / "results.json").read_text()
+    assert yaml.safe_load((folder / "other" / "config.yaml").read_text())["DATASETS"]["TEST"] == [
+        "cells_train"
+    ]
+
+
+def test_without_val_it_says_what_is_missing(run, folder):
+    data = ["--data", "cells/train.json", "cells/images", "--output", "unscored"]
+    done = run("train", small.FASTER, *data, *small.KEYS)
+    assert done.exit_code == 0, done.stderr
+    assert "nothing is evaluated; the result is model_final.pth" in done.stderr
+    assert not (folder / "unscored" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", small.FASTER, "--val", "cells/val.json"], "--val is given without --data"),
+        (["train", small.FASTER, "--val-images", "cells"], "--val-images is given without --val"),
+        (
+            ["train", small.FASTER, "--output", "a", "OUTPUT_DIR", "b"],
+            "--output and OUTPUT_DIR both set OUTPUT_DIR",
+        ),
+        (
+            ["train", small.FASTER, "--data", "gone.json", "cells"],
+            "gone.json; looked for",
+        ),
+        (["train", small.FASTER, "MODEL.MASK_ONN", "True"], "MASK_ONN"),
+        (["train", "imagenet/resnest50"], "is a backbone, no detector"),
+        (["eval", "cells"], "cells is a folder without config.yaml"),
+        (["eval", small.FASTER, "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
+        (["eval", small.FASTER], "without a checkpoint"),
+    ],
+)
+def test_mistakes_are_a_sentence(arguments, message, run):
+    done = run(*arguments)
+    assert done.exit_code == 1 and message in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("resnest-d2: ")
+
+
+def test_compares_two_runs(trained, run, folder):
+    for name in ("first", "second"):
+        run("eval", trained, "--output", name)
+    done = run("eval", "--compare", "first", "second", "--output", "beside.html")
+    assert done.exit_code == 0, done.stderr
+    assert "cells_val" in (folder / "beside.html").read_text()
+    assert "scores nothing itself" in run("eval", trained, "--compare", "first", "second").stderr
+    assert run("eval").exit_code == 2
+
+
+def test_a_published_detector_is_trained_on_from(monkeypatch, resnest_d2):
+    seen = []
+    monkeypatch.setattr("resnest_d2.cli.train.launch", seen.append)
+    assert resnest_d2("train", "mask_rcnn_s50", "SOLVER.MAX_ITER", 5).exit_code == 0
+    assert resnest_d2("train", "mask_rcnn_s50", "--weights", "a.pth").exit_code == 0
+    assert resnest_d2("train", small.FASTER).exit_code == 0
+    assert all(s.config_file.endswith(".yaml") and not s.eval_only for s in seen)
+    assert [s.opts for s in seen] == [
+        ["SOLVER.MAX_ITER", "5", "MODEL.WEIGHTS", "resnest://mask_rcnn_s50"],
+        ["MODEL.WEIGHTS", "a.pth"],
+        [],
+    ]

@@ -1,0 +1,43 @@
+"""A small data set on disk and a training of seconds, for tests of commands."""
+
+import json
+import logging
+from pathlib import Path
+
+from resnest_d2.data.shapes import prepare_shapes
+
+FASTER = "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml"
+# For any R-CNN config: two iterations of a narrow detector on small pictures, from scratch.
+KEYS = """
+    SOLVER.MAX_ITER 2 SOLVER.STEPS (1,) SOLVER.IMS_PER_BATCH 2 SOLVER.WARMUP_ITERS 0
+    SOLVER.REFERENCE_WORLD_SIZE 0 DATALOADER.NUM_WORKERS 0 INPUT.MIN_SIZE_TRAIN (64,)
+    INPUT.MIN_SIZE_TEST 64 MODEL.FPN.OUT_CHANNELS 32 MODEL.ROI_BOX_HEAD.FC_DIM 32
+    MODEL.ROI_MASK_HEAD.CONV_DIM 32 MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0
+""".split()
+
+
+def write_data(folder: Path) -> None:
+    """train.json and val.json with their pictures in images/: four and three of the shapes."""
+    source = Path(prepare_shapes())
+    (folder / "images").mkdir(parents=True)
+    for split, number in (("train", 4), ("val", 3)):
+        content = json.loads((source / f"shapes_{split}.json").read_text())
+        content["images"] = content["images"][:number]
+        ids = {image["id"] for image in content["images"]}
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+        for image in content["images"]:
+            name = image["file_name"]
+            image["file_name"] = f"{split}_{name}"
+            picture = (source / f"shapes_{split}" / name).read_bytes()
+            (folder / "images" / image["file_name"]).write_bytes(picture)
+        (folder / f"{split}.json").write_text(json.dumps(content))
+
+
+def forget_logs() -> None:
+    """Take off the handlers of a run in this process, whose standard output is gone."""
+    from detectron2.utils import logger
+
+    getattr(logger.setup_logger, "cache_clear", lambda: None)()
+    for name in ("detectron2", "fvcore", "resnest_d2"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True

@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""The installed command ``resnest-d2``; without detectron2 it says in a sentence how to get it."""
+
+import sys
+import warnings
+
+
+def main() -> None:
+    """Run the command line; ends the process with its exit code."""
+    # detectron2's and its like's use of what torch has called old; no user can help it
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
+    try:
+        from resnest_d2.cli.main import main as run
+    except ImportError as error:
+        sys.exit(f"resnest-d2: {error}")  # on standard error, with 1
+    run()
+
+
+if __name__ == "__main__":
+    main()
