@@ -4,11 +4,13 @@ VENV ?= .venv
 # The pair this was last tested with; any from torch 2.1 and torchvision 0.16 on will do.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 OUTPUT ?= output/demo
+# Processes that share the tests, a thread each; `make test WORKERS=0` runs them one by one.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.resnest_d2-ready
 
-.PHONY: test demo lint format setup clean
+.PHONY: test demo lint format docs setup clean
 
 setup: $(READY)
 
@@ -20,7 +22,7 @@ $(READY): pyproject.toml tools/install_detectron2.py
 	touch $@
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -29,6 +31,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
 
 demo: $(OUTPUT)/results.json
 	$(BIN)/python tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \

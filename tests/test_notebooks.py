@@ -7,11 +7,21 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-@pytest.mark.parametrize("name", ["quickstart"])
+PARAMETERS = {
+    "quickstart": "CHECKPOINT = 'none'\nITERATIONS = 2\nOUTPUT_DIR = {folder!r}",
+    "own_data": "DATA = None\nITERATIONS = 2\nOUTPUT_DIR = {folder!r}",
+}
+PRINTED = {  # what of a notebook's own must have been printed
+    "quickstart": "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml",
+    "own_data": "val: 12 pictures",
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_runs(name, tmp_path):
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     (parameters,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-    parameters.source = f"CHECKPOINT = 'none'\nITERATIONS = 2\nOUTPUT_DIR = {str(tmp_path)!r}"
+    parameters.source = PARAMETERS[name].format(folder=str(tmp_path))
     for cell in notebook.cells:
         assert not cell.get("outputs"), "notebooks are committed without output"
         # Two iterations find nothing with confidence; draw what they found all the same.
@@ -20,6 +30,6 @@ def test_runs(name, tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     printed = "".join(output.get("text", "") for output in outputs)
-    assert "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml" in printed
+    assert PRINTED[name] in printed
     assert int(printed.split(" objects found")[0].split()[-1]) > 0
     assert (tmp_path / "model_final.pth").exists()
