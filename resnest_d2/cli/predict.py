@@ -1,22 +1,36 @@
 """`resnest-d2 predict`: drawn pictures and COCO records of what a detector finds."""
 
 import json
+import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from resnest_d2.inference import Predictor
+from resnest_d2.checkpoint import whole_file
+from resnest_d2.deploy import BACKENDS
+from resnest_d2.inference import Failure, Prediction, Predictor
+
+from .common import complete_config
+
+Backend = Enum("Backend", {name: name for name in (*BACKENDS, "plain")}, type=str)
+_EAGER = Backend("eager")
 
 
 def predict(
     model: Annotated[
-        str, typer.Argument(help="published detector, folder of a run, checkpoint in it, or config")
+        str,
+        typer.Argument(
+            help="published detector, folder of a run, checkpoint in it, or config",
+            autocompletion=complete_config,
+        ),
     ],
     source: Annotated[list[str], typer.Argument(help="pictures, folders of pictures, videos")],
+    *,
     weights: Annotated[str | None, typer.Option(help="checkpoint; else the model's own")] = None,
     score_threshold: Annotated[float, typer.Option(help="lowest score kept, 0 to 1")] = 0.5,
-    backend: Annotated[str, typer.Option(help="eager, inductor, openvino or plain")] = "eager",
+    backend: Annotated[Backend, typer.Option(help="what computes; same results")] = _EAGER,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("output/predict"),
     save_json: Annotated[bool, typer.Option(help="write COCO records")] = True,
@@ -27,26 +41,56 @@ def predict(
     Example:
       resnest-d2 predict mask_rcnn_s50 holiday/ street.jpg --score-threshold 0.3
 
-    Writes drawn pictures and predictions.json. Pictures that cannot be read are named at the end;
-    the others are done all the same, and the exit code is 1.
+    Writes drawn pictures and predictions.json, that one also of what was done before Ctrl-C.
+    Pictures that cannot be read are named at the end; the others are done all the same, and the
+    exit code is 1.
     """
+    _check_output(output, source)
     predictor = Predictor(
-        model, weights=weights, device=device, backend=backend, score_threshold=score_threshold
+        model,
+        weights=weights,
+        device=device,
+        backend=backend.value,
+        score_threshold=score_threshold,
     )
     stream = predictor.stream(source)
     output.mkdir(parents=True, exist_ok=True)
     records, names, number = [], set(), 0
-    for number, prediction in enumerate(stream, 1):
-        for record in prediction.to_coco(number) if save_json else ():
-            records.append({**record, "file_name": prediction.name})
-        if draw:
-            name = _free_name(prediction.name, names)
-            prediction.draw().save(output / name, quality=95)
-    if save_json:
-        (output / "predictions.json").write_text(json.dumps(records))
-    typer.echo(f"{number} pictures predicted; results in {output}.")
+    try:
+        for number, prediction in enumerate(stream, 1):
+            for record in prediction.to_coco(number) if save_json else ():
+                records.append({**record, "file_name": _file_name(prediction)})
+            if draw:
+                try:
+                    drawn = prediction.draw()
+                except OSError as error:  # the file is gone since; a full disk fails in save
+                    reason = f"it cannot be drawn, {error}"
+                    stream.failed.append(Failure(_file_name(prediction), reason))
+                    continue
+                drawn.save(output / _free_name(prediction.name, names), quality=95)
+    finally:
+        if save_json:
+            with whole_file(str(output / "predictions.json"), "w") as file:
+                json.dump(records, file)
+        typer.echo(f"{number} pictures predicted; results in {output}.")
     if stream.failed:
         raise typer.Exit(1)  # the log has named them
+
+
+def _check_output(output: Path, sources: list[str]) -> None:
+    """Refuse to write among the sources: a drawing would replace a picture of its name."""
+    for source in sources:
+        folder = source if os.path.isdir(source) else os.path.dirname(source)
+        if os.path.realpath(folder) == os.path.realpath(output):
+            raise ValueError(
+                f"--output is {output}, the folder of the source {source}, whose pictures the "
+                "drawings could replace; choose another folder."
+            )
+
+
+def _file_name(prediction: Prediction) -> str:
+    """Its path as given; ``folder/video.mp4#12`` of a frame."""
+    return os.path.join(os.path.dirname(prediction.path), prediction.name)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

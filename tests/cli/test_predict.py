@@ -22,7 +22,7 @@ class FakePredictor:
     """One box on every picture; a text file is a failure."""
 
     def __init__(self, model, **options):
-        assert (model, options["score_threshold"], options["weights"]) == ("mine", 0.25, None)
+        FakePredictor.given = (model, options)
 
     def stream(self, source):
         return Stream(open_source(source), self.work, chunk=1, workers=1)
@@ -61,8 +61,9 @@ def test_writes_pictures_and_records(run, tmp_path):
     result = run()
     assert result.exit_code == 0 and "2 pictures predicted" in result.output
     records = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    box = {"category_id": 17, "bbox": [2, 3, 10, 20], "score": 0.75, "file_name": "a.png"}
-    assert records == [{"image_id": 1, **box}, {"image_id": 2, **box}]
+    box = {"category_id": 17, "bbox": [2, 3, 10, 20], "score": 0.75}
+    paths = [str(tmp_path / name / "a.png") for name in ("one", "two")]
+    assert records == [{"image_id": i, **box, "file_name": p} for i, p in enumerate(paths, 1)]
     for name in ("a.jpg", "a_2.jpg"):
         drawn = np.asarray(Image.open(tmp_path / "out" / name)).astype(int)
         assert drawn.shape == (30, 40, 3) and np.abs(drawn - RED).max() > 50
@@ -73,3 +74,55 @@ def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
     result = run("--no-draw", "--no-save-json")
     assert result.exit_code == 1 and "2 pictures predicted" in result.output
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_hands_its_options_over(run):
+    run()
+    default = {"weights": None, "device": "auto", "backend": "eager", "score_threshold": 0.25}
+    assert FakePredictor.given == ("mine", default)
+    run("--weights", "a.pth", "--device", "cuda:1", "--backend", "openvino")
+    given = {"weights": "a.pth", "device": "cuda:1", "backend": "openvino"}
+    assert FakePredictor.given == ("mine", {**default, **given})
+    wrong = run("--backend", "fast")
+    assert wrong.exit_code == 2 and "'inductor', 'openvino', 'plain'" in wrong.output
+
+
+@pytest.mark.parametrize("source", ["two", "two/a.png"])
+def test_never_writes_among_the_sources(source, run, tmp_path):
+    before = (tmp_path / "two" / "a.png").read_bytes()
+    Image.new("RGB", (40, 30), RED).save(tmp_path / "two" / "a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "two")
+    result = run(str(tmp_path / source), "--output", str(tmp_path / "link"))
+    message = f"--output is {tmp_path / 'link'}, the folder of the source {tmp_path / 'two'}"
+    assert message in str(result.exception)
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {"a.png", "a.jpg"}
+    assert (tmp_path / "two" / "a.png").read_bytes() == before
+
+
+def test_what_was_done_is_kept_when_it_is_stopped(run, tmp_path, monkeypatch):
+    real = Prediction.draw
+
+    def draw(self):
+        if self.path.endswith("two/a.png"):
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(Prediction, "draw", draw)
+    assert run().exit_code == 130
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [record["image_id"] for record in records] == [1, 2]
+
+
+def test_a_picture_gone_before_it_is_drawn_costs_only_itself(run, tmp_path, monkeypatch, caplog):
+    real = Prediction.draw
+
+    def draw(self):
+        if self.path.endswith("one/a.png"):
+            (tmp_path / "one" / "a.png").unlink()
+        return real(self)
+
+    monkeypatch.setattr(Prediction, "draw", draw)
+    result = run()
+    assert result.exit_code == 1 and f"{tmp_path / 'one' / 'a.png'}: it cannot be" in caplog.text
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 2
+    assert (tmp_path / "out" / "a.jpg").exists()
