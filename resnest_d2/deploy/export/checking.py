@@ -23,7 +23,8 @@ class Difference:
         size: height and width of the picture.
         detections: how many the detector found.
         unmatched: how many of either have no counterpart: one of the same class, within 0.1 pixels
-            and scores within 1e-3, mask probabilities within 1e-2.
+            and scores within 1e-3, mask probabilities within 1e-2; at least the difference of the
+            numbers found, as one may be the counterpart of several.
         boxes: the largest difference of a matched box's side, in pixels.
         scores: the largest of a matched score.
         masks: the largest of a matched mask's probabilities; None without masks.
@@ -69,7 +70,8 @@ def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Diffe
         distances = np.abs(expected[3][pairs[0]] - found[3][pairs[1]])  # (pairs, M, M)
         masks[pairs] = distances.max((1, 2), initial=0)
         same &= masks <= MASKS
-    unmatched = int(max((~same.any(1)).sum(), (~same.any(0)).sum()))
+    missing, extra = (~same.any(1)).sum(), (~same.any(0)).sum()
+    unmatched = int(max(missing, extra, abs(len(boxes) - len(boxes2))))
 
     def worst(distances: np.ndarray) -> float:
         nearest = np.where(same, distances, np.inf)[same.any(1)]
@@ -100,12 +102,12 @@ def check(
         threshold: of the scores.
     """
     *filled, empty = pictures
-    for _ in range(4):
-        expected = [detector(picture, torch.tensor(threshold)) for picture in filled]
+    for lower in range(4):
+        limit = threshold / 10**lower
+        expected = [detector(picture, torch.tensor(limit)) for picture in filled]
         if any(len(boxes) for boxes, *_ in expected):
             break
-        threshold /= 10
-    cases = [(p, threshold, e) for p, e in zip(filled, expected, strict=True)]
+    cases = [(p, limit, e) for p, e in zip(filled, expected, strict=True)]
     cases.append((empty, 1.0, detector(empty, torch.tensor(1.0))))
     differences = []
     for picture, limit, expected in cases:

@@ -71,7 +71,7 @@ def export(
             that differs from it; no file is left then.
     """
     path = Path(path)
-    _check_arguments(model, path, format, class_names)
+    _check_arguments(model, path, format=format, class_names=class_names)
     model = copy.deepcopy(model).cpu()
     predictors = model.roi_heads.box_predictor
     last = predictors[-1] if isinstance(predictors, nn.ModuleList) else predictors
@@ -104,7 +104,7 @@ def export(
     return report
 
 
-def _check_arguments(model: nn.Module, path: Path, format: str, class_names: Sequence[str]):
+def _check_arguments(model: nn.Module, path: Path, *, format: str, class_names: Sequence[str]):
     """Refuse what cannot be exported, before the work begins."""
     if format not in FORMATS:
         raise ValueError(f"There is no format {format!r}; choose from {tuple(FORMATS)}.")

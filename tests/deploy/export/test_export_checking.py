@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from resnest_d2.deploy.export.checking import compare
+from resnest_d2.deploy.export.checking import check, compare
 
 
 def detections(masks=False):
@@ -39,3 +40,30 @@ def test_one_too_many_and_none():
     assert str(compare((30, 40), none, none)) == "30 x 40: 0 detections"
     assert not compare((30, 40), none, detections()).small
     assert not compare((30, 40), detections(), none).small
+
+
+def test_one_is_not_the_counterpart_of_two():
+    one = [values[:1] for values in detections()]
+    twice = [values[[0, 0]] for values in detections()]
+    assert compare((30, 40), one, twice).unmatched == 1
+    assert compare((30, 40), twice, one).unmatched == 1
+
+
+@pytest.mark.parametrize("score", [0.05, 1e-7], ids=["found lower", "never found"])
+def test_the_file_runs_at_the_threshold_of_the_detector(score):
+    asked, ran = [], []
+
+    def detector(picture, threshold):
+        asked.append(float(threshold))
+        kept = torch.tensor([score]) > threshold
+        return torch.zeros(1, 4)[kept], torch.tensor([score])[kept], torch.zeros(1)[kept]
+
+    def run(picture, threshold):
+        ran.append(threshold)
+        return [part.numpy() for part in detector(picture, torch.tensor(threshold))]
+
+    pictures = [torch.zeros(8, 9, 3, dtype=torch.uint8)] * 2
+    found = check(run, detector, pictures, threshold=0.5)
+    tries = [0.5, 0.05, 0.005] if score == 0.05 else [0.5, 0.05, 0.005, 0.0005]
+    assert asked[: len(tries)] == pytest.approx(tries)
+    assert ran == pytest.approx([tries[-1], 1.0]) and all(one.small for one in found)
