@@ -6,13 +6,16 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 onnxruntime.set_default_logger_severity(3)  # errors alone
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 about = session.get_modelmeta().custom_metadata_map
 names = json.loads(about["class_names"])
-picture = np.array(Image.open(sys.argv[2]).convert("RGB"))  # (H, W, 3), uint8
+if about["preprocess"] == "outside":
+    sys.exit(f"{sys.argv[1]} takes resized pictures; export it with --preprocess inside.")
+picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
+picture = np.array(picture)  # (H, W, 3), uint8
 if about["input_format"] == "BGR":
     picture = np.ascontiguousarray(picture[:, :, ::-1])
 boxes, scores, classes, *masks = session.run(None, {"image": picture})

@@ -1,5 +1,6 @@
 """``resnest-d2 export``: a detector as one file for another engine."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,19 +8,31 @@ import typer
 
 from resnest_d2.deploy.export import ShortestEdge
 from resnest_d2.deploy.export import export as export_detector
+from resnest_d2.deploy.export.formats import FORMATS
 from resnest_d2.inference import build_metadata, build_trained, prediction_config
+
+from .common import complete_config
+
+Format = Enum("Format", {name: name for name in FORMATS}, type=str)
+Preprocess = Enum("Preprocess", {name: name for name in ("inside", "outside")}, type=str)
+_ONNX, _INSIDE = Format("onnx"), Preprocess("inside")
 
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="published detector, folder of a run, checkpoint in it, or config")
+        str,
+        typer.Argument(
+            help="published detector, folder of a run, checkpoint in it, or config",
+            autocompletion=complete_config,
+        ),
     ],
+    *,
     output: Annotated[Path, typer.Option(help="File to write: .onnx, .xml or .pt.")],
     weights: Annotated[str | None, typer.Option(help="checkpoint; else the model's own")] = None,
-    format: Annotated[str, typer.Option(help="onnx, openvino or torchscript.")] = "onnx",
+    format: Annotated[Format, typer.Option(help="What the file is for.")] = _ONNX,
     preprocess: Annotated[
-        str, typer.Option(help="Resize inside the file, or outside before it.")
-    ] = "inside",
+        Preprocess, typer.Option(help="Resize inside the file, or outside before it.")
+    ] = _INSIDE,
     score_threshold: Annotated[
         float | None, typer.Option(help="Lowest score; default: the config's.")
     ] = None,
@@ -31,8 +44,6 @@ def export(
 
     The file is kept only if it finds what the detector finds, on three pictures of different sizes.
     """
-    if preprocess not in ("inside", "outside"):
-        raise ValueError(f"--preprocess is {preprocess!r}; choose inside or outside.")
     cfg = prediction_config(
         model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()
     )
@@ -40,8 +51,8 @@ def export(
     report = export_detector(
         build_trained(cfg),
         output,
-        format=format,
-        resize=resize if preprocess == "inside" else None,
+        format=format.value,
+        resize=resize if preprocess is _INSIDE else None,
         class_names=build_metadata(cfg).get("thing_classes", ()),
         config=model,
     )

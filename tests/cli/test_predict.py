@@ -42,7 +42,7 @@ class FakePredictor:
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "Predictor", FakePredictor)
-    app = typer.Typer()
+    app = typer.Typer(rich_markup_mode=None)
     app.command()(module.predict)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -86,19 +86,31 @@ def test_kinds(make, one_graph, tmp_path, kind):
     assert read.get_rt_info(["resnest_d2", "class_names"]).value == '["cat", "dog", "cow"]'
     if kind == "mask":
         assert_runs_without_torch(tmp_path / "model.onnx", model.input_format)
+    if about["resize"] is None:
+        done = run_tool(tmp_path / "model.onnx", "picture.png")
+        assert done.returncode == 1 and done.stderr == (
+            f"{tmp_path / 'model.onnx'} takes resized pictures; export it with --preprocess "
+            "inside.\n"
+        )
 
 
-def assert_runs_without_torch(path, input_format):
-    """What tools/run_onnx.py prints is what the file finds."""
-    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    Image.fromarray(picture).save(path.parent / "picture.png")
+def run_tool(path, picture):
     tool = f"""
 import runpy, sys
-sys.argv = ["run_onnx", {str(path)!r}, {str(path.parent / "picture.png")!r}]
+sys.argv = ["run_onnx", {str(path)!r}, {str(picture)!r}]
 runpy.run_path({str(ROOT / "tools/run_onnx.py")!r})
 assert not {{"torch", "detectron2", "resnest_d2"}} & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", tool], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", tool], capture_output=True, text=True)
+
+
+def assert_runs_without_torch(path, input_format):
+    """What tools/run_onnx.py prints is what the file finds, on a picture that EXIF turns."""
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.rot90(picture)).save(path.parent / "picture.png", exif=exif)
+    done = run_tool(path, path.parent / "picture.png")
     assert done.returncode == 0, done.stderr
     given = picture[:, :, ::-1] if input_format == "BGR" else picture
     boxes, scores, classes, _ = FORMATS["onnx"].open(path)(np.ascontiguousarray(given), THRESHOLD)
