@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
@@ -20,7 +21,7 @@ ANNOTATION_FAULTS = {
     1: ("not a box", {"bbox": [1, 2, 3]}),
     2: ("not a box", {"bbox": [1, 2, 3, None]}),
     3: ("unusable box", {"bbox": [5, 5, 0, 0]}),
-    4: ("unusable box", {"bbox": [20, 20, -5, -5]}),
+    4: ("negative box", {"bbox": [20, 20, -5, -5]}),
     5: ("unusable box", {"bbox": [70, 5, 10, 10]}),
     6: ("box beyond picture", {"bbox": [50, 5, 20, 10]}),
     7: ("unknown image", {"image_id": 999}),
@@ -32,7 +33,7 @@ ANNOTATION_FAULTS = {
     13: ("not a mask", {"segmentation": [1, 1, 9, 1, 9, 9]}),
     14: ("area", {"area": 0}),
     15: ("area", {"area": None}),
-    16: ("no iscrowd", {"iscrowd": None}),
+    16: ("iscrowd", {"iscrowd": None}),
     17: ("ignored", {"ignore": 1}),
     18: ("field", {"category_id": None}),
 }
@@ -89,6 +90,7 @@ def plant(data):
     for annotation in data["annotations"]:
         annotation.update(ANNOTATION_FAULTS.get(annotation["id"], ("", {}))[1])
     by_id = {entry["id"]: entry for entry in data["images"]}
+    del data["annotations"][18]["iscrowd"]  # of id 19
     by_id[21]["file_name"] = "gone.png"
     by_id[22]["file_name"] = "text.png"
     by_id[23]["file_name"] = "cut.jpg"
@@ -103,7 +105,7 @@ def plant(data):
 
 @pytest.fixture
 def planted(sound, tmp_path):
-    """Paths of a data set with thirty-two faults, and the pairs of kind and entry expected."""
+    """Paths of a data set with thirty-three faults, and the pairs of kind and entry expected."""
     train = sound("train.json", range(1, 29), plant)
     val = sound("val.json", [28, 40])
     data = json.loads((tmp_path / "val.json").read_text())
@@ -122,6 +124,7 @@ def planted(sound, tmp_path):
     expected.remove(("field", "annotation id 18"))
     expected.remove(("field", "image id 26"))
     expected += [("field", "annotation number 17 (id 18)"), ("field", "image number 25 (id 26)")]
+    expected += [("no iscrowd", "annotation id 19")]
     expected += [("id twice", "annotation id 20"), ("id twice", "image id 18")]
     expected += [("unused category", "category id 3"), ("name twice", "category id 4")] * 2
     expected += [("file", "")]
@@ -160,6 +163,8 @@ def test_the_clean_copy_passes_and_inputs_stay(planted, tmp_path):
     assert done["annotation id 6"] == "clipped to [50, 5, 10, 10]"
     assert done["annotation id 10"] == "that polygon dropped"
     assert done["annotation id 9"] == "dropped" and done["annotation id 14"] == "set to 600"
+    assert done["annotation id 4"] == "dropped"
+    assert done["annotation id 16"] == done["annotation id 19"] == "set to 0"
     assert done["category id 4"] == "its annotations given to id 1"
     assert done["image id 27"] == "its annotations given to id 20"
     again = check_data([(path, paths[1]) for path in outputs], progress=False)
@@ -196,6 +201,44 @@ def test_notes(sound, tmp_path):
         ("same picture", "image id 5"),
     }
     assert check.passes(strict=True)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [["1", "1", "9", "1", "9", "9"]],
+        [[1, 1, 9, 1, 9, None]],
+        {"size": 40, "counts": [2400]},
+        {"size": [40, 60], "counts": ["a"]},
+        {"size": [40, 60], "counts": [2410, -10]},
+        {"size": [40, 60], "counts": "zz"},
+        {"size": [40, 60], "counts": "1"},  # one pixel
+        {"size": [40, 60], "counts": "P"},  # ends within a number
+        {"size": [40, 60], "counts": 2400},
+    ],
+    ids=str,
+)
+def test_masks_that_cannot_be_read(mask, sound, tmp_path):
+    path = sound("train.json", [1, 2], lambda d: d["annotations"][0].update(segmentation=mask))
+    check = check_data([path], progress=False)
+    assert faults(check) == [("not a mask", "annotation id 1")]
+    assert fix_data(check, [str(tmp_path / "a.json")])[0].done == "dropped"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_as_pycocotools_writes_them(seed, sound):
+    pixels = np.random.default_rng(seed).random((40, 60)) < (0.5, 0.01, 0, 1, 0.9)[seed]
+    mask = mask_util.encode(np.asfortranarray(pixels, np.uint8))
+    mask = {"size": mask["size"], "counts": mask["counts"].decode()}
+    path = sound("train.json", [1, 2], lambda d: d["annotations"][0].update(segmentation=mask))
+    assert faults(check_data([path], progress=False)) == []
+
+
+@pytest.mark.parametrize("value", [None, "0", 2])
+def test_training_refuses_an_iscrowd_that_it_would_take_for_a_crowd(value, sound):
+    path = sound("train.json", [1, 2], lambda d: d["annotations"][0].update(iscrowd=value))
+    with pytest.raises(ValueError, match="annotation id 1 has iscrowd .*, not 0 or 1"):
+        read_coco(*path)
 
 
 def test_what_only_a_person_can_settle(sound, tmp_path):
@@ -246,7 +289,7 @@ def test_pairing_of_paths(sound, tmp_path):
 
 def test_training_refuses_what_the_check_calls_an_error(planted):
     paths, _ = planted
-    with pytest.raises(ValueError, match="(?s)annotation id 1: its bbox.*and 3 more"):
+    with pytest.raises(ValueError, match="(?s)annotation id 1: its bbox.*and 5 more"):
         read_coco(*paths[:2])
 
 

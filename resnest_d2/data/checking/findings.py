@@ -21,6 +21,8 @@ KINDS = {
     "not a box": ("error", "annotations have no box of four numbers"),
     "not a mask": ("error", "annotations have a mask that does not fit its picture"),
     "ignored": ("error", "annotations have the field ignore, which detectron2 refuses"),
+    "iscrowd": ("error", "annotations have an iscrowd that is neither 0 nor 1"),
+    "negative box": ("error", "annotations have a box of negative size"),
     "unusable box": (
         "warning",
         "annotations have a box that is empty or outside its picture and are not trained on",

@@ -103,6 +103,8 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "not a box": _dropped,
     "not a mask": _dropped,
     "ignored": _dropped,
+    "iscrowd": _with_iscrowd,
+    "negative box": _dropped,
     "in two sets": _dropped,
     "unusable box": _dropped,
     "box beyond picture": _clipped,

@@ -46,12 +46,15 @@ def missing_file(image: dict, folder: str) -> str | None:
     return None
 
 
+def _finite(values: list) -> bool:
+    try:
+        return all(map(math.isfinite, values))
+    except (TypeError, OverflowError):  # no numbers, or larger than any float
+        return False
+
+
 def _is_box(box: object) -> bool:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-    )
+    return isinstance(box, list) and len(box) == 4 and _finite(box)
 
 
 def _not_a_box(annotation: dict, image: dict | None) -> str | None:
@@ -59,13 +62,18 @@ def _not_a_box(annotation: dict, image: dict | None) -> str | None:
     return None if _is_box(box) else f"its bbox {box} is not [x, y, width, height]"
 
 
+def _negative_box(annotation: dict, image: dict | None) -> str | None:
+    box = annotation["bbox"]
+    if _is_box(box) and min(box[2:]) < 0:
+        return f"its bbox {box} has a negative size, and would be trained on mirrored"
+    return None
+
+
 def _unusable_box(annotation: dict, image: dict | None) -> str | None:
     box = annotation["bbox"]
-    if not _is_box(box):
+    if not _is_box(box) or _negative_box(annotation, image):
         return None
     x, y, w, h = box
-    if w < 0 or h < 0:
-        return f"its bbox {box} has a negative size"
     if w == 0 or h == 0:
         return f"its bbox {box} is empty"
     if image and (x >= image["width"] or y >= image["height"] or x + w <= 0 or y + h <= 0):
@@ -75,7 +83,8 @@ def _unusable_box(annotation: dict, image: dict | None) -> str | None:
 
 def has_usable_box(annotation: dict, image: dict | None) -> bool:
     """Whether something of the box lies inside its picture."""
-    return _is_box(annotation["bbox"]) and not _unusable_box(annotation, image)
+    faults = (rule(annotation, image) for rule in (_not_a_box, _negative_box, _unusable_box))
+    return not any(faults)
 
 
 def _box_beyond_picture(annotation: dict, image: dict | None) -> str | None:
@@ -93,18 +102,57 @@ def _box_beyond_picture(annotation: dict, image: dict | None) -> str | None:
 
 def _not_a_mask(annotation: dict, image: dict | None) -> str | None:
     mask = annotation.get("segmentation")
-    if not mask or (isinstance(mask, list) and all(isinstance(part, list) for part in mask)):
+    if not mask:
         return None
+    if isinstance(mask, list) and all(isinstance(part, list) for part in mask):
+        bad = next((part for part in mask if not _finite(part)), None)
+        return f"has a polygon that is not of numbers: {bad[:10]}" if bad else None
     if not isinstance(mask, dict) or not {"size", "counts"} <= mask.keys():
         return "its segmentation is neither a list of polygons nor RLE with size and counts"
     if image is None:
         return None
     size = [image["height"], image["width"]]
-    if list(mask["size"]) != size:
+    if mask["size"] != size:
         return f"its RLE is of size {mask['size']}, its picture of [height, width] {size}"
-    if isinstance(mask["counts"], list) and sum(mask["counts"]) != size[0] * size[1]:
-        return f"its RLE covers {sum(mask['counts'])} pixels, its picture has {size[0] * size[1]}"
+    try:
+        covered = sum(_run_lengths(mask["counts"]))
+    except ValueError as error:
+        return str(error)
+    if covered != size[0] * size[1]:
+        return f"its RLE covers {covered} pixels, its picture has {size[0] * size[1]}"
     return None
+
+
+def _run_lengths(counts: list | str) -> list[int]:
+    """Runs of an RLE, compressed or not; pycocotools would read past the end of a broken one.
+
+    Compressed, a character has five bits of a number, the lowest first, and whether more follow;
+    from the fourth run on it is the difference to the run before the last (maskApi.c, rleFrString).
+    """
+    fault = f"its RLE has counts that do not decode: {str(counts)[:20]}"
+    if isinstance(counts, list):
+        if not _finite(counts) or any(run < 0 or run != int(run) for run in counts):
+            raise ValueError(fault)
+        return counts
+    if not isinstance(counts, str):
+        raise ValueError(fault)
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(fault)
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:  # negative
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift or any(run < 0 for run in runs):
+        raise ValueError(fault)
+    return runs
 
 
 def is_polygon(part: list) -> bool:
@@ -124,8 +172,10 @@ def _bad_polygon(annotation: dict, image: dict | None) -> str | None:
 
 
 def area_of(annotation: dict, image: dict) -> float:
-    """Pixels of the mask, or without one of the box."""
+    """Pixels of the mask, or without one that is usable of the box."""
     mask, area = annotation.get("segmentation"), 0.0
+    if isinstance(mask, list):
+        mask = [part for part in mask if is_polygon(part)]
     if mask:
         if isinstance(mask, list) or isinstance(mask["counts"], list):
             mask = mask_util.frPyObjects(mask, image["height"], image["width"])
@@ -144,9 +194,13 @@ def _no_area(annotation: dict, image: dict | None) -> str | None:
     return None
 
 
-def _no_iscrowd(annotation: dict, image: dict | None) -> str | None:
-    crowd = annotation.get("iscrowd")
+def _bad_iscrowd(annotation: dict, image: dict | None) -> str | None:
+    crowd = annotation.get("iscrowd", 0)
     return None if crowd in (0, 1) else f"has iscrowd {crowd!r}, not 0 or 1"
+
+
+def _no_iscrowd(annotation: dict, image: dict | None) -> str | None:
+    return None if "iscrowd" in annotation else "has no iscrowd"
 
 
 def _ignored(annotation: dict, image: dict | None) -> str | None:
@@ -160,6 +214,8 @@ ANNOTATION_RULES: dict[str, Callable[[dict, dict | None], str | None]] = {
     "not a box": _not_a_box,
     "not a mask": _not_a_mask,
     "ignored": _ignored,
+    "iscrowd": _bad_iscrowd,
+    "negative box": _negative_box,
     "unusable box": _unusable_box,
     "box beyond picture": _box_beyond_picture,
     "polygon": _bad_polygon,
