@@ -4,6 +4,7 @@ Format: https://cocodataset.org/#format-data. The pictures and annotations are l
 :mod:`resnest_d2.data.checking` says what it would only find hours later, or never say.
 """
 
+import json
 import logging
 import os
 from functools import lru_cache
@@ -12,15 +13,17 @@ from typing import NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .checking.entries import check_entries, read_annotations, sound_entries
+from .checking.entries import check_entries, read_annotations
 from .checking.findings import KINDS, SHOWN, Finding, listed
+from .checking.rules import has_usable_box
 
 
 class CocoFacts(NamedTuple):
     """What an annotation file says of its data set; classes in the order of their ids.
 
     ``mask_format`` is detectron2's INPUT.MASK_FORMAT ("polygon" or "bitmask", which takes RLE), or
-    "" when annotations without a mask are among them.
+    "" when annotations without a mask are among them. ``num_annotations`` is of those that can be
+    trained on: no crowds, and no boxes that are empty or outside their picture.
     """
 
     classes: tuple[str, ...]
@@ -51,13 +54,17 @@ def read_categories(json_file: str) -> dict[int, str]:
     """Names of the classes by id, in the order of the ids; nothing else of the file is checked.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: not JSON, or without categories.
     """
-    file = read_annotations(json_file, os.path.dirname(os.path.abspath(json_file)))
-    names = {category["id"]: category["name"] for _, category in sound_entries(file, "categories")}
+    try:
+        with open(json_file, encoding="utf-8") as file:
+            names = sorted((c["id"], c["name"]) for c in json.load(file)["categories"])
+    except (ValueError, KeyError, TypeError):  # the first where it is not JSON
+        names = []
     if not names:
         raise ValueError(f"{json_file} has no list of categories with ids and names.")
-    return dict(sorted(names.items()))
+    return dict(names)
 
 
 @lru_cache(maxsize=16)
@@ -75,12 +82,14 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     _warn(json_file, findings)
     annotations = file.data["annotations"]
     categories = sorted(file.data["categories"], key=lambda category: category["id"])
+    images = {image["id"]: image for image in file.data["images"]}
+    usable = [a for a in annotations if has_usable_box(a, images[a["image_id"]])]
     kinds = {type(annotation.get("segmentation") or None) for annotation in annotations}
     return CocoFacts(
         classes=tuple(category["name"] for category in categories),
         category_ids=tuple(category["id"] for category in categories),
         mask_format=_mask_format(kinds),
-        num_annotations=len(annotations),
+        num_annotations=sum(not annotation.get("iscrowd") for annotation in usable),
     )
 
 
@@ -132,6 +141,7 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         evaluator_type="coco",
         thing_classes=list(facts.classes),
         thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(facts.category_ids)},
-        mask_format=facts.mask_format,
+        # None where nothing is annotated: no mask is missing then.
+        mask_format=facts.mask_format if facts.num_annotations else None,
     )
     return facts

@@ -3,15 +3,17 @@
 import contextlib
 import io
 
-import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
+
+from .checking.rules import area_of, is_polygon
 
 
 def complete_annotations(api: COCO) -> None:
-    """Fill in what many tools leave out, in place.
+    """Fill in what many tools leave out or write otherwise, in place.
 
     ``info``, ``iscrowd`` and ``area`` mean nothing, 0, and the area of the mask, or of the box
-    where there is none. Ids of annotations may begin at 0.
+    where there is none. Polygons that training leaves out are left out; an annotation of which none
+    is left has its box for a mask. Ids of annotations may begin at 0.
     """
     api.dataset.setdefault("info", {})
     if 0 in api.anns:  # the scoring code takes the id 0 for "matched with nothing"
@@ -20,10 +22,15 @@ def complete_annotations(api: COCO) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             api.createIndex()
     for annotation in api.anns.values():
-        annotation.setdefault("iscrowd", 0)
-        if "area" not in annotation:
-            has_mask = bool(annotation.get("segmentation"))
-            box = annotation["bbox"]
-            annotation["area"] = (
-                float(mask_util.area(api.annToRLE(annotation))) if has_mask else box[2] * box[3]
-            )
+        if annotation.get("iscrowd") not in (0, 1):
+            annotation["iscrowd"] = 0
+        mask = annotation.get("segmentation")
+        if mask and isinstance(mask, list):
+            mask = [part for part in mask if is_polygon(part)]
+            if not mask:
+                x, y, w, h = annotation["bbox"]
+                mask = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            annotation["segmentation"] = mask
+        area = annotation.get("area")
+        if not isinstance(area, int | float) or not area >= 0:  # nor NaN
+            annotation["area"] = area_of(annotation, api.imgs[annotation["image_id"]])

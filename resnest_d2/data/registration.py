@@ -1,7 +1,7 @@
 """What a config says of data sets, made true: registered, and its other keys made to agree."""
 
-import contextlib
 import difflib
+import functools
 import os
 from collections.abc import Collection
 
@@ -15,7 +15,9 @@ from .coco import read_categories, register_coco
 _CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEADS
 
 
-def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
+def resolve_dataset_paths(
+    cfg: CfgNode, config_dir: str | None = None, *, may_be_missing: bool = False
+) -> None:
     """Make the paths in DATASETS.COCO absolute.
 
     They are relative to DATASETS.ROOT if that is set, else to the config file's folder, else to
@@ -24,14 +26,16 @@ def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
     Args:
         cfg: config, changed in place.
         config_dir: folder of the config file; None without one.
+        may_be_missing: leave a path that is nowhere as it is.
 
     Raises:
         FileNotFoundError: a path is nowhere; all places looked at are named.
         ValueError: an entry is not [name, annotation file, picture folder].
     """
     places = [place for place in (config_dir, os.getcwd()) if place]
+    find = functools.partial(_find, may_be_missing=may_be_missing)
     if cfg.DATASETS.ROOT:
-        places = [_find(cfg.DATASETS.ROOT, places, "DATASETS.ROOT")]
+        places = [find(cfg.DATASETS.ROOT, places, key="DATASETS.ROOT")]
         cfg.DATASETS.ROOT = places[0]
     entries = []
     for entry in cfg.DATASETS.COCO:
@@ -41,15 +45,17 @@ def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
                 '["name", "annotation file", "picture folder"].'
             )
         name, *paths = entry
-        entries.append([name, *(_find(path, places, f"DATASETS.COCO {name}") for path in paths)])
+        entries.append([name, *(find(path, places, key=f"DATASETS.COCO {name}") for path in paths)])
     cfg.DATASETS.COCO = entries
 
 
-def _find(path: str, places: list[str], key: str) -> str:
+def _find(path: str, places: list[str], *, key: str, may_be_missing: bool) -> str:
     tried = [os.path.abspath(os.path.join(place, os.path.expanduser(path))) for place in places]
     for candidate in tried:
         if os.path.exists(candidate):
             return candidate
+    if may_be_missing:
+        return path
     raise FileNotFoundError(f"{key}: no {path}; looked for " + " and ".join(dict.fromkeys(tried)))
 
 
@@ -74,7 +80,10 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     for entry in cfg.DATASETS.COCO:
         facts = register_coco(*entry)
         if entry[0] in cfg.DATASETS.TRAIN and not facts.num_annotations:
-            raise ValueError(f"{entry[0]} ({entry[1]}) has no annotations to train on.")
+            raise ValueError(
+                f"{entry[0]} ({entry[1]}) has no annotations to train on (crowds, and boxes that "
+                "are empty or outside their picture, do not count); correct it, or take another."
+            )
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     for name in names:
         if name not in DatasetCatalog:
@@ -103,10 +112,12 @@ def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) ->
                 "Data sets of one config need the same categories, in the order of their ids."
             )
     because = f"{first} has {_show(expected)}"
-    _agree(cfg, _class_key(cfg), len(expected), because, given)
+    agree = functools.partial(_agree, cfg, because=because, given=given)
+    agree(_class_key(cfg), len(expected))
     if any(entry[0] == first for entry in cfg.DATASETS.COCO):  # others are always registered
-        _agree(cfg, "DATASETS.CLASSES", expected, because, given)
-        cfg.DATASETS.CATEGORY_IDS = cfg.DATASETS.CATEGORY_IDS or _category_ids(first)
+        agree("DATASETS.CLASSES", expected)
+        ids = _category_ids(first)
+        agree("DATASETS.CATEGORY_IDS", ids, because=f"{first} has the category ids {ids}")
 
 
 def learn_classes(
@@ -115,7 +126,8 @@ def learn_classes(
     """Fill in DATASETS.CLASSES, CATEGORY_IDS and the number of classes, for prediction.
 
     What the config leaves out comes from the first annotation file or registered data set that
-    knows it. No data is needed: where nothing knows the classes, the keys stay empty.
+    knows it; ids only from one that has the config's classes. No data is needed: where nothing
+    knows the classes, the keys stay empty.
 
     Args:
         cfg: config, changed in place.
@@ -126,8 +138,7 @@ def learn_classes(
         ValueError: an annotation file without categories, or keys that disagree.
     """
     keys = cfg.DATASETS
-    with contextlib.suppress(FileNotFoundError):
-        resolve_dataset_paths(cfg, config_dir)
+    resolve_dataset_paths(cfg, config_dir, may_be_missing=True)
     files = {name: path for name, path, _ in keys.COCO if os.path.isfile(path)}
     for name in [*keys.TRAIN, *keys.TEST]:
         if keys.CLASSES and keys.CATEGORY_IDS:
@@ -138,10 +149,13 @@ def learn_classes(
         else:
             classes = list(MetadataCatalog.get(name).get("thing_classes", []))
             ids = _category_ids(name)
-        keys.CLASSES, keys.CATEGORY_IDS = keys.CLASSES or classes, keys.CATEGORY_IDS or ids
+        if keys.CLASSES and list(keys.CLASSES) != classes:  # whose ids mean others
+            continue
+        keys.CLASSES, keys.CATEGORY_IDS = classes, keys.CATEGORY_IDS or ids
     for key, number in (("CLASSES", len(keys.CLASSES)), ("CATEGORY_IDS", len(keys.CATEGORY_IDS))):
         if number:
-            _agree(cfg, _class_key(cfg), number, f"DATASETS.{key} has {number}", given)
+            because = f"DATASETS.{key} has {number}"
+            _agree(cfg, _class_key(cfg), number, because=because, given=given)
 
 
 def _category_ids(name: str) -> list[int]:
@@ -162,10 +176,18 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
                 "config without masks (faster_rcnn, cascade_rcnn), or set MODEL.MASK_ON False."
             )
         if mask_format == "bitmask":  # which takes polygons too, so that sets may be mixed
-            _agree(cfg, "INPUT.MASK_FORMAT", "bitmask", f"{name} has RLE masks", given)
+            because = f"{name} has RLE masks"
+            _agree(cfg, "INPUT.MASK_FORMAT", "bitmask", because=because, given=given)
+    for name in cfg.DATASETS.TEST:
+        if MetadataCatalog.get(name).get("mask_format") == "":
+            raise ValueError(
+                f"MODEL.MASK_ON is True, but annotations of {name} have no segmentation to "
+                "evaluate masks on; leave it out of DATASETS.TEST, or evaluate boxes only: set "
+                "MODEL.MASK_ON False."
+            )
 
 
-def _agree(cfg: CfgNode, key: str, value: object, because: str, given: Collection[str]) -> None:
+def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collection[str]) -> None:
     """Set a key to what the data demands, unless the user set it to something else."""
     *path, leaf = key.split(".")
     node, default = cfg, get_cfg()

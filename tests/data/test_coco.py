@@ -15,6 +15,13 @@ def test_facts(coco_files):
 
 
 @pytest.mark.parametrize(
+    "fields", [{"iscrowd": 1}, {"bbox": [5, 5, 0, 9]}, {"bbox": [70, 5, 9, 9]}], ids=str
+)
+def test_counts_what_can_be_trained_on(fields, coco_files):
+    assert read_coco(*coco_files(first("annotations", **fields))).num_annotations == 1
+
+
+@pytest.mark.parametrize(
     ("change", "expected"),
     [
         (lambda d: rle(d["annotations"][1]), "bitmask"),

@@ -87,6 +87,33 @@ def test_classes_that_disagree_with_the_data(config):
     opts = ["DATASETS.CLASSES", "['cat', 'dog']"]
     with pytest.raises(ValueError, match="DATASETS.CLASSES is .* but .* 2 classes .dog, cat."):
         config(opts=opts)
+    with pytest.raises(ValueError, match=r"CATEGORY_IDS is \[1, 2\], but .* ids \[3, 7\]"):
+        config(opts=["DATASETS.CATEGORY_IDS", "[1, 2]"])
+
+
+def test_other_classes_do_not_take_the_ids_of_the_data():
+    name, opts = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml", []
+    for classes, number in ((["a", "b", "c"], 0), (coco_classes(name), 80)):
+        opts = ["DATASETS.CLASSES", classes]
+        cfg = load_config(name, opts, with_data=False)
+        assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == len(classes)
+        assert len(cfg.DATASETS.CATEGORY_IDS) == number
+
+
+def coco_classes(name):
+    return load_config(name, with_data=False).DATASETS.CLASSES
+
+
+def test_a_missing_file_leaves_the_others_to_be_read(config, coco_files, tmp_path, monkeypatch):
+    config()
+    (tmp_path / "train.json").unlink()
+    coco_files(name="val")
+    (tmp_path / "train.json").unlink(missing_ok=True)
+    monkeypatch.chdir("/")
+    sets = '[["gone", "train.json", "images"], ["there", "val.json", "images"]]'
+    opts = ["DATASETS.COCO", sets, "DATASETS.TRAIN", "('gone',)", "DATASETS.TEST", "('there',)"]
+    cfg = load_config(str(tmp_path / "mine.yaml"), opts, with_data=False)
+    assert cfg.DATASETS.CLASSES == ["dog", "cat"] and cfg.DATASETS.CATEGORY_IDS == [3, 7]
 
 
 @pytest.mark.parametrize("number", [80, 3])  # 80 is detectron2's default, here set on purpose
@@ -126,6 +153,20 @@ def test_masks_where_there_are_none(config):
         config(lambda d: d["annotations"][0].pop("segmentation"), MASK)
 
 
+def test_masks_that_cannot_be_evaluated(config, coco_files, tmp_path):
+    coco_files(lambda d: d["annotations"][0].pop("segmentation"), name="bare")
+    coco_files(lambda d: d["annotations"].clear(), name="empty")
+    text = "  TEST: ('{}',)\n" + MASK
+    sets = '[["masked", "train.json", "images"], ["{0}_val", "{0}.json", "images"]]'
+    for name in ("bare", "empty"):
+        opts = ["DATASETS.COCO", sets.format(name), "DATASETS.TRAIN", "('masked',)"]
+        if name == "empty":
+            config(text=text.format("empty_val"), opts=opts)  # nothing is missing
+            continue
+        with pytest.raises(ValueError, match="of bare_val have .* boxes only"):
+            config(text=text.format("bare_val"), opts=opts)
+
+
 def test_different_classes(config):
     with pytest.raises(ValueError, match="different classes: 2 classes .* and 3 classes"):
         config(opts=["DATASETS.TEST", "('shapes_val',)"])
@@ -134,6 +175,8 @@ def test_different_classes(config):
 def test_nothing_to_train_on(config):
     with pytest.raises(ValueError, match="has no annotations to train on"):
         config(lambda d: d["annotations"].clear())
+    with pytest.raises(ValueError, match="has no annotations to train on"):
+        config(lambda d: [a.update(bbox=[70, 5, 9, 9]) for a in d["annotations"]])
 
 
 def test_unknown_name(config):

@@ -1,12 +1,16 @@
+import contextlib
+import io
 import json
 
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
+from pycocotools.coco import COCO
 
 from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
+from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.engine import CocoEvaluator, ap_table, evaluation
 from resnest_d2.engine.evaluation import build_evaluator, by_dataset, check_evaluation, publish
 
@@ -42,6 +46,29 @@ def test_scores_files_without_area_and_crowd_and_with_id_zero(dataset, tmp_path)
     assert results["bbox"]["AP"] == pytest.approx(100 * 51 / 101, abs=0.1)
     assert results["segm"]["AP"] == pytest.approx(100, abs=0.1)
     assert {a["area"] for a in evaluator._coco_api.anns.values()} == {600.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "area"),
+    [
+        ({"iscrowd": None, "area": None}, 600),
+        ({"iscrowd": "0", "area": "600"}, 600),
+        ({"area": -1, "segmentation": [[10, 5, 20, 5, 20, 35, 10, 35], [1, 1]]}, 300),
+        ({"segmentation": [[1, 1, 5, 5]]}, 600),
+        ({"segmentation": []}, 600),
+        ({"area": 7}, 7),
+    ],
+    ids=str,
+)
+def test_completes_what_scoring_needs(fields, area, coco_files):
+    path, _ = coco_files(lambda data: data["annotations"][0].update(fields))
+    with contextlib.redirect_stdout(io.StringIO()):
+        api = COCO(path)
+    complete_annotations(api)
+    annotation = api.anns[1]
+    assert (annotation["iscrowd"], annotation["area"]) == (0, area)
+    if annotation["segmentation"]:
+        assert api.annToMask(annotation).sum() == (area if area == 300 else 600)
 
 
 def test_table():
