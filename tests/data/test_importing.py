@@ -10,7 +10,7 @@ from formats import OBJECTS, labelme, pictures, voc, yolo
 from resnest_d2.data import read_coco
 from resnest_d2.data.importing import import_data
 
-pytest.importorskip("supervision", reason="the extra import is not installed")
+pytest.importorskip("supervision", reason="the extra supervision is not installed")
 
 
 @pytest.mark.parametrize("make", [yolo, voc, labelme])
@@ -65,6 +65,9 @@ def test_categories_of_another_file(tmp_path):
     assert data["annotations"][0]["category_id"] == 7 and done[0].objects == 1
     with pytest.raises(ValueError, match=r"Classes \['dog'\] are not among .*\['cat'\]"):
         import_data("labelme", [train], output=str(tmp_path / "x.json"), categories=ids)
+    (tmp_path / "ids.json").write_text('{"categories": [{"id": 7}]}')
+    with pytest.raises(ValueError, match="ids.json has no list of categories with ids and names"):
+        import_data("labelme", [train], output=str(tmp_path / "x.json"), categories=ids)
 
 
 def test_mistakes(tmp_path, monkeypatch):
@@ -89,6 +92,10 @@ def test_mistakes(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no XML files"):
         import_data("voc", [str(tmp_path)], output=out)
     with pytest.raises(ValueError, match="train.json is not of labelme"):
+        import_data("labelme", [str(tmp_path)], output=out)
+    circle = {"label": "cat", "points": [[1, 1]], "shape_type": "circle"}
+    (tmp_path / "train.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [circle]}))
+    with pytest.raises(ValueError, match="train.json is not of labelme: .* circle has 1 points"):
         import_data("labelme", [str(tmp_path)], output=out)
     monkeypatch.setattr("resnest_d2.data.importing.importing.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"resnest-d2\[supervision\]"):

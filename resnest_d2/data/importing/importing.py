@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnest_d2.data.checking.rules import area_of
+from resnest_d2.data.coco import read_categories
 
 from .readers import Split, read_labelme, read_voc, read_yolo
 
@@ -61,7 +62,9 @@ def import_data(
             raise FileNotFoundError(f"There is no {source} to import.")
         splits += FORMATS[format](source)
     targets = _targets(splits, output, overwrite=overwrite)
-    ids = _read_categories(categories) if categories else _number(splits)
+    ids = _number(splits)
+    if categories:
+        ids = {name: id_ for id_, name in read_categories(categories).items()}
     for split in splits:
         found = {o.name for picture in split.pictures for o in picture.objects}
         if unknown := sorted(found - set(ids)):
@@ -94,14 +97,6 @@ def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
         if os.path.exists(target) and not overwrite:
             raise FileExistsError(f"{target} exists; give another output or ask to overwrite it.")
     return targets
-
-
-def _read_categories(path: str) -> dict[str, int]:
-    with open(path, encoding="utf-8") as file:
-        try:
-            return {c["name"]: c["id"] for c in json.load(file)["categories"]}
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not COCO JSON with categories.") from error
 
 
 def _number(splits: list[Split]) -> dict[str, int]:

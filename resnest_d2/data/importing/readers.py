@@ -1,6 +1,6 @@
 """Readers of YOLO, Pascal VOC and labelme: folders into splits of pictures with their objects.
 
-supervision reads one picture's annotations (extra ``import``): https://supervision.roboflow.com.
+supervision reads one picture's annotations (extra ``supervision``): https://supervision.roboflow.com.
 Its boxes are taken; polygons as they stand in the file, because its masks are drawn from rounded
 corners with their rim: a square of 4 x 4 pixels becomes one of 5 x 5.
 """
@@ -196,7 +196,7 @@ def _labelme_picture(file: Path) -> Picture:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         name, shapes = data["imagePath"], [_without_circle(shape) for shape in data["shapes"]]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is not of labelme: {type(error).__name__} {error}.") from error
     parts = PureWindowsPath(name).parts  # which splits at both / and \
     kept = [s for s in shapes if s.get("shape_type") in ("polygon", "rectangle")]
@@ -228,6 +228,8 @@ def _without_circle(shape: dict) -> dict:
     """A circle (its centre and a point of its rim) as a polygon of 64 corners."""
     if shape.get("shape_type") != "circle":
         return shape
+    if len(shape["points"]) != 2:
+        raise ValueError(f"a circle has {len(shape['points'])} points, not its centre and its rim")
     (x, y), rim = shape["points"]
     radius = math.dist((x, y), rim)
     turns = [2 * math.pi * i / 64 for i in range(64)]
