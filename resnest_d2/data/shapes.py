@@ -130,12 +130,12 @@ def draw_picture(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, 
     """
     height, width = SIZE
     grey = int(rng.integers(60, 196))
-    picture = _texture(rng, height, width, grey + rng.integers(-20, 21, 3), contrast=30)
+    picture = _texture(rng, grey + rng.integers(-20, 21, 3), contrast=30)
     shapes: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []
     for _ in range(int(rng.integers(4, 11))):
         category = int(rng.integers(len(CLASSES)))
-        mask = _draw_shape(rng, category, height, width)
+        mask = _draw_shape(rng, category)
         rest = [(c, seen & (1 - mask)) for c, seen in shapes]
         kept = all(m.sum() >= MIN_VISIBLE * a for (_, m), a in zip(rest, areas, strict=True))
         inside = mask.sum()
@@ -146,15 +146,14 @@ def draw_picture(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, 
         hue = int(rng.integers(*HUES[CLASSES[category]])) % 360 / 360
         saturation, value = (int(v) / 100 for v in rng.integers(55, 101, 2))
         rgb = colorsys.hsv_to_rgb(hue, saturation, value)
-        fill = _texture(rng, height, width, 255 * np.array(rgb[::-1]), contrast=20)
+        fill = _texture(rng, 255 * np.array(rgb[::-1]), contrast=20)
         picture = np.where(mask[..., None] == 1, fill, picture)
     return picture, shapes
 
 
-def _texture(
-    rng: np.random.Generator, height: int, width: int, colour: np.ndarray, *, contrast: int
-) -> np.ndarray:
+def _texture(rng: np.random.Generator, colour: np.ndarray, *, contrast: int) -> np.ndarray:
     """Coarse and fine noise around a BGR colour, uint8 (H, W, 3)."""
+    height, width = SIZE
     coarse = rng.integers(0, 2 * contrast + 1, (5, 5, 3)).astype(np.uint8)
     # exact: the same on every processor
     coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
@@ -162,8 +161,9 @@ def _texture(
     return np.clip(coarse + fine + np.rint(colour), 0, 255).astype(np.uint8)
 
 
-def _draw_shape(rng: np.random.Generator, category: int, height: int, width: int) -> np.ndarray:
+def _draw_shape(rng: np.random.Generator, category: int) -> np.ndarray:
     """Mask of one shape of random size, place and turn, uint8 (H, W) of 0 and 1."""
+    height, width = SIZE
     radius = int(rng.integers(12, 44))
     centre = np.array([rng.integers(8, width - 8), rng.integers(8, height - 8)])
     turn = rng.uniform(0, 2 * np.pi)
