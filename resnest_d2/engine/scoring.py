@@ -21,12 +21,17 @@ _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "m
 class FastCocoEval(coco_evaluation.COCOevalMaxDets):
     """pycocotools' scoring with boxes and masks matched by faster-coco-eval, any maxDets.
 
-    Keypoints stay with pycocotools. As in detectron2's compiled class, ``evalImgs`` stays empty.
+    Keypoints, and pictures whose ids are text, stay with pycocotools. As in detectron2's compiled
+    class, ``evalImgs`` stays empty.
     """
+
+    def _stays(self) -> bool:
+        texts = any(isinstance(id_, str) for id_ in self.params.imgIds)
+        return texts or self.params.iouType == "keypoints"
 
     def evaluate(self) -> None:
         """Match detections with annotations, and accumulate into ``eval``."""
-        if self.params.iouType == "keypoints":
+        if self._stays():
             super().evaluate()
             return
         from faster_coco_eval import COCOeval_faster
@@ -69,7 +74,7 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
 
     def accumulate(self, p=None) -> None:
         """Precision and recall into ``eval``; of boxes and masks they are there already."""
-        if self.params.iouType == "keypoints":
+        if self._stays():
             super().accumulate(p)
 
 

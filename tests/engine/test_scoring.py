@@ -56,7 +56,7 @@ def register(coco_files):
     MetadataCatalog.remove("scored")
 
 
-def evaluate(monkeypatch, *, fast, found=30, img_ids=None, predictions=None, **options):
+def evaluate(monkeypatch, *, fast, found=30, img_ids=None, pictures=(1, 2), **options):
     """Results, and of every task the scoring class and its stats."""
     monkeypatch.undo()
     scored, derive = {}, CocoEvaluator._derive_coco_results
@@ -71,7 +71,7 @@ def evaluate(monkeypatch, *, fast, found=30, img_ids=None, predictions=None, **o
     evaluator.reset()
     rng = np.random.default_rng(1)
     api = evaluator._coco_api
-    for image_id in (1, 2):
+    for image_id in pictures:
         boxes, masks = boxes_and_masks(rng, found)
         truth = api.imgToAnns[image_id][: found // 2]
         for i, a in enumerate(truth):  # hits, and by the random classes misses
@@ -112,6 +112,23 @@ def test_numbers_of_pycocotools(options, register, monkeypatch):
         assert name == "FastCocoEval" and slow_scored[task][0].startswith("COCOeval")
         assert stats.shape == (12,)
         np.testing.assert_array_equal(stats, slow_scored[task][1])
+
+
+def test_ids_of_pictures_that_are_text(register, monkeypatch):
+    pytest.importorskip("faster_coco_eval")
+
+    def change(data):
+        for image in data["images"]:
+            image["id"] = f"picture {image['id']}"
+        for annotation in data["annotations"]:
+            annotation["image_id"] = f"picture {annotation['image_id']}"
+
+    register(change)
+    ids = ("picture 1", "picture 2")
+    slow, _ = evaluate(monkeypatch, fast=False, pictures=ids)
+    fast, scored = evaluate(monkeypatch, fast=True, pictures=ids)
+    assert json.dumps(slow) == json.dumps(fast) and fast["bbox"]["AP"] > 0
+    assert scored["bbox"][0] == "FastCocoEval"
 
 
 def test_nothing_found(register, monkeypatch):
