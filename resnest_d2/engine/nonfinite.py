@@ -85,7 +85,7 @@ class StepWatch:
             kept = f"The last checkpoint, {last_checkpoint}, is from before."
         history = storage.histories().get("total_loss")
         losses = [value for value, _ in history.values()] if history else []
-        cause = likely_cause(self.batch, losses, cfg)
+        cause = likely_cause(self.batch, losses, cfg, iteration=storage.iter)
         reason = str(error).replace("\n", " ")
         return DivergedError(
             f"Training diverged at iteration {storage.iter}: {reason} {cause} {saved} {kept}"
@@ -116,16 +116,24 @@ def _bad_data(batch: Sequence[dict]) -> Iterator[str]:
             yield f"{name} has the box {boxes[bad][0].tolist()} (x0, y0, x1, y1)"
 
 
-def likely_cause(batch: Sequence[dict], losses: Sequence[float], cfg: CfgNode) -> str:
+def likely_cause(
+    batch: Sequence[dict], losses: Sequence[float], cfg: CfgNode, *, iteration: int = 0
+) -> str:
     """Sentences on why a training diverged most likely.
 
     Args:
         batch: of the step that failed.
-        losses: total losses of the steps before.
+        losses: total losses of the steps before, since the start or the last --resume.
         cfg: config of the training.
+        iteration: of the step that failed.
     """
     if bad := next(_bad_data(batch), None):
         return f"The cause is its data: {bad}; correct the annotations."
+    if not losses and iteration:
+        return (
+            "It is the first step after resuming: look at the pictures and boxes of this batch, or "
+            "resume from an earlier checkpoint (its name goes into last_checkpoint)."
+        )
     if not losses:
         return (
             "No step had been made, so that it is not the learning rate: look at MODEL.WEIGHTS and "

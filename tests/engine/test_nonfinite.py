@@ -38,6 +38,11 @@ def test_names_the_likely_cause(batch, losses, amp, expected):
     assert re.search(expected, cause), cause
 
 
+def test_the_first_step_after_resuming_is_not_the_first():
+    cause = likely_cause([picture()], [], get_cfg(), iteration=20)
+    assert "first step after resuming" in cause and "No step had been made" not in cause
+
+
 def test_gradients_that_are_not_finite_do_not_reach_the_weights():
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
