@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 
 from detectron2.engine import HookBase
@@ -12,6 +13,27 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from resnest_d2.checkpoint import whole_file
+
+
+def set_aside(output_dir: str) -> None:
+    """Keep the metrics and the best weights of an earlier run apart from one that begins anew.
+
+    ``model_best.pth`` becomes ``model_best.old.pth``, and so on.
+
+    Args:
+        output_dir: folder of both runs.
+    """
+    for name in ("metrics.json", "best.json", "model_best.pth"):
+        path = os.path.join(output_dir, name)
+        if not os.path.isfile(path) or not os.path.getsize(path):
+            continue
+        old = "{}.old{}".format(*os.path.splitext(path))
+        if name == "metrics.json":  # its writer has it open, at its end
+            shutil.copyfile(path, old)
+            os.truncate(path, 0)
+        else:
+            os.replace(path, old)
+        logging.getLogger(__name__).info(f"{path} is of an earlier run: it is {old} now.")
 
 
 class BestCheckpoint(HookBase):
@@ -40,7 +62,8 @@ class BestCheckpoint(HookBase):
         if self.trainer.start_iter > 0 and os.path.isfile(self.record_file):
             with open(self.record_file) as file:
                 record = json.load(file)
-            self.best, self.iteration = record["value"], record["iteration"]
+            if record["metric"] == self.metric:  # box and mask AP do not compare
+                self.best, self.iteration = record["value"], record["iteration"]
 
     def after_step(self) -> None:
         """Save if an evaluation since the last call was the best."""
@@ -112,6 +135,6 @@ def file_only_printer(max_iter: int) -> CommonMetricPrinter:
     printer.logger.propagate = False
     printer.logger.setLevel(logging.INFO)
     for handler in logging.getLogger("detectron2").handlers:
-        if handler.stream not in (sys.stdout, sys.stderr):
+        if getattr(handler, "stream", None) not in (sys.stdout, sys.stderr):
             printer.logger.addHandler(handler)
     return printer

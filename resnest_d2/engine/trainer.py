@@ -26,10 +26,10 @@ from .ema import WeightAverage
 from .epochs import with_epochs
 from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, publish
 from .guards import check_training, load_training_pictures, warn_of_small_data
-from .hooks import BestCheckpoint, ProgressBar, file_only_printer
+from .hooks import BestCheckpoint, ProgressBar, file_only_printer, set_aside
 from .nonfinite import StepWatch, is_nonfinite
 from .precision import BFloat16Trainer
-from .reporting import ReportHook
+from .reporting import ReportHook, report
 from .stopping import in_plain_words, tracebacks_in_file, undisturbed
 from .validation_loss import build_validation_loader, validation_losses
 from .writers import wandb_writers
@@ -189,6 +189,8 @@ class Trainer(DefaultTrainer):
                 f"SOLVER.MAX_ITER is {self.max_iter}. It is only evaluated; to go on, set MAX_ITER "
                 "(or SOLVER.EPOCHS) higher."
             )
+        if self.start_iter == 0 and comm.is_main_process():
+            set_aside(self.cfg.OUTPUT_DIR)
         try:
             with tracebacks_in_file():
                 return super().train()
@@ -196,6 +198,7 @@ class Trainer(DefaultTrainer):
             self.checkpointer.save("model_final", iteration=self.iter)
             if self.cfg.TEST.AUG.ENABLED:
                 self.test_with_tta(self.cfg, self.model)
+                report(self.cfg)  # again: the hook's was before
         except (FloatingPointError, AssertionError) as error:
             if not is_nonfinite(error):
                 raise
@@ -214,7 +217,7 @@ class Trainer(DefaultTrainer):
 
     def _save_stopped(self) -> None:
         finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
-        if finished > self.start_iter and comm.get_world_size() == 1:
+        if finished > self.start_iter and comm.is_main_process():  # all have the same weights
             self.iter = finished - 1  # saved as the last one done
             with undisturbed():
                 self.checkpointer.save(f"model_{self.iter:07d}")

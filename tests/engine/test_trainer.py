@@ -1,0 +1,50 @@
+"""What the trainer puts together: each part of it is seen at work in a run."""
+
+import logging
+
+import pytest
+import torch
+
+from resnest_d2.engine import Trainer, trainer
+
+
+def test_a_run_has_all_that_its_config_asks_for(tiny_cfg, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model_best.pth").write_text("of an earlier run")
+    (out / "metrics.json").write_text('{"iteration": 900, "total_loss": 7.0}\n')
+    keys = {"SOLVER__EPOCHS": 12, "SOLVER__IMS_PER_BATCH": 4, "SOLVER__MAX_ITER": 1000}
+    keys |= {"SOLVER__EARLY_STOPPING__ENABLED": True, "SOLVER__EARLY_STOPPING__PATIENCE": 2}
+    keys |= {"TEST__EVAL_PERIOD": 1, "TEST__AUG__ENABLED": True, "TEST__AUG__MIN_SIZES": (64,)}
+    cfg = tiny_cfg(**keys)
+    asked = []
+    monkeypatch.setattr(trainer, "wandb_writers", lambda cfg: asked.append(cfg) or [])
+    run = Trainer(cfg)
+    assert run.max_iter == 6 and [c.OUTPUT_DIR for c in asked] == [str(out)]  # half a batch each
+    assert "has 2 pictures to train on, fewer than a batch" in caplog.text
+    run.resume_or_load(resume=False)
+    tests = iter([30.0, 20.0, 10.0])
+
+    def falling(*args):
+        results = Trainer.test(*args)
+        results["segm"] = {"AP": next(tests)}
+        return results
+
+    monkeypatch.setattr(run, "test", falling)
+    run.train()
+    assert "Stopped early after 3 iterations" in caplog.text
+    final = torch.load(out / "model_final.pth", weights_only=True)
+    assert final["iteration"] == 2
+    assert "box, TTA" in (out / "report.html").read_text()
+    assert (out / "model_best.old.pth").read_text() == "of an earlier run"
+    assert torch.load(out / "model_best.pth", weights_only=True)["iteration"] == 0
+    assert "900" in (out / "metrics.old.json").read_text()
+    assert "900" not in (out / "metrics.json").read_text()
+
+
+def test_refuses_keys_that_contradict_before_anything_is_built(tiny_cfg):
+    cfg = tiny_cfg(TEST__VALIDATION_LOSS=True, DATASETS__TEST=())
+    with pytest.raises(ValueError, match="TEST.VALIDATION_LOSS is True, but DATASETS.TEST"):
+        Trainer(cfg)
