@@ -3,10 +3,14 @@
 import argparse
 import logging
 import signal
+import sys
+import time
+from multiprocessing.queues import SimpleQueue
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import launch as detectron2_launch
+from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.deploy import optimize_for_inference
@@ -21,19 +25,49 @@ def launch(args: argparse.Namespace) -> None:
     """:func:`run` in as many processes as --num-gpus says: on GPUs, or where there are none on CPU.
 
     Raises:
-        ValueError: more processes than this machine has GPUs.
+        ValueError: more processes than this machine has GPUs, or what one of several processes
+            raised of ValueError, OSError and ImportError.
+        KeyboardInterrupt: stopped by a signal.
     """
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
         raise ValueError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
-    detectron2_launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    if args.num_gpus * args.num_machines == 1:
+        run(args)
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in run, and passed on
+    mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        detectron2_launch(
+            _run_in_child,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args, mistakes),
+        )
+    except KeyboardInterrupt:
+        time.sleep(1)  # a terminal's Ctrl-C reaches the others by itself, and once is enough
+        for process in torch.multiprocessing.active_children():
+            process.terminate()
+        raise
+    except ProcessException:
+        if mistakes.empty():
+            raise
+        kind, text = mistakes.get()  # the first; the others stopped because of it
+        raise kind(text) from None
+
+
+def _run_in_child(args: argparse.Namespace, mistakes: SimpleQueue) -> None:
+    """:func:`run`; its parent would only see the traceback of a user's mistake, so it is told."""
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        mistakes.put((KeyboardInterrupt, ""))
+        sys.exit(130)
+    except (ValueError, OSError, ImportError) as error:
+        mistakes.put((ValueError, str(error)))
+        sys.exit(1)
 
 
 def run(args: argparse.Namespace) -> dict | None:

@@ -116,6 +116,12 @@ def test_its_own_config_reads_again(trained, tmp_path):
     assert "model_final.pth" in done.stdout
 
 
+def wait_for(path):
+    deadline = time.time() + 300
+    while not (path.exists() and path.stat().st_size) and time.time() < deadline:
+        time.sleep(0.2)
+
+
 def test_resumes_a_run_that_was_stopped(data, tmp_path):
     opts = "SOLVER.MAX_ITER 400 SOLVER.CHECKPOINT_PERIOD 1000 TEST.EVAL_PERIOD 0".split()
     process = subprocess.Popen(
@@ -125,10 +131,7 @@ def test_resumes_a_run_that_was_stopped(data, tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    metrics = tmp_path / "metrics.json"
-    deadline = time.time() + 300
-    while not (metrics.exists() and metrics.stat().st_size) and time.time() < deadline:
-        time.sleep(0.2)  # until twenty iterations are done
+    wait_for(tmp_path / "metrics.json")  # until twenty iterations are done
     process.send_signal(signal.SIGTERM)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 130, text[-2000:]
@@ -148,6 +151,26 @@ def test_two_processes_on_the_cpu(data, tmp_path):
     env_free = train_net(tmp_path, *opts, data=data)
     assert "World size: 2" in env_free.stdout
     assert (tmp_path / "results.json").exists()
+
+
+def test_two_processes_that_are_stopped(data, tmp_path):
+    opts = "SOLVER.MAX_ITER 400 SOLVER.CHECKPOINT_PERIOD 2 DATASETS.TEST ()".split()
+    process = subprocess.Popen(
+        command(tmp_path, *opts, "--num-gpus=2", "--dist-url=auto", data=data),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(tmp_path / "model_0000001.pth")
+    process.send_signal(signal.SIGTERM)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in text, text[-2000:]
+    stopped = int(re.search(r"Stopped after (\d+) iterations", text)[1])
+    last = (tmp_path / "last_checkpoint").read_text()
+    assert last == f"model_{stopped - 1:07d}.pth"
+    saved = torch.load(tmp_path / last, weights_only=True)
+    assert saved["trainer"]["iteration"] == stopped - 1 >= 1
 
 
 def test_another_number_of_classes_is_one_line(trained, coco_files, tmp_path):
@@ -196,6 +219,7 @@ def test_bar_on_a_terminal(data, tmp_path):
         (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 3 classes"),
         (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "AVD and MODEL.RESNETS.STRIDE_IN_1X1"),
         (["MODEL.RESNETS.RADIXX", "2"], "RADIXX"),
+        (["--num-gpus=2", "--dist-url=auto", "DATASETS.TEST", "('gone',)"], "set is named gone"),
     ],
 )
 def test_mistakes_are_a_sentence(args, message, data, tmp_path):
