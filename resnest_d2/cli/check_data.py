@@ -4,10 +4,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from resnest_d2.config import get_cfg
 from resnest_d2.data.checking import Anchors, fix_data, pair_paths, repair_table
 from resnest_d2.data.checking import check_data as check
-from resnest_d2.model_zoo.configs import find_config
+from resnest_d2.model_zoo import find_detector, load_config
+
+from .common import complete_config
 
 
 def check_data(
@@ -20,7 +21,11 @@ def check_data(
     ],
     *,
     config: Annotated[
-        Optional[str], typer.Option(help="Compare object sizes with the anchors of this config.")
+        Optional[str],
+        typer.Option(
+            help="Compare object sizes with the anchors of a config, published detector or run.",
+            autocompletion=complete_config,
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
     fix: Annotated[
@@ -34,11 +39,12 @@ def check_data(
 ) -> None:
     """Check your own data before training on it.
 
-    Fails (exit code 1) on errors, with --strict on warnings too. No input is ever changed.
+    Fails (exit code 1) on errors, with --strict on warnings too. With --fix it does so only under
+    --strict, the clean copy written all the same. No input is ever changed.
 
     Examples:
       resnest-d2 check-data data/train.json data/images data/val.json
-      resnest-d2 check-data data/train.json data/images --strict --fix data/clean.json
+      resnest-d2 check-data data/train.json data/images --fix data/clean.json
     """
     result = check(pair_paths(paths), anchors=_anchors(config) if config else None)
     if result.findings:
@@ -47,13 +53,12 @@ def check_data(
     if fix:
         repairs = fix_data(result, fix, overwrite=overwrite)
         typer.echo(f"\n{repair_table(repairs)}\n\nWritten: {', '.join(fix)}")
-    elif not result.passes(strict=strict):
+    if (strict or not fix) and not result.passes(strict=strict):
         raise typer.Exit(1)
 
 
 def _anchors(config: str) -> Anchors:
     """Of a config file, whose own data sets are not looked at."""
-    cfg = get_cfg()
-    cfg.merge_from_file(find_config(config), allow_unsafe=False)
+    cfg = load_config(find_detector(config).config, with_data=False)
     keys = cfg.MODEL.ANCHOR_GENERATOR
     return Anchors(keys.SIZES, keys.ASPECT_RATIOS, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)

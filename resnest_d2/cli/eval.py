@@ -7,9 +7,10 @@ import typer
 from detectron2.engine import default_argument_parser
 
 from resnest_d2.engine import launch
+from resnest_d2.model_zoo import find_detector
 from resnest_d2.report import write_comparison
 
-from .common import complete_config, config_and_weights, dataset, with_flags
+from .common import complete_config, dataset, with_flags
 from .train import Gpus, Opts
 
 
@@ -18,7 +19,8 @@ def evaluate(
         Optional[str],
         typer.Argument(
             metavar="RUN_OR_CONFIG",
-            help="Folder of a run, a published detector, or a config with --weights.",
+            help="Folder of a run, checkpoint in it, a published detector, or a config with "
+            "--weights.",
             autocompletion=complete_config,
         ),
     ] = None,
@@ -80,20 +82,19 @@ def _score(
         FileNotFoundError: a run without checkpoint.
         ValueError: as of :func:`resnest_d2.engine.evaluate`, or options that contradict pairs.
     """
-    path, found = config_and_weights(model)
+    path, found, run = find_detector(model)
     flags = {}
     if data:
         entry = dataset(*data)
         keys = {"COCO": [entry], "TRAIN": (), "TEST": (entry[0],)}
         flags["--data"] = {f"DATASETS.{key}": value for key, value in keys.items()}
-    is_run = Path(model).is_dir()
-    if is_run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
+    if run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
         raise FileNotFoundError(
-            f"{model} has neither model_best.pth nor model_final.pth; name a checkpoint by "
-            "--weights, or go on with `resnest-d2 train --resume`."
+            f"{model} has no checkpoint; name one by --weights, or go on with "
+            "`resnest-d2 train --resume`."
         )
-    if output or (is_run and "OUTPUT_DIR" not in (opts or ())):
-        flags["--output"] = {"OUTPUT_DIR": output or Path(model).absolute() / "eval"}
+    if output or (run and "OUTPUT_DIR" not in (opts or ())):
+        flags["--output"] = {"OUTPUT_DIR": output or Path(run).absolute() / "eval"}
     if weights or (found and "MODEL.WEIGHTS" not in (opts or ())):
         flags["--weights"] = {"MODEL.WEIGHTS": weights or found}
     args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])

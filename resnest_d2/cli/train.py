@@ -7,8 +7,9 @@ import typer
 from detectron2.engine import default_argument_parser
 
 from resnest_d2.engine import launch
+from resnest_d2.model_zoo import find_detector
 
-from .common import complete_config, config_and_weights, dataset, with_flags
+from .common import complete_config, dataset, with_flags
 
 Config = Annotated[
     str,
@@ -60,14 +61,19 @@ def train(
           --val data/val.json --output output/s50 SOLVER.MAX_ITER 5000
       resnest-d2 train output/mine --resume
     """
-    path, start = config_and_weights(config)
-    is_run = Path(config).is_dir()
-    if is_run and not resume:
-        raise ValueError(f"{config} is a run: give --resume to go on, or a config to begin anew.")
+    path, start, run = find_detector(config)
+    if run and not resume:
+        raise ValueError(f"{run} is a run: give --resume to go on, or a config to begin anew.")
+    if run and run != config:
+        raise ValueError(
+            f"--resume goes on from the last checkpoint of a run: give its folder, {run}."
+        )
     flags = _data_flags(data, val, val_images)
-    if output or is_run:
+    if output or run:
         flags["--output"] = {"OUTPUT_DIR": output or Path(config).absolute()}
-    if weights or (start and not is_run and "MODEL.WEIGHTS" not in (opts or ())):
+    if run or config.endswith((".yaml", ".yml")):  # a config's own weights are to start from
+        start = None
+    if weights or (start and "MODEL.WEIGHTS" not in (opts or ())):
         flags["--weights"] = {"MODEL.WEIGHTS": weights or start}
     args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
     args.opts, args.resume, args.num_gpus = with_flags(opts, flags), resume, num_gpus
@@ -91,6 +97,9 @@ def _data_flags(
     sets = [dataset(*data)]
     if val:
         sets.append(dataset(val, val_images or data[1]))
+        if sets[0][0] == sets[1][0] and sets[0] != sets[1]:  # train/instances, val/instances
+            sets[0][0] += "_train"
+            sets[1][0] += "_val"
     else:
         typer.echo("No --val: nothing is evaluated; the result is model_final.pth.", err=True)
     names = [entry[0] for entry in sets]

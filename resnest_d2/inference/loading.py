@@ -12,9 +12,11 @@ from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.data.registration import learn_classes
-from resnest_d2.model_zoo import RUN_WEIGHTS, find_model, find_run, get_config, load_config
+from resnest_d2.model_zoo import RUN_WEIGHTS, find_detector, load_config, override
 
 from .sources import ORDERS
+
+_THRESHOLDS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST")
 
 
 def prediction_config(
@@ -30,67 +32,65 @@ def prediction_config(
     Args:
         model: see :class:`Predictor`, as for all others.
         weights: None for what belongs to the model.
-        device: "auto", or torch's name of one.
+        device: "auto" for that of ``opts``, else the GPU where there is one; or torch's name.
         score_threshold: None for the config's.
-        opts: ``[key, value, ...]`` to override.
+        opts: ``[key, value, ...]`` to override; MODEL.WEIGHTS goes before what belongs to the
+            model.
 
     Raises:
         FileNotFoundError: a folder without config or checkpoint, or no such config.
         ValueError: no published model of that name, no such device, a threshold out of range, or
-            keys that contradict each other.
+            keys and arguments that contradict each other.
     """
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold is {score_threshold}; choose 0 to 1.")
-    device = _choose_device(device)
+    for argument, given, keys in (
+        ("weights", weights is not None, ["MODEL.WEIGHTS"]),
+        ("device", device != "auto", ["MODEL.DEVICE"]),
+        ("score_threshold", score_threshold is not None, _THRESHOLDS),
+    ):
+        check_only_one(argument, keys if given else (), opts)
     if isinstance(model, CfgNode):
         cfg = model.clone()
         cfg.defrost()
-        cfg.merge_from_list(list(opts))
+        override(cfg, opts)
     else:
-        cfg, own = _find(os.fspath(model), trained=weights is None, opts=opts)
-        weights = weights or own
+        found = find_detector(os.fspath(model))
+        cfg = load_config(found.config, opts, with_data=False)
+        if "MODEL.WEIGHTS" not in opts[::2]:
+            weights = weights or found.weights
+            if found.run and not weights:
+                raise FileNotFoundError(
+                    f"{model} has none of {', '.join(RUN_WEIGHTS)}; say weights=... yourself."
+                )
     learn_classes(cfg)
     if cfg.INPUT.FORMAT not in ORDERS:
         raise ValueError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {ORDERS}.")
     cfg.MODEL.WEIGHTS = os.fspath(weights or cfg.MODEL.WEIGHTS)
-    cfg.MODEL.DEVICE = device
+    cfg.MODEL.DEVICE = _choose_device(cfg.MODEL.DEVICE if "MODEL.DEVICE" in opts[::2] else device)
     if score_threshold is not None:
-        for section in ("ROI_HEADS", "RETINANET"):
-            cfg.MODEL[section].SCORE_THRESH_TEST = score_threshold
+        override(cfg, [part for key in _THRESHOLDS for part in (key, float(score_threshold))])
     cfg.freeze()
     return cfg
 
 
-def _find(name: str, *, trained: bool, opts: Sequence) -> tuple[CfgNode, str | None]:
-    """Config of a name, and the checkpoint found with it."""
-    checkpoint = None
-    if os.path.isfile(name) and name.endswith((".pth", ".safetensors")):
-        name, checkpoint = os.path.dirname(name) or ".", name
-    if os.path.isdir(name):
-        config, found = find_run(name)
-        checkpoint = checkpoint or found
-        if trained and not checkpoint:
-            raise FileNotFoundError(
-                f"{name} has none of {', '.join(RUN_WEIGHTS)}; say weights=... yourself."
-            )
-        return load_config(config, opts, with_data=False), checkpoint
-    if name.endswith((".yaml", ".yml")) and not _is_published(name):
-        return load_config(name, opts, with_data=False), None
-    return get_config(name, trained, opts), None
-
-
-def _is_published(name: str) -> bool:
-    try:
-        find_model(name)
-    except ValueError:
-        return False
-    return True
+def check_only_one(argument: str, keys: Sequence[str], opts: Sequence) -> None:
+    """Refuse an argument and a pair in ``opts`` for the same key."""
+    for key in keys:
+        if key in opts[::2]:
+            raise ValueError(f"{argument} and {key} in opts both set it; leave one of them out.")
 
 
 def _choose_device(device: str) -> str:
     has_cuda = torch.cuda.is_available()
     if device == "auto":
         return "cuda" if has_cuda else "cpu"
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device is {device!r}; choose auto, cpu, cuda, or cuda:1 and so on."
+        ) from error
     if device.startswith("cuda") and not has_cuda:
         raise ValueError(f"device is {device!r}, but torch finds no CUDA here; choose 'cpu'.")
     return device

@@ -14,7 +14,7 @@ from detectron2.data.detection_utils import build_augmentation
 from resnest_d2.data.resize import with_resizer
 from resnest_d2.deploy import optimize_for_inference
 
-from .loading import build_metadata, build_trained, prediction_config
+from .loading import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
 from .sources import Picture, Source, open_source
 from .stream import Failure, Predictions, Stream
@@ -60,13 +60,15 @@ class Predictor:
         Raises:
             FileNotFoundError, OSError: no such config or checkpoint, or it cannot be fetched.
             ImportError: the backend's package is not installed.
-            ValueError: no such model, device or backend, a value out of range, or a checkpoint
-                that lacks parts of the detector.
+            ValueError: no such model, device or backend, a value out of range, one given as an
+                argument and in ``opts``, or a checkpoint that lacks parts of the detector.
         """
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; choose 1 or more.")
-        opts = [*opts, *(["DATASETS.CLASSES", list(classes)] if classes else [])]
+        if classes:
+            check_only_one("classes", ["DATASETS.CLASSES"], opts)
+            opts = [*opts, "DATASETS.CLASSES", list(classes)]
         cfg = prediction_config(
             model, weights=weights, device=device, score_threshold=score_threshold, opts=opts
         )

@@ -4,8 +4,8 @@ from detectron2.utils.file_io import PathManager
 
 from resnest_d2.checkpoint import WeightsHandler
 
-from .configs import config_dir, find_config, list_configs, load_config
-from .runs import RUN_WEIGHTS, find_run
+from .configs import config_dir, find_config, list_configs, load_config, override
+from .runs import RUN_WEIGHTS, Detector, find_detector
 from .table import Model, find_model, list_models, models
 from .zoo import get, get_config
 
@@ -15,15 +15,17 @@ PathManager.register_handler(
 
 __all__ = [
     "RUN_WEIGHTS",
+    "Detector",
     "Model",
     "config_dir",
     "find_config",
+    "find_detector",
     "find_model",
-    "find_run",
     "get",
     "get_config",
     "list_configs",
     "list_models",
     "load_config",
     "models",
+    "override",
 ]

@@ -73,16 +73,14 @@ def load_config(name: str, opts: Sequence[str] = (), *, with_data: bool = True) 
         ValueError: a key that does not exist or is of another type, or that contradicts the data.
     """
     path = find_config(name)
-    if len(opts) % 2:
-        raise ValueError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
     cfg = get_cfg()
     try:
         # Unsafe YAML could run code; detectron2 allows it by default.
         cfg.merge_from_file(path, allow_unsafe=False)
-        cfg.merge_from_list(list(opts))
         given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
     except (AssertionError, KeyError, ValueError, YAMLError) as error:
-        raise ValueError(f"{path} with {list(opts)}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
+    override(cfg, opts, name=path)
     _check_length(cfg, opts[::2])
     folder = os.path.dirname(os.path.abspath(path))
     if with_data:
@@ -91,6 +89,25 @@ def load_config(name: str, opts: Sequence[str] = (), *, with_data: bool = True) 
     else:
         learn_classes(cfg, folder, given=given)
     return cfg
+
+
+def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
+    """Set keys of a config.
+
+    Args:
+        cfg: config, changed in place.
+        opts: ``[key, value, key, value, ...]``.
+        name: of the config, for the error.
+
+    Raises:
+        ValueError: a key that does not exist or is of another type, or one without a value.
+    """
+    if len(opts) % 2:
+        raise ValueError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
+    try:
+        cfg.merge_from_list(list(opts))
+    except (AssertionError, KeyError, ValueError) as error:
+        raise ValueError(f"{name} with {list(opts)}: {error}") from error
 
 
 def _check_length(cfg: CfgNode, overrides: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ import small
 import torch
 import yaml
 
+from resnest_d2 import get_cfg
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -65,6 +67,42 @@ def test_scores_a_run_beside_it(trained, run):
     assert config["MODEL"]["WEIGHTS"] == str(trained / "model_best.pth")
     assert json.loads((trained / "eval" / "results.json").read_text())
     assert (trained / "config.yaml").read_text() == before  # what it was trained with
+
+
+@pytest.mark.parametrize("last", ["model_final.pth", None])
+def test_scores_a_checkpoint_of_a_run(last, trained, run, monkeypatch, tmp_path):
+    seen, folder = [], trained
+    monkeypatch.setattr("resnest_d2.cli.eval.launch", seen.append)
+    if last is None:  # the run was stopped
+        folder, checkpoint = tmp_path, "model_0000001.pth"
+        (folder / "config.yaml").write_text((trained / "config.yaml").read_text())
+        assert f"{folder} has no checkpoint" in run("eval", folder).stderr
+        (folder / checkpoint).touch()
+        (folder / "last_checkpoint").write_text(checkpoint)
+        last, named = checkpoint, folder
+    else:
+        named = folder / last
+        assert "is a run: give --resume" in run("train", named).stderr
+        assert f"give its folder, {folder}" in run("train", named, "--resume").stderr
+    assert run("eval", named).exit_code == 0
+    assert seen[0].config_file == str(folder / "config.yaml")
+    assert seen[0].opts == [
+        *("OUTPUT_DIR", repr(str(folder / "eval"))),
+        *("MODEL.WEIGHTS", repr(str(folder / last))),
+    ]
+
+
+def test_sets_of_one_name_are_told_apart(monkeypatch, resnest_d2):
+    seen = []
+    monkeypatch.setattr("resnest_d2.cli.train.launch", seen.append)
+    sets = ["--data", "train/a/b.json", "train/images", "--val", "val/a/b.json", "--output", "2024"]
+    assert resnest_d2("train", small.FASTER, *sets).exit_code == 0
+    cfg = get_cfg()
+    cfg.merge_from_list(seen[0].opts)
+    keys = cfg.DATASETS
+    assert (keys.TRAIN, keys.TEST) == (("a_b_train",), ("a_b_val",))
+    assert [entry[0] for entry in keys.COCO] == ["a_b_train", "a_b_val"]
+    assert cfg.OUTPUT_DIR == "2024"
 
 
 def test_scores_on_other_data(trained, folder, run):
@@ -130,7 +168,7 @@ def test_a_published_detector_is_trained_on_from(monkeypatch, resnest_d2):
     assert resnest_d2("train", small.FASTER).exit_code == 0
     assert all(s.config_file.endswith(".yaml") and not s.eval_only for s in seen)
     assert [s.opts for s in seen] == [
-        ["SOLVER.MAX_ITER", "5", "MODEL.WEIGHTS", "resnest://mask_rcnn_s50"],
-        ["MODEL.WEIGHTS", "a.pth"],
+        ["SOLVER.MAX_ITER", "5", "MODEL.WEIGHTS", "'resnest://mask_rcnn_s50'"],
+        ["MODEL.WEIGHTS", "'a.pth'"],
         [],
     ]

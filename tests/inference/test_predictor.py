@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from resnest_d2 import Predictor
+from resnest_d2.inference import prediction_config
 from resnest_d2.model_zoo import load_config
 
 CONFIG = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml"
@@ -225,11 +226,37 @@ def test_refuses_a_checkpoint_without_heads(run, tmp_path):
         ({"backend": "fast"}, "no backend 'fast'; choose from"),
         ({"classes": ["ant", "bee"]}, "NUM_CLASSES is 3, but DATASETS.CLASSES has 2"),
         ({"opts": ["INPUT.FORMAT", "L"]}, "INPUT.FORMAT is 'L'"),
+        ({"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda, or cuda:1"),
+        ({"opts": ["MODEL.DEVICE", "gpu"]}, "device is 'gpu'"),
+        ({"device": "cpu", "opts": ["MODEL.DEVICE", "cpu"]}, "device and MODEL.DEVICE in opts"),
+        ({"weights": "a.pth", "opts": ["MODEL.WEIGHTS", "b.pth"]}, "weights and MODEL.WEIGHTS in"),
+        (
+            {"score_threshold": 0.5, "opts": ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.1]},
+            "score_threshold and MODEL.ROI_HEADS.SCORE_THRESH_TEST in opts both",
+        ),
+        (
+            {"classes": ["a"] * 3, "opts": ["DATASETS.CLASSES", ["b"] * 3]},
+            "classes and DATASETS.CLASSES in opts both",
+        ),
     ],
 )
 def test_refuses_values_out_of_range(run, options, message):
     with pytest.raises(ValueError, match=message):
         Predictor(run, **options)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"), [(["MODEL.MASK_ONN", True], "MASK_ONN"), (["MODEL.MASK_ON"], "in pairs")]
+)
+def test_refuses_wrong_keys_for_a_config_too(predictor, opts, message):
+    with pytest.raises(ValueError, match=message):
+        Predictor(predictor.cfg, opts=opts)
+
+
+def test_opts_go_before_what_belongs_to_the_model(run):
+    opts = ["MODEL.WEIGHTS", "b.pth", "MODEL.DEVICE", "meta"]
+    cfg = prediction_config(run, weights=None, device="auto", score_threshold=None, opts=opts)
+    assert (cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE) == ("b.pth", "meta")
 
 
 def test_refuses_what_is_no_detector(tmp_path):
