@@ -196,7 +196,7 @@ def _labelme_picture(file: Path) -> Picture:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         name, shapes = data["imagePath"], [_without_circle(shape) for shape in data["shapes"]]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # the last also where it is not JSON
         raise ValueError(f"{file} is not of labelme: {type(error).__name__} {error}.") from error
     parts = PureWindowsPath(name).parts  # which splits at both / and \
     kept = [s for s in shapes if s.get("shape_type") in ("polygon", "rectangle")]
