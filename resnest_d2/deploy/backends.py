@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .layers import FusedMaskHead
+from .layers import FusedConv2d, FusedMaskHead
 
 
 def compile_parts(model: nn.Module, backend: str) -> nn.Module:
-    """Hand the convolutional parts to a backend; each is prepared at its first run.
+    """Hand convolutional parts to a backend; each is prepared at its first run.
 
-    They are backbone and RPN head; the box and mask heads too with inductor, not with openvino,
-    which runs their small maps slower than oneDNN's fused operations do.
+    On the CPU that is the ResNeSt alone: pyramid and heads are wide 3x3 convolutions, for which
+    :mod:`resnest_d2.deploy.winograd` is faster than both engines. On a GPU the heads follow.
 
     Picture sizes, batches and numbers of regions may differ from call to call: both backends are
     told that these dimensions are dynamic, so that a new size costs no new compilation.
@@ -27,20 +27,19 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
         ImportError: openvino is not installed.
     """
     engine = _openvino() if backend == "openvino" else _inductor
-    for part in _parts(model, heads=backend != "openvino"):
+    for part in _parts(model):
         part.forward = engine(part)
     return model
 
 
-def _parts(model: nn.Module, *, heads: bool) -> Iterable[nn.Module]:
+def _parts(model: nn.Module) -> Iterable[nn.Module]:
     """The modules that take tensors and give tensors, and are worth an engine."""
-    if not hasattr(model, "backbone"):
-        return [model]
-    parts = [model.backbone]
+    backbone = getattr(model, "backbone", model)
+    if next(model.parameters()).device.type == "cpu":
+        return [getattr(backbone, "bottom_up", backbone)]
+    parts = [backbone]
     if (rpn := getattr(model, "proposal_generator", None)) is not None:
         parts.append(rpn.rpn_head)
-    if not heads:
-        return parts
     box_head = getattr(getattr(model, "roi_heads", None), "box_head", None)
     if box_head is not None:
         parts += box_head if isinstance(box_head, nn.ModuleList) else [box_head]
@@ -48,6 +47,9 @@ def _parts(model: nn.Module, *, heads: bool) -> Iterable[nn.Module]:
 
 
 def _inductor(part: nn.Module) -> Callable:
+    for module in part.modules():
+        if isinstance(module, FusedConv2d):
+            module.pack = False  # it packs and fuses by itself
     return torch.compile(part.forward, dynamic=True, options={"freezing": True})
 
 
@@ -63,57 +65,45 @@ def _openvino() -> Callable[[nn.Module], Callable]:
 
 
 class _Flat(nn.Module):
-    """A part whose inputs and outputs are plain tensors, for tracing."""
+    """A backbone that gives a tuple, for tracing, and knows the names."""
 
-    def __init__(self, part: nn.Module, forward: Callable, takes_list: bool):
+    def __init__(self, part: nn.Module):
         super().__init__()
-        self.part, self.takes_list = part, takes_list
-        self._forward = forward
-        self.rebuild: Callable[[list], Any] = lambda outputs: outputs
+        self.part, self.forward_of_part = part, part.forward
 
-    def forward(self, *inputs: torch.Tensor):
-        """Tensors in, tensors out; notes how the part's own result is made of them."""
-        result = self._forward(list(inputs) if self.takes_list else inputs[0])
-        if isinstance(result, torch.Tensor):
-            self.rebuild = lambda outputs: outputs[0]
-            return result
-        if isinstance(result, dict):
-            names = list(result)
-            self.rebuild = lambda outputs: dict(zip(names, outputs, strict=True))
-            return tuple(result.values())
-        first, second = result  # the RPN head's two lists
-        self.rebuild = lambda outputs: (outputs[: len(first)], outputs[len(first) :])
-        return (*first, *second)
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As the backbone's, without the names."""
+        outputs = self.forward_of_part(x)
+        self.names = list(outputs)
+        return tuple(outputs.values())
 
 
 class _OpenVINO:
-    """A part in OpenVINO; converted when first called, for any batch and picture size."""
+    """A backbone in OpenVINO; converted when first called, for any batch and picture size."""
 
     def __init__(self, part: nn.Module, openvino: Any, core: Any):
-        self.part, self.forward = part, part.forward
+        self.flat = _Flat(part).eval()
         self.openvino, self.core = openvino, core
         self.compiled = None
         self.lock, self.own = threading.Lock(), threading.local()  # a request serves one thread
 
-    def __call__(self, inputs: torch.Tensor | list[torch.Tensor]) -> Any:
-        tensors = inputs if isinstance(inputs, list | tuple) else [inputs]
+    def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = x.detach().contiguous()
         with self.lock:
             if self.compiled is None:
-                self._convert(tensors, isinstance(inputs, list | tuple))
+                self._convert(x)
         if not hasattr(self.own, "request"):
             self.own.request = self.compiled.create_infer_request()
-        arrays = [t.detach().contiguous().numpy() for t in tensors]
-        results = self.own.request.infer(arrays, share_inputs=True, share_outputs=True)
+        results = self.own.request.infer([x.numpy()], share_inputs=True, share_outputs=True)
         # The engine's own memory, which its next run overwrites.
         outputs = [torch.from_numpy(results[i]).clone() for i in range(len(results))]
-        return self.flat.rebuild(outputs)
+        return dict(zip(self.flat.names, outputs, strict=True))
 
-    def _convert(self, tensors: list[torch.Tensor], takes_list: bool) -> None:
-        self.flat = _Flat(self.part, self.forward, takes_list).eval()
-        tensors = tuple(t.detach().contiguous() for t in tensors)
-        with torch.no_grad():
-            graph = self.openvino.convert_model(self.flat, example_input=tensors)
-        graph.reshape({i: [-1, t.shape[1], -1, -1] for i, t in enumerate(tensors)})
+    def _convert(self, x: torch.Tensor) -> None:
+        with torch.no_grad():  # unchecked: outside a trace the convolutions round differently
+            traced = torch.jit.trace(self.flat, x, check_trace=False)
+            graph = self.openvino.convert_model(traced, example_input=x)
+        graph.reshape([-1, x.shape[1], -1, -1])
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",

@@ -18,21 +18,22 @@ from torch import nn
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d, weighted_sum
 from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
+from . import winograd
 from .folding import can_fold, fold
 
 
 class FusedConv2d(Conv2d):
     """Convolution with its norm folded in, then a sum, then a ReLU, in one operation if it can be.
 
-    On the CPU that operation is oneDNN's, which torch.compile uses too; the weights are kept in
-    the order that it wants.
+    On the CPU that operation is oneDNN's, which torch.compile uses too, with the weights in the
+    order that it wants; or, for wide 3x3 convolutions, :mod:`resnest_d2.deploy.winograd`'s.
     """
 
     def prepare(self, *, pack: bool) -> None:
         """Fold the norm, find the ReLU.
 
         Args:
-            pack: use oneDNN's operation where torch has it; CPU, float32.
+            pack: use those operations where torch has them; CPU, float32.
         """
         if can_fold(self.norm):
             fold(self, self.norm)
@@ -42,6 +43,7 @@ class FusedConv2d(Conv2d):
             self.activation = None
         self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
         self.packed: Any = None  # the weights, in oneDNN's order
+        self.values: torch.Tensor | None = None  # the weights, transformed
         self.where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
         self.pack = (
             pack
@@ -55,6 +57,8 @@ class FusedConv2d(Conv2d):
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C, H', W'); ``residual``, of that shape, may be overwritten."""
         if self.pack and x.numel() and not torch.jit.is_tracing():
+            if residual is None and winograd.suits(self) and winograd.fits(x):
+                return self._winograd(x)
             return self._onednn(x, residual)
         x = F.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
@@ -66,6 +70,11 @@ class FusedConv2d(Conv2d):
         if self.activation is not None:
             return self.activation(x)
         return F.relu_(x) if self.relu else x
+
+    def _winograd(self, x: torch.Tensor) -> torch.Tensor:
+        if self.values is None:
+            self.values = winograd.transform_kernels(self.weight.data, self.groups)
+        return winograd.convolve(x, self.values, self.bias, relu=self.relu)
 
     def _onednn(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         if self.packed is None:  # for about this size; without one, small maps take thrice as long

@@ -72,7 +72,7 @@ def optimize_for_inference(
                 module.prepare()
     for module in _instances(fast, Conv2d):
         module.__class__ = layers.FusedConv2d
-        module.prepare(pack=backend != "inductor" and not amp)
+        module.prepare(pack=not amp)
     for module in _instances(fast, FastRCNNConvFCHead):
         _flatten_channels_last(module)
     for module in fast.modules():
