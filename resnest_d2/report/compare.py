@@ -41,7 +41,7 @@ def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -
 
     Raises:
         FileNotFoundError: no results, detections or annotations.
-        ValueError: the runs have no data set in common.
+        ValueError: the runs have no data set in common, or one name stands for two.
     """
     runs = [read_run(folder) for folder in (run_a, run_b)]
     common = [d for d in datasets_of(runs[0]) if d.name in runs[1].results]
@@ -51,6 +51,9 @@ def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -
             f"{', '.join(runs[1].results)}: there is nothing to compare; evaluate both on one "
             "data set."
         )
+    others = {d.name: d for d in datasets_of(runs[1])}
+    for dataset in common:
+        _check_same(dataset, others.get(dataset.name, dataset))
     names = _names(runs)
     text = render(
         "compare.html.j2",
@@ -63,6 +66,22 @@ def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -
         commands=[repeat_command(run) for run in runs],
     )
     return write_page(text, Path(path))
+
+
+def _check_same(first: DataSet, second: DataSet) -> None:
+    """Refuse annotations of other pictures or categories under the same name."""
+    if first.json_file == second.json_file:
+        return
+    contents = [
+        (set(api.imgs), {i: category["name"] for i, category in api.cats.items()})
+        for api in (read_annotations(d.json_file) for d in (first, second))
+    ]
+    if contents[0] != contents[1]:
+        raise ValueError(
+            f"{first.name} is {first.json_file} in one run and {second.json_file}, with other "
+            "pictures or categories, in the other; evaluate both on one file with "
+            "`resnest-d2 eval RUN --data JSON FOLDER`."
+        )
 
 
 def _names(runs: list[Run]) -> list[str]:
@@ -90,7 +109,9 @@ def _section(runs: list[Run], names: list[str], dataset: DataSet, *, pictures: i
         return section
     found = [analyse(api, read_detections(run.folder, dataset.name), scored) for run in runs]
     main = [t[found[0].task] for t in tasks]
-    figures = [_curve(found, names, task, t) for task in scored for t in range(len(OVERLAPS))]
+    figures = [
+        _curve(found, names, task=task, t=t) for task in scored for t in range(len(OVERLAPS))
+    ]
     if len(found[0].classes) > 1:
         figures.insert(0, _class_differences(main, names, found[0]))
     classes = {i: category["name"] for i, category in api.cats.items()}
@@ -114,7 +135,7 @@ def _class_differences(main: list[dict], names: list[str], analysis: Analysis) -
     )
 
 
-def _curve(found: list[Analysis], names: list[str], task: str, t: int) -> Figure:
+def _curve(found: list[Analysis], names: list[str], *, task: str, t: int) -> Figure:
     lines = [
         Line(name, RECALLS, mean_precision(analysis.curves[task][t]))
         for name, analysis in zip(names, found, strict=True)

@@ -21,6 +21,7 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){:root{--ink:#d1d7e0;--faint:#3d444d}}</style>"
 )
 _SETTINGS = {
+    "text.parse_math": False,  # a class may be named $a$
     "svg.fonttype": "none",  # text, which is smaller than outlines and sharp at any size
     "svg.hashsalt": "resnest_d2",  # the same figure, the same file
     "font.family": ["sans-serif"],
@@ -73,9 +74,12 @@ def _svg(canvas: Canvas) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
 
-def _legend(canvas: Canvas, place: str, number: int) -> None:
-    if number > 1:
-        canvas.legend(loc=f"outside {place} left", ncols=2 if number > 3 else number)
+def _legend(canvas: Canvas, place: str, drawn: Sequence[tuple[Any, str]]) -> None:
+    """Of what is drawn, and its label: matplotlib itself leaves out those that begin with _."""
+    if (number := len(drawn)) > 1:
+        handles, labels = zip(*drawn, strict=True)
+        columns = 2 if number > 3 else number
+        canvas.legend(handles, labels, loc=f"outside {place} left", ncols=columns)
 
 
 def draw_lines(
@@ -99,13 +103,15 @@ def draw_lines(
     """
     with matplotlib.rc_context(_SETTINGS):
         canvas, axes = _canvas(3.4)
+        drawn = []
         for i, line in enumerate(lines):
             style = {"color": COLOURS[i % len(COLOURS)], **line.style}
             colour = {"ink": _INK, "faint": _FAINT}.get(style["color"], style["color"])
-            axes.plot(line.x, line.y, **{**style, "color": colour}, label=line.label)
+            (artist,) = axes.plot(line.x, line.y, **{**style, "color": colour})
+            drawn.append((artist, line.label))
         axes.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
         axes.grid(True, linewidth=0.6)
-        _legend(canvas, "lower", len(lines))
+        _legend(canvas, "lower", drawn)
         return Figure(_svg(canvas), title, note)
 
 
@@ -128,13 +134,15 @@ def draw_bars(
     """
     with matplotlib.rc_context(_SETTINGS):
         canvas, axes = _canvas(max(1.6, 0.9 + 0.21 * len(labels) * (len(series) + 0.5)))
+        groups = []
         width = 0.8 / max(len(series), 1)
         finite = [v for values in series.values() for v in values if np.isfinite(v)]
         low, high = min([0, *finite]), max([0, *finite]) or 1
         for i, (name, values) in enumerate(series.items()):
             y = np.arange(len(labels)) + (i - (len(series) - 1) / 2) * width
             drawn = np.nan_to_num(np.array(values, dtype=float))
-            bars = axes.barh(y, drawn, width * 0.9, color=COLOURS[i % len(COLOURS)], label=name)
+            bars = axes.barh(y, drawn, width * 0.9, color=COLOURS[i % len(COLOURS)])
+            groups.append((bars, name))
             texts = [f"{v:.2f}" if np.isfinite(v) else "–" for v in values]
             axes.bar_label(bars, texts, padding=3, fontsize=9.5, color=_INK)
         axes.set_yticks(range(len(labels)), labels)
@@ -142,7 +150,7 @@ def draw_bars(
         axes.set(xlabel=xlabel, xlim=(low * 1.25, high * 1.18))
         axes.grid(True, axis="x", linewidth=0.6)
         axes.tick_params(axis="y", length=0)
-        _legend(canvas, "upper", len(series))
+        _legend(canvas, "upper", groups)
         return Figure(_svg(canvas), title, note)
 
 

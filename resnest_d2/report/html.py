@@ -109,7 +109,7 @@ def repeat_command(run: Run) -> str:
         return ""
     path = shlex.quote(os.path.join(run.folder, "config.yaml"))
     if run.history:
-        return f"python train_net.py --config-file {path} OUTPUT_DIR output/again"
+        return f"resnest-d2 train {path} --output output/again"
     return f"resnest-d2 eval {path} --output output/again"
 
 

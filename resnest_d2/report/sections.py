@@ -79,7 +79,7 @@ def dataset_figures(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> l
     figures.append(_size_bars(analysis, tasks))
     for task, precision in analysis.curves.items():
         figures += [
-            _precision_recall(task, precision[t], OVERLAPS[t], analysis.classes)
+            _precision_recall(task, precision[t], overlap=OVERLAPS[t], classes=analysis.classes)
             for t in range(len(OVERLAPS))
         ]
     figures.append(_confusion(analysis))
@@ -118,7 +118,7 @@ def _size_bars(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> Figure
 
 
 def _precision_recall(
-    task: str, precision: np.ndarray, overlap: float, classes: Sequence[str]
+    task: str, precision: np.ndarray, *, overlap: float, classes: Sequence[str]
 ) -> Figure:
     lines = []
     if 1 < len(classes) <= _CURVES:

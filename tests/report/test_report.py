@@ -1,5 +1,6 @@
 """The report of a run: its numbers are the evaluator's, Chromium shows its page."""
 
+import base64
 import html
 import json
 import os
@@ -16,12 +17,14 @@ from typer.testing import CliRunner
 
 from resnest_d2 import get_cfg
 from resnest_d2.cli import eval as eval_command
+from resnest_d2.cli import train as train_command
 from resnest_d2.cli.main import app
 from resnest_d2.data import register_coco
 from resnest_d2.engine.evaluation import CocoEvaluator
 from resnest_d2.engine.reporting import report
 from resnest_d2.report import DataSet, write_comparison, write_report
 from resnest_d2.report.analysis import analyse
+from resnest_d2.report.figures import Line, draw_bars, draw_lines
 from resnest_d2.report.gather import read_annotations, read_detections
 from resnest_d2.report.matching import NONE, match_pictures
 from resnest_d2.report.pictures import outline_found, thumbnail
@@ -86,6 +89,12 @@ def cells(page, css_class):
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in rows]
 
 
+def figure_titles(page):
+    """Of figures, and names of pictures."""
+    alts = [html.unescape(alt) for alt in re.findall('<img src="data:[^"]*" alt="(.*?)"', page)]
+    return [re.split(r"\. |, (?:truth|found|\w+: )", alt)[0] for alt in alts]
+
+
 def test_numbers_are_the_evaluators(run):
     folder, data, results = run()
     path = write_report(folder, datasets=[data], command="train_net.py --some <thing>")
@@ -100,6 +109,15 @@ def test_numbers_are_the_evaluators(run):
     ]
     assert "train_net.py --some &lt;thing&gt;" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # nothing from elsewhere
+    assert figure_titles(page) == [
+        "AP by class",
+        "AP by size",
+        "Precision and recall, box, IoU 0.5",
+        "Precision and recall, box, IoU 0.75",
+        "What was taken for what",
+        "What a score is worth",
+        *("1.png", "1.png", "2.png", "2.png"),
+    ]
     assert re.findall(r"</strong>(1 .*?)</figcaption>", page) == ["1 false", "1 of another class"]
     assert re.findall('<path class="(.*?)"', page) == [
         *("right", "false", "right"),  # the first picture's truth, then what was found
@@ -183,11 +201,15 @@ def test_the_command_that_repeats_it(run, monkeypatch):
     command, *args = repeat()
     done = CliRunner().invoke(app, args)
     assert command == "resnest-d2" and done.exit_code == 0, done.output
-    assert given[0].config_file == path and given[0].opts == ["OUTPUT_DIR", "output/again"]
+    assert given[0].config_file == path and given[0].opts == ["OUTPUT_DIR", "'output/again'"]
     with open(f"{folder}/metrics.json", "w") as file:
         file.write('{"iteration": 19, "total_loss": 1.0, "bbox/AP": 2.0}\n')
-    head = ["python", "train_net.py", "--config-file", path]
-    assert repeat() == [*head, "OUTPUT_DIR", "output/again"]
+    monkeypatch.setattr(train_command, "launch", given.append)
+    command, *args = repeat()
+    done = CliRunner().invoke(app, args)
+    assert (command, args[0]) == ("resnest-d2", "train") and done.exit_code == 0, done.output
+    assert given[1].config_file == path and given[1].opts == ["OUTPUT_DIR", "'output/again'"]
+    assert not given[1].eval_only
     assert "AP over training" not in open(f"{folder}/report.html").read()  # of a single point
 
 
@@ -231,10 +253,50 @@ def test_comparison(run, tmp_path):
     assert re.findall("<th>(SOLVER.*?)</th><td.*?>(.*?)</td><td.*?>(.*?)</td>", page) == [
         ("SOLVER.BASE_LR", "0.1", "0.2")
     ]
-    assert "1 fewer mistakes with second" in page and "Total loss" in page
+    assert "1 fewer mistakes with second" in page
+    assert figure_titles(page) == [
+        "box AP by class, second less run",
+        "Precision and recall, box, IoU 0.5",
+        "Precision and recall, box, IoU 0.75",
+        *("1.png", "1.png"),
+        "Total loss",
+    ]
     (second / "results.json").write_text('{"other": {}}')
     with pytest.raises(ValueError, match="nothing to compare"):
         write_comparison(first, str(second), str(tmp_path / "both.html"))
+
+
+def test_one_name_for_two_data_sets_is_not_compared(run, tmp_path):
+    def other(data):
+        data["categories"][0]["name"] = "wolf"
+
+    folders, sets = [], []
+    for name, change in (("first", lambda data: None), ("same", lambda data: None), ("new", other)):
+        folder, data, results = run(change=change, name=name)
+        shutil.copytree(f"{folder}/inference/{data.name}", f"{folder}/inference/one")
+        keys = f"DATASETS: {{COCO: [[one, {data.json_file}, {data.image_root}]]}}\n"
+        with open(f"{folder}/config.yaml", "w") as file:
+            file.write(keys)
+        with open(f"{folder}/results.json", "w") as file:
+            json.dump({"one": results}, file)
+        folders.append(folder)
+        sets.append(data.json_file)
+    page = str(tmp_path / "both.html")
+    write_comparison(folders[0], folders[1], page)
+    with pytest.raises(ValueError, match=f"one is {sets[0]} in one run and {sets[2]}, with other"):
+        write_comparison(folders[0], folders[2], page)
+
+
+@pytest.mark.parametrize("draw", ["lines", "bars"])
+def test_names_are_drawn_as_they_are(draw):
+    names = ("$x", "_y", "$\\a$")
+    if draw == "lines":
+        lines = [Line(name, [0, 1], [0, 1]) for name in names]
+        figure = draw_lines("", lines, xlabel="", ylabel="")
+    else:
+        figure = draw_bars("", ["$b_$"], {name: [1] for name in names}, xlabel="")
+    svg = base64.b64decode(figure.uri.split(",")[1]).decode()
+    assert all(f">{name}</text>" in svg for name in names)
 
 
 def test_a_folder_without_results(tmp_path):
@@ -263,16 +325,20 @@ def test_the_engine_writes_it_and_outlives_its_failure(run, caplog):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_chromium_shows_it(run, tmp_path):
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize(("kind", "number"), [("report", 8), ("comparison", 3)])
+def test_chromium_shows_it(kind, number, width, run, tmp_path):
     folder, data, _ = run()
     page = write_report(folder, datasets=[data])
+    if kind == "comparison":
+        page = write_comparison(folder, folder, str(tmp_path / "both.html"))
     probe = """<script>document.title = [
         document.documentElement.scrollWidth <= innerWidth, document.images.length,
         [...document.images].filter(i => !i.naturalWidth).length];</script>"""
     page.write_text(page.read_text().replace("</body>", probe + "</body>"))
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-        + [f"--user-data-dir={tmp_path}/chromium", "--window-size=390,800", "--dump-dom"]
+        + [f"--user-data-dir={tmp_path}/chromium", f"--window-size={width},800", "--dump-dom"]
         + ["--virtual-time-budget=5000", page.as_uri()],
         capture_output=True,
         text=True,
@@ -280,4 +346,4 @@ def test_chromium_shows_it(run, tmp_path):
     )
     assert "CONSOLE" not in done.stderr, done.stderr
     fits, images, broken = re.search("<title>(.*?)</title>", done.stdout)[1].split(",")
-    assert (fits, broken) == ("true", "0") and int(images) >= 8
+    assert (fits, broken) == ("true", "0") and int(images) >= number
