@@ -158,22 +158,30 @@ def _open_video(path: str) -> Source:
         number = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         video.release()
-    return Source(_frames(path), number if number > 0 else None, single=False)
+    return Source(_frames(path, number), number if number > 0 else None, single=False)
 
 
-def _frames(path: str) -> Iterator[Picture]:
+def _frames(path: str, number: int) -> Iterator[Picture]:
+    """All that can be decoded; if the file is to have more, one that cannot be read at the end."""
     video = cv2.VideoCapture(path)
     try:
         frame = 0
         while True:
             there, pixels = video.read()
             if not there:
-                return
+                break
             now, later = partial(_from_array, pixels, "BGR"), partial(_read_frame, path, frame)
             yield Picture(f"{os.path.basename(path)}#{frame}", path, frame, now, later)
             frame += 1
     finally:
         video.release()
+    if number - frame > 2:  # some containers count a frame or two too many
+        missing = partial(_break_off, frame, number)
+        yield Picture(f"{os.path.basename(path)}#{frame}", path, frame, missing, missing)
+
+
+def _break_off(frame: int, number: int, order: str) -> np.ndarray:
+    raise OSError(f"the video breaks off after {frame} of {number} frames")
 
 
 def _read_frame(path: str, frame: int, order: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from resnest_d2.inference.sources import open_source, read_picture
+from resnest_d2.inference.sources import _frames, open_source, read_picture
 
 
 def save(path, mode, values):
@@ -53,6 +53,14 @@ def test_frames_of_a_video(video):
         assert frame.path == video
         assert abs(int(frame.read("RGB")[0, 0, 0]) - 40 * frame.frame) < 6
         assert np.array_equal(frame.read("BGR"), frame.read_later("BGR"))
+
+
+def test_a_video_that_breaks_off_ends_in_one_that_cannot_be_read(video):
+    assert [p.frame for p in _frames(video, 7)] == list(range(5))
+    *whole, last = _frames(video, 9)
+    assert len(whole) == 5 and (last.name, last.path) == ("v.avi#5", video)
+    with pytest.raises(OSError, match="breaks off after 5 of 9 frames"):
+        last.read("RGB")
 
 
 def test_grey_arrays_need_no_order():
