@@ -59,6 +59,13 @@ def test_goes_on_with_a_run(trained, run):
     assert torch.load(trained / "model_final.pth", weights_only=True)["iteration"] == 2
 
 
+def test_does_a_run_again_by_its_config(trained, run, folder):
+    done = run("train", trained / "config.yaml", "--output", "again")
+    assert done.exit_code == 0, done.stderr
+    again = json.loads((folder / "again" / "results.json").read_text())
+    assert again.keys() == json.loads((trained / "results.json").read_text()).keys()
+
+
 def test_scores_a_run_beside_it(trained, run):
     before = (trained / "config.yaml").read_text()
     done = run("eval", trained, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.01)
