@@ -33,6 +33,8 @@ def test_help_has_an_example(name, resnest_d2):
     [
         ("train COCO-Panoptic", [n for n in list_configs() if n.startswith("COCO-Panoptic")]),
         ("eval mask_rcnn_s", ["mask_rcnn_s50", "mask_rcnn_s101"]),
+        ("predict mask_rcnn_s", ["mask_rcnn_s50", "mask_rcnn_s101"]),
+        ("export mask_rcnn_s", ["mask_rcnn_s50", "mask_rcnn_s101"]),
         ("convert a b --config quick", [n for n in list_configs() if n.startswith("quick")]),
         ("tra", ["train"]),
     ],
