@@ -16,14 +16,15 @@ from resnest_d2.checkpoint import whole_file
 
 
 def set_aside(output_dir: str) -> None:
-    """Keep the metrics and the best weights of an earlier run apart from one that begins anew.
+    """Keep what an earlier run is known by apart from one that begins anew.
 
-    ``model_best.pth`` becomes ``model_best.old.pth``, and so on.
+    ``model_best.pth`` becomes ``model_best.old.pth``, and so on; numbered checkpoints stay.
 
     Args:
         output_dir: folder of both runs.
     """
-    for name in ("metrics.json", "best.json", "model_best.pth"):
+    names = ("metrics.json", "best.json", "model_best.pth", "model_final.pth", "last_checkpoint")
+    for name in names:
         path = os.path.join(output_dir, name)
         if not os.path.isfile(path) or not os.path.getsize(path):
             continue

@@ -59,6 +59,8 @@ def test_an_earlier_run_is_set_aside(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
     caplog.set_level(logging.INFO)
     run(tmp_path, [30.0])
+    for name in ("model_final.pth", "last_checkpoint"):
+        (tmp_path / name).write_text("model_final.pth")
     writer = JSONWriter(str(tmp_path / "metrics.json"))
     with EventStorage(7) as storage:
         storage.put_scalar("total_loss", 1.0)
@@ -68,12 +70,13 @@ def test_an_earlier_run_is_set_aside(tmp_path, caplog, monkeypatch):
         storage.put_scalar("total_loss", 2.0)
         writer.write()
     writer.close()
-    names = ["best.old.json", "metrics.json", "metrics.old.json", "model_best.old.pth"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    names = "best.old.json last_checkpoint.old metrics.json metrics.old.json model_best.old.pth"
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [*names.split(), "model_final.old.pth"]
     for name, iteration in (("metrics.old.json", 7), ("metrics.json", 8)):
         (line,) = (tmp_path / name).read_text().splitlines()
         assert json.loads(line)["iteration"] == iteration
-    assert caplog.text.count("is of an earlier run") == 3
+    assert caplog.text.count("is of an earlier run") == 5
 
 
 def test_lines_of_metrics_go_to_files_alone(tmp_path):

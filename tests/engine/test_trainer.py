@@ -40,8 +40,8 @@ def test_a_run_has_all_that_its_config_asks_for(tiny_cfg, tmp_path, caplog, monk
     assert "box, TTA" in (out / "report.html").read_text()
     assert (out / "model_best.old.pth").read_text() == "of an earlier run"
     assert torch.load(out / "model_best.pth", weights_only=True)["iteration"] == 0
-    assert "900" in (out / "metrics.old.json").read_text()
-    assert "900" not in (out / "metrics.json").read_text()
+    assert '"iteration": 900' in (out / "metrics.old.json").read_text()
+    assert '"iteration": 900' not in (out / "metrics.json").read_text()
 
 
 def test_refuses_keys_that_contradict_before_anything_is_built(tiny_cfg):
