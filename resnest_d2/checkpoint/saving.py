@@ -39,8 +39,8 @@ def whole_file(path: str, mode: str = "wb") -> Iterator[IO]:
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise WriteError(
             f"{path} cannot be written ({reason}); its disk has {free:.1f} MB free. Free some, or "
-            "take an OUTPUT_DIR on another disk. Earlier checkpoints are unharmed; --resume goes "
-            "on from the last one."
+            "write to another disk (OUTPUT_DIR, --output). Earlier checkpoints are unharmed; "
+            "--resume goes on from the last one."
         ) from error
 
 
