@@ -1,16 +1,20 @@
 """``resnest-d2 import-data``: YOLO, Pascal VOC and labelme folders into COCO JSON."""
 
 import shlex
+from enum import Enum
 from typing import Annotated, Optional
 
 import typer
 
 from resnest_d2.data.checking import check_data
+from resnest_d2.data.importing import FORMATS
 from resnest_d2.data.importing import import_data as import_
+
+Format = Enum("Format", {name: name for name in FORMATS}, type=str)
 
 
 def import_data(
-    format: Annotated[str, typer.Argument(help="yolo, voc or labelme.")],
+    format: Annotated[Format, typer.Argument(help="Of the annotations.")],
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SOURCE...", help="A data.yaml, or folders of annotations."),
@@ -33,7 +37,9 @@ def import_data(
       resnest-d2 import-data voc VOC2007 --output data/coco
       resnest-d2 import-data labelme train val --output data/coco
     """
-    written = import_(format, sources, output=output, categories=categories, overwrite=overwrite)
+    written = import_(
+        format.value, sources, output=output, categories=categories, overwrite=overwrite
+    )
     for done in written:
         typer.echo(f"{done.json_file}: {done.pictures} pictures, {done.objects} objects")
     check = check_data([(done.json_file, done.image_root) for done in written])

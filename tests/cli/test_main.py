@@ -65,6 +65,7 @@ def test_exit_codes(error, code, monkeypatch, capsys):
 def test_wrong_usage_is_2(resnest_d2):
     assert resnest_d2("train").exit_code == 2
     assert resnest_d2("list", "dogs").exit_code == 2
+    assert resnest_d2("import-data", "coco", "data", "--output", "a.json").exit_code == 2
     assert resnest_d2("trian").exit_code == 2
 
 
