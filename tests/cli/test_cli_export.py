@@ -31,12 +31,13 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_a_run_becomes_a_file(run_folder):
+def test_a_run_becomes_a_file(run_folder, recwarn):
     path = run_folder / "model.pt"
     done = run(run_folder, "--format", "torchscript", "--output", path, "--score-threshold", 0.3)
     assert done.exit_code == 0, done.exception
     assert f"{path}, against the detector:" in done.output
     assert "200 x 360: 0 detections" in done.output
+    assert not [w for w in recwarn if issubclass(w.category, torch.jit.TracerWarning)]
     files = {METADATA: ""}
     torch.jit.load(path, _extra_files=files)
     about = json.loads(files[METADATA])

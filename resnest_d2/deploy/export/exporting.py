@@ -3,12 +3,14 @@
 import copy
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
+from torch.jit import TracerWarning
 
 import resnest_d2
 from resnest_d2.layers import DeformConv2d
@@ -92,7 +94,9 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
         outputs = 4 if model.roi_heads.mask_on else 3
-        kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
+        with warnings.catch_warnings():  # what the trace took for constant, the check would show
+            warnings.simplefilter("ignore", TracerWarning)
+            kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
         detector = WholeDetector(EagerDetector(model), resize)
         report = ExportReport(
             path, tuple(check(kind.open(file), detector, pictures, threshold=threshold))
