@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=5, help="runs of each, after a warm-up")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     add("--output", default="output/benchmark", help="folder for table, JSON and plots")
+    add("--append", action="store_true", help="to the rows of an earlier run in that folder")
     return parser
 
 
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     logging.getLogger("detectron2").setLevel(logging.ERROR)
-    rows, reasons = [], {}
+    rows, reasons = report.read(Path(args.output)) if args.append else [], {}
     for cases in settings(args, lambda name, why: reasons.setdefault(name, why)):
         if cases:
             times, products = measure.take_turns(cases, repeats=args.repeats)

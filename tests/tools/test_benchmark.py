@@ -100,12 +100,23 @@ def test_rows_and_files(tmp_path, capsys):
     assert sum(detector["parts"].values()) < detector["seconds"]
     one, _, two, _ = (row["saved"] for row in rows if row["what"] == "training")
     assert 1.5 * one < two < 2.1 * one
+    assert all(r["saved_resnest"] < 0.9 * r["saved"] for r in rows if r["what"] == "training")
     lines = (tmp_path / "benchmark.txt").read_text().splitlines()
     assert lines[0].split()[:3] == ["what", "of", "model"]
     assert sum(line.startswith(("backbone ", "detector ", "training ")) for line in lines) == len(
         rows
     )
     assert cv2.imread(str(tmp_path / "benchmark.png")).shape == (1000, 1400, 3)
+
+
+def test_append(tmp_path):
+    from benchmark import main
+
+    arguments = ["--what", "backbone", "--depth", "14", "--backends", "plain", "--repeats", "1"]
+    for size in ("32x32", "64x64"):
+        assert main([*arguments, "--size", size, "--append", "--output", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [r["setting"]["size"] for r in rows if r["model"] == "ours, plain"] == ["32x32", "64x64"]
 
 
 def test_too_many_proposals_for_the_picture(tmp_path):

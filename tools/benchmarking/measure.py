@@ -29,6 +29,7 @@ class Case:
         prepare: what comes before each run and is not timed.
         flop: useful work of one run, if known.
         saved: bytes saved for backward, of a training step.
+        saved_resnest: those of the ResNeSt alone, whose blocks may be recomputed.
         parts: seconds of each part, appended to by ``run``, if it can be told apart.
     """
 
@@ -39,6 +40,7 @@ class Case:
     prepare: Callable[[], object] = lambda: None
     flop: float | None = None
     saved: int | None = None
+    saved_resnest: int | None = None
     parts: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -89,7 +91,8 @@ def to_rows(
 
     Returns:
         One row a case: what, model, setting, seconds, faster (how many times as fast as the first),
-        flop, rate and limit (FLOP/s), share (of the limit), saved (bytes), parts (median seconds).
+        flop, rate and limit (FLOP/s), share (of the limit), saved and saved_resnest (bytes), parts
+        (median seconds).
     """
     limit = 2 * limit_size**3 / statistics.median(products)
     medians = [statistics.median(own) for own in times]
@@ -108,6 +111,7 @@ def to_rows(
                 "limit": limit,
                 "share": rate / limit if rate else None,
                 "saved": case.saved,
+                "saved_resnest": case.saved_resnest,
                 "parts": {name: statistics.median(own) for name, own in case.parts.items()},
             }
         )

@@ -28,11 +28,13 @@ def table(rows: list[dict]) -> str:
             _scaled(row["limit"], 1e-9),
             _scaled(row["share"], 100),
             _scaled(row["saved"], 1e-6),
+            _scaled(row["saved_resnest"], 1e-6),
         ]
         for row in rows
     ]
-    headers = ["what", "of", "model", "ms", "faster", "GFLOP", "GFLOP/s", "limit", "%", "saved MB"]
-    return tabulate(lines, headers=headers, floatfmt=(*[""] * 3, ".1f", ".2f", *[".1f"] * 5))
+    headers = ["what", "of", "model", "ms", "faster", "GFLOP", "GFLOP/s", "limit", "%"]
+    headers += ["saved MB", "of the ResNeSt"]
+    return tabulate(lines, headers=headers, floatfmt=(*[""] * 3, ".1f", ".2f", *[".1f"] * 6))
 
 
 def parts_table(rows: list[dict]) -> str:
@@ -88,6 +90,12 @@ def plot(rows: list[dict], path: Path) -> None:
             axes.set_ylim(bottom=0)
             axes.legend(fontsize="small")
     figure.savefig(path, dpi=100)
+
+
+def read(folder: Path) -> list[dict]:
+    """The rows that :func:`write` left there; none if there are none."""
+    path = folder / "benchmark.json"
+    return json.loads(path.read_text()) if path.is_file() else []
 
 
 def write(rows: list[dict], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Cases of a training step: forward and backward of a detector, and what it saves in between."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from unittest import mock
 
 import torch
@@ -48,9 +49,8 @@ def training_cases(
     inputs = training_inputs(size, batch)
     cases, flop = [], None
     for kind in checkpoint:
-        name = kind
         if kind != "none" and "CHECKPOINT" not in get_cfg().MODEL.RESNETS:
-            skip(name, f"there is no key {KEY}")
+            skip(kind, f"there is no key {KEY}")
             continue
         opts = [] if kind == "none" else [KEY, kind]
         model = build_detector(config, depth=depth, opts=opts).train()
@@ -60,14 +60,20 @@ def training_cases(
             with FlopCounterMode(display=False) as counter:
                 run()
             flop = counter.get_total_flops()
-        saved = saved_bytes(losses)
-        options = {"prepare": keep_freed_memory, "flop": flop}  # as train_net.py does on a CPU
-        cases.append(Case("training", name, setting, run, saved=saved, **options))
+        images = model.preprocess_image(inputs).tensor
+        resnest = partial(model.backbone.bottom_up, images)
+        forms = {kind: lambda function: function}
         if kind == "none":
             by_autograd = mock.patch.object(split_attention, "weighted_sum", published_sum)
-            saved = saved_bytes(by_autograd(losses))
-            name = "none, published attention"
-            cases.append(Case("training", name, setting, by_autograd(run), saved=saved, **options))
+            forms["none, published attention"] = by_autograd
+        for name, form in forms.items():
+            bytes_ = {
+                "saved": saved_bytes(form(losses)),
+                "saved_resnest": saved_bytes(form(resnest)),
+            }
+            # as train_net.py does on a CPU
+            options = {"prepare": keep_freed_memory, "flop": flop, **bytes_}
+            cases.append(Case("training", name, setting, form(run), **options))
     return cases
 
 
