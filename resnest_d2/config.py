@@ -36,7 +36,8 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Width of a cardinal group in 64ths (timm's "40d" is 40); NUM_GROUPS is the cardinality.
     keys.BOTTLENECK_WIDTH = 64
     # What training computes again in the backward pass to save memory: "none"; "light", norms,
-    # activations and attention; "block", whole blocks. The gradients are the same.
+    # activations and attention; "block", whole blocks; in a CheckpointConvFCHead too. The gradients
+    # are the same.
     keys.CHECKPOINT = "none"
 
     # What mmdetection's cascades do otherwise than detectron2's, for CascadeMaskROIHeads.

@@ -12,7 +12,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
-from resnest_d2.modeling import DeepStem, ResNeStBottleneck
+from resnest_d2.modeling import CheckpointConvFCHead, DeepStem, ResNeStBottleneck
 
 from . import layers
 from .backends import compile_parts
@@ -73,8 +73,9 @@ def optimize_for_inference(
     for module in _instances(fast, Conv2d):
         module.__class__ = layers.FusedConv2d
         module.prepare(pack=not amp)
-    for module in _instances(fast, FastRCNNConvFCHead):
-        _flatten_channels_last(module)
+    for kind in (FastRCNNConvFCHead, CheckpointConvFCHead):
+        for module in _instances(fast, kind):
+            _flatten_channels_last(module)
     for module in fast.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = True

@@ -2,6 +2,7 @@
 
 from .archs import ARCHS, Arch, get_arch
 from .block import ResNeStBottleneck
+from .box_head import CheckpointConvFCHead
 from .box_transform import TwoSidedBox2BoxTransform, TwoSidedROIHeads, TwoSidedRPN
 from .fpn import build_resnest_fpn_backbone, build_retinanet_resnest_fpn_backbone
 from .resnest import ResNeSt, build_resnest_backbone
@@ -12,6 +13,7 @@ __all__ = [
     "ARCHS",
     "Arch",
     "CascadeMaskROIHeads",
+    "CheckpointConvFCHead",
     "DeepStem",
     "ResNeSt",
     "ResNeStBottleneck",

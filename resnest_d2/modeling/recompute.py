@@ -30,7 +30,7 @@ def check_checkpoint(mode: str, *, norm: str) -> None:
         raise ValueError(f"MODEL.RESNETS.CHECKPOINT is {mode!r}; choose from {CHECKPOINTS}.")
     if mode != "light":
         return
-    if norm in ("", "FrozenBN"):
+    if not gains(mode, norm=norm):
         raise ValueError(
             "MODEL.RESNETS.CHECKPOINT is 'light', which keeps the outputs of the convolutions, but "
             f"with MODEL.RESNETS.NORM {norm!r} training needs none of them, and it would keep more "
@@ -41,6 +41,11 @@ def check_checkpoint(mode: str, *, norm: str) -> None:
             f"MODEL.RESNETS.CHECKPOINT is 'light', which needs torch 2.4 or newer, but this is "
             f"{torch.__version__}; set CHECKPOINT 'block' or 'none', or install a newer torch."
         )
+
+
+def gains(mode: str, *, norm: str) -> bool:
+    """Whether a mode keeps less: "light" does not, where training needs no convolution's output."""
+    return mode != "light" or norm not in ("", "FrozenBN")
 
 
 def recompute(block: nn.Module, function: Callable, x: torch.Tensor, *, mode: str) -> torch.Tensor:

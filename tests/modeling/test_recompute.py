@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.layers import batch_norm
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
+from detectron2.utils.events import EventStorage
 from torch.utils import checkpoint as torch_checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,7 +15,7 @@ from resnest_d2.modeling import ResNeSt, block
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-from benchmarking.training import Living
+from benchmarking.training import Living, training_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +173,36 @@ def test_the_key_reaches_every_block(mode, cfg):
     cfg.MODEL.RESNETS.CHECKPOINT = mode
     net = build_backbone(cfg)
     assert {b.checkpoint for stage in net.stages for b in stage} == {mode}
+
+
+@MODES
+def test_losses_of_twenty_steps(mode, rcnn_cfg):
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 2, 16
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.NORM, rcnn_cfg.MODEL.MASK_ON = "BN", False
+    histories = []
+    for kind in ("none", mode):
+        rcnn_cfg.MODEL.RESNETS.CHECKPOINT = kind
+        torch.manual_seed(0)
+        net = build_model(rcnn_cfg).train()
+        assert net.roi_heads.box_head.checkpoint == kind
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+        histories.append([])
+        for number in range(20):
+            torch.manual_seed(number)
+            losses = train_step(net, optimizer, training_inputs((64, 96), 2))
+            histories[-1].append(losses)
+    expected, ours = torch.tensor(histories)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=0)
+    assert expected[-1] < 0.8 * expected[0]  # it learns
+
+
+def train_step(net, optimizer, inputs):
+    with EventStorage():
+        loss = sum(net(inputs).values())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
 
 
 def test_unknown_value(cfg):
