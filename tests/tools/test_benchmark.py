@@ -109,14 +109,16 @@ def test_rows_and_files(tmp_path, capsys):
     assert cv2.imread(str(tmp_path / "benchmark.png")).shape == (1000, 1400, 3)
 
 
-def test_append(tmp_path):
-    from benchmark import main
+def test_append(tmp_path, monkeypatch):
+    import benchmark
 
-    arguments = ["--what", "backbone", "--depth", "14", "--backends", "plain", "--repeats", "1"]
-    for size in ("32x32", "64x64"):
-        assert main([*arguments, "--size", size, "--append", "--output", str(tmp_path)]) == 0
+    for model in ("first", "second"):
+        case = Case("backbone", model, {"depth": 14}, lambda: None)
+        monkeypatch.setattr(benchmark, "settings", lambda *_, case=case: [[case]])
+        options = ["--repeats", "1", "--append", "--output", str(tmp_path)]
+        assert benchmark.main(options) == 0
     rows = json.loads((tmp_path / "benchmark.json").read_text())
-    assert [r["setting"]["size"] for r in rows if r["model"] == "ours, plain"] == ["32x32", "64x64"]
+    assert [row["model"] for row in rows] == ["first", "second"]
 
 
 def test_too_many_proposals_for_the_picture(tmp_path):
