@@ -61,6 +61,7 @@ def test_lines_of_the_plots_vary_one_thing():
         for depth, pixels in ((14, 4), (14, 1), (50, 4))
         for setting in [{"depth": depth, "pixels": pixels, "size": f"1x{pixels}"}]
     ]
+    rows.append({**rows[0], "what": "detector"})  # a point alone is no line
     assert report.series(rows, "pixels", "seconds") == {"backbone: a": [(1, 15), (4, 18)]}
     assert report.series(rows, "depth", "seconds") == {"backbone: a": [(14, 18), (50, 54)]}
 

@@ -53,7 +53,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
-    """Lines of a plot: for each kind and model the points that differ in ``x`` alone.
+    """Lines of a plot: each kind and model's points, two at least, that differ in ``x`` alone.
 
     Args:
         rows: of :func:`benchmarking.measure.to_rows`.
@@ -69,7 +69,7 @@ def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, floa
         rest = {k: v for k, v in row["setting"].items() if k not in along}
         if others.setdefault(row["what"], rest) == rest:  # the first setting of the rest
             lines.setdefault(name, []).append((row["setting"][x], row[y]))
-    return {name: sorted(points) for name, points in lines.items()}
+    return {name: sorted(points) for name, points in lines.items() if len(points) > 1}
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -85,7 +85,7 @@ def plot(rows: list[dict], path: Path) -> None:
         lines = series(rows, x, y)
         for name, points in lines.items():
             axes.plot([p[0] for p in points], [p[1] * factor for p in points], "o-", label=name)
-        axes.set(title=title if lines else f"{title}: not measured", xlabel=x, ylabel=unit)
+        axes.set(title=title if lines else f"{title}: fewer than two points", xlabel=x, ylabel=unit)
         if lines:
             axes.set_ylim(bottom=0)
             axes.legend(fontsize="small")
