@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 os.environ["RESNEST_D2_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")
 os.environ["FVCORE_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")  # detectron2's
 os.environ.pop("RESNEST_D2_WEIGHTS", None)
+# A shell's "&" leaves Ctrl-C ignored, here and in the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _outside(variable: str, default: str) -> Path:
