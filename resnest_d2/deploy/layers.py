@@ -56,7 +56,7 @@ class FusedConv2d(Conv2d):
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C, H', W'); ``residual``, of that shape, may be overwritten."""
-        if self.pack and x.numel() and not torch.jit.is_tracing():
+        if self.pack and not torch.jit.is_tracing() and x.numel():
             if residual is None and winograd.suits(self) and winograd.fits(x):
                 return self._winograd(x)
             return self._onednn(x, residual)

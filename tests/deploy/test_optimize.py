@@ -10,7 +10,7 @@ from detectron2.modeling import GeneralizedRCNNWithTTA, build_backbone, build_mo
 from same import assert_same_detections
 
 from resnest_d2.deploy import optimize_for_inference
-from resnest_d2.deploy.layers import FusedConv2d, FusedMaskHead
+from resnest_d2.deploy.layers import ChannelsLastFlatten, FusedConv2d, FusedMaskHead
 from resnest_d2.deploy.pooling import ChannelsLastPooler
 from resnest_d2.modeling import ResNeSt
 
@@ -106,6 +106,16 @@ def test_detectors(detector):
     assert_detections_equal(detector(pictures()), expected)
 
 
+@pytest.mark.parametrize("name", ["FastRCNNConvFCHead", "CheckpointConvFCHead"])
+def test_box_heads_flatten_without_a_copy(name, rcnn_cfg):
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.NAME = name
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
+    head = build_model(rcnn_cfg).eval().roi_heads.box_head
+    fast, x = optimize_for_inference(head), torch.rand(3, 16, 7, 7)
+    assert type(head).__name__ == name and isinstance(fast.flatten, ChannelsLastFlatten)
+    torch.testing.assert_close(fast(x), head(x))
+
+
 @torch.no_grad()
 def test_no_detection(detector):
     heads = detector.roi_heads.box_predictor
@@ -129,13 +139,14 @@ def test_test_time_augmentation(rcnn_cfg):
 
 
 @torch.no_grad()
-def test_openvino(rcnn_cfg):
+def test_openvino(rcnn_cfg, recwarn):
     pytest.importorskip("openvino")
     rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
     model = randomise(build_model(rcnn_cfg))
     fast = optimize_for_inference(model, backend="openvino")
     for batch in (pictures(), pictures()[1:]):  # another size and number, converted once
         assert_detections_equal(fast(batch), model(batch))
+    assert not [str(w.message) for w in recwarn if "resnest_d2/deploy" in w.filename]
     model.roi_heads.box_predictor.test_score_thresh = 1.0
     fast.roi_heads.box_predictor.test_score_thresh = 1.0
     assert len(fast(pictures())[0]["instances"]) == 0
