@@ -60,7 +60,6 @@ def test_an_unknown_mode():
 
 
 def test_out_of_a_config_and_scripted(rcnn_cfg):
-    rcnn_cfg.MODEL.ROI_BOX_HEAD.NAME = "CheckpointConvFCHead"
     rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
     rcnn_cfg.MODEL.RESNETS.CHECKPOINT = "block"
     net = build_model(rcnn_cfg).roi_heads.box_head

@@ -67,13 +67,11 @@ def training_cases(
             by_autograd = mock.patch.object(split_attention, "weighted_sum", published_sum)
             forms["none, published attention"] = by_autograd
         for name, form in forms.items():
-            bytes_ = {
-                "saved": saved_bytes(form(losses)),
-                "saved_resnest": saved_bytes(form(resnest)),
-            }
-            # as train_net.py does on a CPU
-            options = {"prepare": keep_freed_memory, "flop": flop, **bytes_}
-            cases.append(Case("training", name, setting, form(run), **options))
+            case = Case("training", name, setting, form(run), flop=flop)
+            case.prepare = keep_freed_memory  # as train_net.py does on a CPU
+            case.saved = saved_bytes(form(losses))
+            case.saved_resnest = saved_bytes(form(resnest))
+            cases.append(case)
     return cases
 
 
