@@ -209,9 +209,17 @@ def test_bar_on_a_terminal(data, tmp_path):
     assert "total_loss: " in (tmp_path / "log.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+# Each run's exit code and sentence, in one process because starting Python takes longest.
+MISTAKEN = """
+import json, sys, train_net
+for argv in json.loads(sys.argv[1]):
+    print("RUN", file=sys.stderr)
+    print(train_net.main(argv), file=sys.stderr)
+"""
+
+
+def test_mistakes_are_a_sentence(data, tmp_path):
+    mistakes = [
         (["--eval-only"], "Evaluation without a checkpoint"),
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth does not exist"),
@@ -219,12 +227,22 @@ def test_bar_on_a_terminal(data, tmp_path):
         (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 3 classes"),
         (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "AVD and MODEL.RESNETS.STRIDE_IN_1X1"),
         (["MODEL.RESNETS.RADIXX", "2"], "RADIXX"),
-        (["--num-gpus=2", "--dist-url=auto", "DATASETS.TEST", "('gone',)"], "set is named gone"),
-    ],
-)
-def test_mistakes_are_a_sentence(args, message, data, tmp_path):
+    ]
+    commands = [command(tmp_path, *args, data=data)[2:] for args, _ in mistakes]
+    driver = [sys.executable, "-c", MISTAKEN, json.dumps(commands)]
+    done = subprocess.run(driver, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    ends = done.stderr.split("RUN\n")[1:]
+    for (args, message), end in zip(mistakes, ends, strict=True):
+        *_, sentence, code = end.splitlines()
+        assert sentence.startswith("train_net.py: ") and message in sentence, (args, end)
+        assert code == "1", args
+
+
+def test_a_mistake_of_two_processes_is_a_sentence(data, tmp_path):
+    args = ["--num-gpus=2", "--dist-url=auto", "DATASETS.TEST", "('gone',)"]
     done = train_net(tmp_path, *args, data=data, code=1)
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert "set is named gone" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_refuses_to_resume_another_model(trained, data):
