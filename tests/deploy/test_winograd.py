@@ -35,13 +35,13 @@ def test_equals_it_in_pieces_too(tiles, monkeypatch):
     torch.testing.assert_close(found, F.conv2d(x, weight, padding=1))
 
 
-def test_rounds_like_a_plain_convolution():
+def test_rounding_errors():
     weight, bias = (v.float() for v in convolution(256, 64))
     x = torch.randn(1, 256, 28, 28).relu()
     exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    plain = F.conv2d(x, weight, bias, padding=1)
     found = winograd.convolve(x, winograd.transform_kernels(weight, 1), bias, relu=False)
-    assert (found - exact).abs().max() < 1.5 * (plain - exact).abs().max()
+    # 1.5e-6 of the largest output; 4e-6 with the paper's points.
+    assert (found - exact).abs().max() < 3e-6 * exact.abs().max()
 
 
 @pytest.mark.parametrize(
