@@ -14,6 +14,11 @@ def convolution(c, o, *, groups=1, bias=True):
     return weight, torch.randn(groups * o).double() if bias else None
 
 
+@pytest.fixture(autouse=True)
+def avx2(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 7), (13, 6), (1, 5)])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("relu", [False, True])
@@ -59,6 +64,13 @@ def test_rounding_errors():
 def test_which_convolutions_suit(options, expected):
     conv = nn.Conv2d(128, 256, **{"kernel_size": 3, "padding": 1, **options})
     assert winograd.suits(conv) == expected
+
+
+def test_none_suits_avx512(monkeypatch):
+    conv = nn.Conv2d(128, 256, 3, padding=1)
+    assert winograd.suits(conv)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert not winograd.suits(conv)
 
 
 @torch.no_grad()
