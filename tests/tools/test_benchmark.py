@@ -61,7 +61,7 @@ def test_lines_of_the_plots_vary_one_thing():
         for depth, pixels in ((14, 4), (14, 1), (50, 4))
         for setting in [{"depth": depth, "pixels": pixels, "size": f"1x{pixels}"}]
     ]
-    rows.append({**rows[0], "what": "detector"})  # a point alone is no line
+    rows += [{**rows[0], "what": "detector"}] * 2  # one place, measured twice, is no line
     assert report.series(rows, "pixels", "seconds") == {"backbone: a": [(1, 15), (4, 18)]}
     assert report.series(rows, "depth", "seconds") == {"backbone: a": [(14, 18), (50, 54)]}
 
@@ -91,6 +91,7 @@ def test_rows_and_files(tmp_path, capsys):
     assert all(0 < row["share"] and row["flop"] > 1e8 for row in rows)
     detector = next(row for row in rows if row["what"] == "detector")
     assert detector["setting"]["proposals"] == 20
+    assert detector["setting"]["config"] == "mask_rcnn_ResNeSt_14_FPN_quick"
     assert set(detector["parts"]) == {
         "backbone and FPN",
         "RPN",

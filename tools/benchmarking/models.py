@@ -10,6 +10,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from detectron2.modeling import build_model
@@ -96,7 +97,7 @@ def detector_cases(
     _check_proposals(model, inputs, proposals)
     flop = _flop(model, inputs)
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
-    setting["proposals"] = proposals
+    setting |= {"proposals": proposals, "config": Path(config).stem}
     cases = []
     for name, form in list(_forms(model, backends, skip)):  # all before the hooks on the first
         parts = {}

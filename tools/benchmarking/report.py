@@ -53,7 +53,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
-    """Lines of a plot: each kind and model's points, two at least, that differ in ``x`` alone.
+    """Lines of a plot: each kind and model's points that differ in ``x`` alone, two ``x`` at least.
 
     Args:
         rows: of :func:`benchmarking.measure.to_rows`.
@@ -69,7 +69,7 @@ def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, floa
         rest = {k: v for k, v in row["setting"].items() if k not in along}
         if others.setdefault(row["what"], rest) == rest:  # the first setting of the rest
             lines.setdefault(name, []).append((row["setting"][x], row[y]))
-    return {name: sorted(points) for name, points in lines.items() if len(points) > 1}
+    return {name: sorted(points) for name, points in lines.items() if len(dict(points)) > 1}
 
 
 def plot(rows: list[dict], path: Path) -> None:
