@@ -332,18 +332,23 @@ def test_chromium_shows_it(kind, number, width, run, tmp_path):
     page = write_report(folder, datasets=[data])
     if kind == "comparison":
         page = write_comparison(folder, folder, str(tmp_path / "both.html"))
-    probe = """<script>document.title = [
-        document.documentElement.scrollWidth <= innerWidth, document.images.length,
-        [...document.images].filter(i => !i.naturalWidth).length];</script>"""
+    probe = """<script>addEventListener("load", () => parent.postMessage([
+        innerWidth, document.documentElement.scrollWidth <= innerWidth, document.images.length,
+        [...document.images].filter(i => !i.naturalWidth).length].join(), "*"));</script>"""
     page.write_text(page.read_text().replace("</body>", probe + "</body>"))
+    frame = tmp_path / "frame.html"  # Chromium's windows are 500 pixels wide at least
+    frame.write_text(
+        f"<title></title><iframe src={page.as_uri()} width={width} height=800 frameborder=0>"
+        "</iframe><script>onmessage = e => document.title = e.data</script>"
+    )
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-        + [f"--user-data-dir={tmp_path}/chromium", f"--window-size={width},800", "--dump-dom"]
-        + ["--virtual-time-budget=5000", page.as_uri()],
+        + [f"--user-data-dir={tmp_path}/chromium", "--dump-dom"]
+        + ["--virtual-time-budget=5000", frame.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert "CONSOLE" not in done.stderr, done.stderr
-    fits, images, broken = re.search("<title>(.*?)</title>", done.stdout)[1].split(",")
-    assert (fits, broken) == ("true", "0") and int(images) >= number
+    shown, fits, images, broken = re.search("<title>(.*?)</title>", done.stdout)[1].split(",")
+    assert (shown, fits, broken) == (str(width), "true", "0") and int(images) >= number
