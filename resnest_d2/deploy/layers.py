@@ -21,6 +21,8 @@ from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 from . import winograd
 from .folding import can_fold, fold
 
+_MAX_ORDERS = 4  # of one kernel; oneDNN's are two or three
+
 
 class FusedConv2d(Conv2d):
     """Convolution with its norm folded in, then a sum, then a ReLU, in one operation if it can be.
@@ -42,7 +44,8 @@ class FusedConv2d(Conv2d):
         if self.relu and self.norm is None:
             self.activation = None
         self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
-        self.packed: Any = None  # the weights, in oneDNN's order
+        self.packed: dict[tuple, Any] = {}  # the weights in oneDNN's order, for sizes of the input
+        self.orders: dict[bytes, Any] = {}  # each of them once
         self.values: torch.Tensor | None = None  # the weights, transformed
         self.where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
         self.pack = (
@@ -77,19 +80,39 @@ class FusedConv2d(Conv2d):
         return winograd.convolve(x, self.values, self.bias, relu=self.relu)
 
     def _onednn(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        if self.packed is None:  # for about this size; without one, small maps take thrice as long
-            self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight.data, *self.where, list(x.shape)
-            )
+        packed = self._pack(x)
         after = ("relu" if self.relu else "none", [], "")
         if residual is None:
             return torch.ops.mkldnn._convolution_pointwise(
-                x, self.packed, self.bias, *self.where, *after
+                x, packed, self.bias, *self.where, *after
             )
         after = ("add", 1.0, "relu" if self.relu else None, [], None)
         return torch.ops.mkldnn._convolution_pointwise_.binary(
-            residual, x, self.packed, self.bias, *self.where, *after
+            residual, x, packed, self.bias, *self.where, *after
         )
+
+    def _pack(self, x: torch.Tensor) -> Any:
+        """The weights as oneDNN wants them: 1x1 kernels in another order for another size.
+
+        In a wrong order they are put right in every run, which takes longer than most
+        convolutions do; in none, small maps take thrice as long.
+        """
+        key = (torch.get_num_threads(), *x.shape) if self.kernel_size == (1, 1) else ()
+        packed = self.packed.get(key)
+        if packed is None:
+            packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight.data, *self.where, list(x.shape)
+            )
+            if len(self.orders) == _MAX_ORDERS:
+                self.packed, self.orders = {}, {}
+            packed = self.packed[key] = self.orders.setdefault(_order(packed), packed)
+        return packed
+
+
+def _order(packed: Any) -> bytes:
+    """What tells orders apart, in a torch that says it."""
+    describe = getattr(torch.ops.mkldnn, "_get_mkldnn_serialized_md", None)
+    return describe(packed).numpy().tobytes() if describe else b""
 
 
 def _has_onednn() -> bool:

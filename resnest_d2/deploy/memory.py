@@ -10,13 +10,14 @@ Source: mallopt(3), malloc_trim(3).
 import ctypes
 from functools import lru_cache
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # of malloc.h
 _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
     """Let this process use large freed blocks again, instead of giving them back to the system.
 
+    Threads that start later share one arena, the only one whose blocks are kept; so call it early.
     The process stays as large as it once was, until :func:`return_freed_memory`. The first seven
     to ten blocks of a size are not used again yet: glibc's cache of small blocks first takes the
     ends it cuts off aligned ones, which keeps neighbours from merging until that cache is full.
@@ -24,7 +25,7 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether that was possible: False without glibc (macOS, Windows, musl).
     """
-    return _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST})
+    return _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST, _ARENA_MAX: 1})
 
 
 def return_freed_memory() -> bool:

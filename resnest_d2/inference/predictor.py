@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 
 from resnest_d2.data.resize import with_resizer
-from resnest_d2.deploy import optimize_for_inference
+from resnest_d2.deploy import keep_freed_memory, optimize_for_inference
 
 from .loading import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
@@ -79,6 +79,8 @@ class Predictor:
         self.augmentations = T.AugmentationList(
             with_resizer(build_augmentation(cfg, is_train=False), cfg.INPUT.RESIZE)
         )
+        if backend != "plain" and cfg.MODEL.DEVICE == "cpu":
+            keep_freed_memory()  # which counts for threads that start later
         self.model = build_trained(cfg)
         if backend != "plain":
             self.model = optimize_for_inference(self.model, backend=backend)

@@ -113,8 +113,9 @@ def test_takes_the_same_picture_in_every_form(predictor, pixels, tmp_path):
         predictor([str(tmp_path / "a.png")])[0],
         predictor(tmp_path)[0],
     ):
-        assert torch.equal(found.instances.scores, expected)
-    assert not torch.equal(rgb(pixels[1]).instances.scores, expected)
+        # Not equal: the threads that share a list round differently.
+        torch.testing.assert_close(found.instances.scores, expected, rtol=0, atol=2e-6)
+    assert (rgb(pixels[1]).instances.scores - expected).abs().max() > 1e-3
 
 
 def test_exif_turns_files_and_pil_pictures(predictor, pixels, tmp_path):
