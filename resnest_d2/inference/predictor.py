@@ -47,7 +47,8 @@ class Predictor:
                 run or a checkpoint in it; name or path of a config; or a config.
             weights: checkpoint; by default the published one, a run's best or else last, or the
                 config's.
-            device: "auto" takes the GPU where there is one.
+            device: "auto" takes the GPU where there is one; on the CPU the process keeps freed
+                memory, see :func:`resnest_d2.deploy.keep_freed_memory`.
             backend: of ``optimize_for_inference``; the results are the same. "plain" leaves the
                 detector as it is.
             score_threshold: lowest score kept; by default the config's, 0.05 as in evaluation.
@@ -79,8 +80,8 @@ class Predictor:
         self.augmentations = T.AugmentationList(
             with_resizer(build_augmentation(cfg, is_train=False), cfg.INPUT.RESIZE)
         )
-        if backend != "plain" and cfg.MODEL.DEVICE == "cpu":
-            keep_freed_memory()  # which counts for threads that start later
+        if cfg.MODEL.DEVICE == "cpu":
+            keep_freed_memory()  # now, because it counts for threads that start later
         self.model = build_trained(cfg)
         if backend != "plain":
             self.model = optimize_for_inference(self.model, backend=backend)

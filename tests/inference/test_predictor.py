@@ -13,6 +13,7 @@ from PIL import Image
 
 from resnest_d2 import Predictor
 from resnest_d2.inference import prediction_config
+from resnest_d2.inference import predictor as module
 from resnest_d2.model_zoo import load_config
 
 CONFIG = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml"
@@ -97,6 +98,14 @@ def test_the_resize_key_counts(run, pixels):
         for name in ("pil", "cv2")
     ]
     assert not torch.equal(*found)
+
+
+def test_freed_memory_is_kept(run, monkeypatch):
+    order = []
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: order.append("kept"))
+    monkeypatch.setattr(module, "build_trained", lambda cfg: order.append("built"))
+    Predictor(run, backend="plain")
+    assert order == ["kept", "built"]
 
 
 def test_takes_the_same_picture_in_every_form(predictor, pixels, tmp_path):

@@ -7,6 +7,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
 
 from resnest_d2 import Predictor
+from resnest_d2.deploy import keep_freed_memory, return_freed_memory
 from resnest_d2.inference.sources import open_source
 
 from .measure import Case
@@ -39,9 +40,10 @@ def prediction_settings(
         theirs = DefaultPredictor(ours.cfg)
         theirs.model = ours.model
         setting = {"backend": backend, "pictures": len(paths)}
+        memory = return_freed_memory if backend == "plain" else keep_freed_memory  # as it is used
         yield [
-            Case("predict", "DefaultPredictor", setting, _loop(theirs, paths)),
-            Case("predict", "Predictor", setting, _all(ours, paths)),
+            Case("predict", "DefaultPredictor", setting, _loop(theirs, paths), memory),
+            Case("predict", "Predictor", setting, _all(ours, paths), keep_freed_memory),
         ]
 
 
