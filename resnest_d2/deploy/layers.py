@@ -46,6 +46,7 @@ class FusedConv2d(Conv2d):
         self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
         self.packed: dict[tuple, Any] = {}  # the weights in oneDNN's order, for sizes of the input
         self.orders: dict[bytes, Any] = {}  # each of them once
+        self.wide = winograd.suits(self)
         self.values: torch.Tensor | None = None  # the weights, transformed
         self.where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
         self.pack = (
@@ -60,7 +61,7 @@ class FusedConv2d(Conv2d):
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C, H', W'); ``residual``, of that shape, may be overwritten."""
         if self.pack and not torch.jit.is_tracing() and x.numel():
-            if residual is None and winograd.suits(self) and winograd.fits(x):
+            if self.wide and residual is None and winograd.fits(x):
                 return self._winograd(x)
             return self._onednn(x, residual)
         x = F.conv2d(

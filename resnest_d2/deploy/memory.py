@@ -31,6 +31,8 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> bool:
     """Do as glibc does in a long-running process by default, and return what is free now.
 
+    Threads go on sharing one arena, which glibc does not take back.
+
     Returns:
         As :func:`keep_freed_memory`.
     """

@@ -8,12 +8,17 @@ from resnest_d2.deploy import layers
 from resnest_d2.deploy.layers import FusedConv2d
 
 
-@pytest.mark.parametrize(("kernel", "times"), [(1, 3), (3, 1)])
-def test_1x1_weights_are_ordered_for_each_size(kernel, times, monkeypatch):
-    conv = FusedConv2d(64, 128, kernel, padding=kernel // 2)
+def prepared(*args, **kwargs):
+    conv = FusedConv2d(*args, **kwargs)
     conv.prepare(pack=True)
     if not conv.pack:
         pytest.skip("a torch without oneDNN")
+    return conv
+
+
+@pytest.mark.parametrize(("kernel", "times"), [(1, 3), (3, 1)])
+def test_1x1_weights_are_ordered_for_each_size(kernel, times, monkeypatch):
+    conv = prepared(64, 128, kernel, padding=kernel // 2)
     ordered, order = [], torch.ops.mkldnn._reorder_convolution_weight
     monkeypatch.setattr(
         torch.ops.mkldnn,
@@ -29,17 +34,12 @@ def test_1x1_weights_are_ordered_for_each_size(kernel, times, monkeypatch):
         torch.set_num_threads(threads + 1)
         conv(maps[0])
         torch.set_num_threads(threads)
-    assert (
-        ordered
-        == [(threads, 1, 64, 5, 9), (threads, 1, 64, 40, 9), (threads + 1, 1, 64, 5, 9)][:times]
-    )
+    expected = [(threads, 1, 64, 5, 9), (threads, 1, 64, 40, 9), (threads + 1, 1, 64, 5, 9)]
+    assert ordered == expected[:times]
 
 
 def test_few_orders_of_weights_are_kept(monkeypatch):
-    conv = FusedConv2d(64, 128, 1)
-    conv.prepare(pack=True)
-    if not conv.pack:
-        pytest.skip("a torch without oneDNN")
+    conv = prepared(64, 128, 1)
     orders = iter(["a", "b", "a", "b", "c", "d", "e"])
     monkeypatch.setattr(layers, "_order", lambda packed: next(orders))
     kept = []

@@ -45,8 +45,8 @@ def test_rounding_errors():
     x = torch.randn(1, 256, 28, 28).relu()
     exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
     found = winograd.convolve(x, winograd.transform_kernels(weight, 1), bias, relu=False)
-    # 1.5e-6 of the largest output; 4e-6 with the paper's points.
-    assert (found - exact).abs().max() < 3e-6 * exact.abs().max()
+    # 1.5e-6 of the largest output, 1.7e-6 in another order of sums; 3.5e-6 with the paper's points
+    assert (found - exact).abs().max() < 2.5e-6 * exact.abs().max()
 
 
 @pytest.mark.parametrize(
