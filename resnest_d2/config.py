@@ -6,16 +6,28 @@ A key's default is the published ResNeSt-50's where the key is ours; detectron2'
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-_CASCADE_KEYS = {  # that detectron2's own heads would not read
-    "ROI_BOX_CASCADE_HEAD": (
-        "STAGE_LOSS_WEIGHTS",
-        "RESAMPLE",
-        "AVERAGE_LOGITS",
-        "SCALE_FEATURE_GRADIENTS",
-        "TWO_SIDED_CLAMP",
+# Keys that only one class reads: (key that names a class, that class, keys under MODEL).
+_KEYS_OF_CLASSES = (
+    (
+        "ROI_HEADS.NAME",
+        "CascadeMaskROIHeads",
+        (
+            "ROI_BOX_CASCADE_HEAD.STAGE_LOSS_WEIGHTS",
+            "ROI_BOX_CASCADE_HEAD.RESAMPLE",
+            "ROI_BOX_CASCADE_HEAD.AVERAGE_LOGITS",
+            "ROI_BOX_CASCADE_HEAD.SCALE_FEATURE_GRADIENTS",
+            "ROI_BOX_CASCADE_HEAD.TWO_SIDED_CLAMP",
+            "ROI_MASK_HEAD.PER_STAGE",
+        ),
     ),
-    "ROI_MASK_HEAD": ("PER_STAGE",),
-}
+    ("ROI_HEADS.NAME", "TwoSidedROIHeads", ("ROI_HEADS.LOW_QUALITY_MATCHES",)),
+    (
+        "PROPOSAL_GENERATOR.NAME",
+        "TwoSidedRPN",
+        ("RPN.LOW_QUALITY_MATCHES", "RPN.SKIP_PADDING"),
+    ),
+)
+LOW_QUALITY_MATCHES = ("detectron2", "mmdetection")
 CHECKPOINTS = ("none", "light", "block")
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
 
@@ -54,6 +66,20 @@ def add_resnest_config(cfg: CfgNode) -> None:
     keys.TWO_SIDED_CLAMP = False
     # One mask head a stage, trained on its regions; their masks are averaged at test time.
     cfg.MODEL.ROI_MASK_HEAD.PER_STAGE = False
+
+    # Whose an object's best anchors are: "detectron2", of the object that they overlap most;
+    # "mmdetection", of that object itself, from the lower IOU_THRESHOLDS up. For TwoSidedRPN.
+    cfg.MODEL.RPN.LOW_QUALITY_MATCHES = "detectron2"
+    # Do not train on anchors that only a larger picture of the batch brings. For TwoSidedRPN.
+    cfg.MODEL.RPN.SKIP_PADDING = False
+    # The same of proposals, from the upper IOU_THRESHOLDS up; "detectron2" has no such matches. For
+    # TwoSidedROIHeads.
+    cfg.MODEL.ROI_HEADS.LOW_QUALITY_MATCHES = "detectron2"
+
+    # Leave pictures with a side under this many pixels out of the training.
+    cfg.DATALOADER.MIN_IMAGE_SIZE = 0
+    # Leave boxes with a side under this many pixels of the file out of the training.
+    cfg.DATALOADER.MIN_BOX_SIZE = 0
 
     # What resizes pictures: "pil" as detectron2 does, or "cv2" (bilinear) as mmdetection does.
     cfg.INPUT.RESIZE = "pil"
@@ -112,22 +138,25 @@ def check_resnest_config(cfg: CfgNode) -> None:
         ValueError: naming the keys, what they are and what to choose.
     """
     _check_backbone(cfg)
-    _check_cascade(cfg)
+    _check_classes(cfg)
 
 
-def _check_cascade(cfg: CfgNode) -> None:
-    default = get_cfg().MODEL
-    heads = cfg.MODEL.ROI_HEADS.NAME
-    if heads == "CascadeMaskROIHeads":
-        return
-    for section, names in _CASCADE_KEYS.items():
-        for name in names:
-            value = cfg.MODEL[section][name]
-            if value != default[section][name]:
+def _check_classes(cfg: CfgNode) -> None:
+    default = get_cfg()
+    for name_key, known, keys in _KEYS_OF_CLASSES:
+        name = _value(cfg, name_key)
+        for key in keys:
+            value = _value(cfg, key)
+            if name != known and value != _value(default, key):
                 raise ValueError(
-                    f"MODEL.{section}.{name} is {value!r}, but MODEL.ROI_HEADS.NAME is {heads}, "
-                    "which does not know it; set NAME to CascadeMaskROIHeads, or leave the key out."
+                    f"MODEL.{key} is {value!r}, but MODEL.{name_key} is {name}, which does not "
+                    f"know it; set NAME to {known}, or leave the key out."
                 )
+
+
+def _value(cfg: CfgNode, key: str) -> object:
+    section, leaf = key.split(".")
+    return cfg.MODEL[section][leaf]
 
 
 def _check_backbone(cfg: CfgNode) -> None:
@@ -153,6 +182,14 @@ def _check_backbone(cfg: CfgNode) -> None:
         ("MODEL.RESNETS.CHECKPOINT", keys.CHECKPOINT, CHECKPOINTS),
         ("MODEL.RESNETS.RES5_DILATION", keys.RES5_DILATION, (1, 2)),
         ("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT, tuple(range(6))),
+        *(
+            (
+                f"MODEL.{section}.LOW_QUALITY_MATCHES",
+                cfg.MODEL[section].LOW_QUALITY_MATCHES,
+                LOW_QUALITY_MATCHES,
+            )
+            for section in ("RPN", "ROI_HEADS")
+        ),
     ):
         if value not in allowed:
             raise ValueError(f"{name} is {value!r}; choose from {allowed}.")

@@ -6,6 +6,8 @@ from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
 from detectron2.utils import comm
 
+from resnest_d2.data.small import without_small
+
 
 def check_training(cfg: CfgNode) -> None:
     """Refuse keys of the training that contradict each other.
@@ -48,7 +50,8 @@ def load_training_pictures(cfg: CfgNode) -> list[dict]:
 
     Returns:
         Pictures with their annotations; those with none or only crowds left out, as
-        DATALOADER.FILTER_EMPTY_ANNOTATIONS says.
+        DATALOADER.FILTER_EMPTY_ANNOTATIONS says, and small ones as MIN_IMAGE_SIZE and MIN_BOX_SIZE
+        say.
 
     Raises:
         ValueError: no data set, no picture left, or a category that does not exist.
@@ -58,7 +61,7 @@ def load_training_pictures(cfg: CfgNode) -> list[dict]:
         raise ValueError("There is nothing to train on: DATASETS.TRAIN is empty.")
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     try:
-        return get_detection_dataset_dicts(
+        pictures = get_detection_dataset_dicts(
             names,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
@@ -71,6 +74,16 @@ def load_training_pictures(cfg: CfgNode) -> list[dict]:
             f"DATASETS.TRAIN {names} cannot be trained on: {error} (Pictures without annotations, "
             "or with crowds alone, are left out.)"
         ) from error
+    loader = cfg.DATALOADER
+    kept = without_small(
+        pictures, min_image_size=loader.MIN_IMAGE_SIZE, min_box_size=loader.MIN_BOX_SIZE
+    )
+    if not kept:
+        raise ValueError(
+            f"DATASETS.TRAIN {names} has no picture with sides of DATALOADER.MIN_IMAGE_SIZE "
+            f"({loader.MIN_IMAGE_SIZE}) pixels; lower it."
+        )
+    return kept
 
 
 def warn_of_small_data(cfg: CfgNode, pictures: list[dict]) -> None:

@@ -1,19 +1,25 @@
-"""Box decoding that clamps a box's change of size on both sides, as mmdetection does.
+"""RPN and RoI heads with mmdetection's box decoding, and its matching where a key asks for it.
 
-detectron2 clamps it from above only (at a factor of 1000/16); with random or odd weights, boxes
-that shrink further differ between the two. Shapes: N boxes, K classes (1 if class-agnostic).
+mmdetection clamps a box's change of size on both sides, detectron2 from above only (at a factor of
+1000/16); with random or odd weights, boxes that shrink further differ between the two.
+
+Shapes: N boxes, K classes (1 if class-agnostic), A anchors of all feature maps.
 """
 
 import math
 from typing import Tuple  # noqa: UP035 (what TorchScript reads)
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import StandardROIHeads
+from detectron2.structures import Boxes, Instances
+
+from .matching import BestMatchesMatcher, outside_padding
 
 
 @torch.jit.script
@@ -43,18 +49,69 @@ class TwoSidedBox2BoxTransform:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class TwoSidedRPN(RPN):
-    """detectron2's RPN with two-sided clamping."""
+    """detectron2's RPN with two-sided clamping, and mmdetection's choice of anchors by keys."""
+
+    @configurable
+    def __init__(self, *, skip_padding: bool = False, **kwargs):
+        """
+        Args:
+            skip_padding: do not train on anchors that only a larger image of the batch brings.
+            **kwargs: of :class:`RPN`. With a :class:`BestMatchesMatcher` as ``anchor_matcher``,
+                anchors that leave the image by more than ``anchor_boundary_thresh`` are not matched
+                either, as in mmdetection.
+        """
+        super().__init__(**kwargs)
+        self.skip_padding = skip_padding
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         """Arguments of the constructor, as RPN's."""
-        transform = TwoSidedBox2BoxTransform(cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
-        return {**super().from_config(cfg, input_shape), "box2box_transform": transform}
+        args = super().from_config(cfg, input_shape)
+        args["box2box_transform"] = TwoSidedBox2BoxTransform(cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
+        args["skip_padding"] = cfg.MODEL.RPN.SKIP_PADDING
+        if cfg.MODEL.RPN.LOW_QUALITY_MATCHES == "mmdetection":
+            thresholds = cfg.MODEL.RPN.IOU_THRESHOLDS
+            args["anchor_matcher"] = BestMatchesMatcher(
+                Matcher(thresholds, cfg.MODEL.RPN.IOU_LABELS), floor=thresholds[0]
+            )
+        return args
+
+    @torch.jit.unused
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """See :meth:`RPN.label_and_sample_anchors`; labels (A,) and boxes (A, 4) of each image."""
+        inside_first = isinstance(self.anchor_matcher, BestMatchesMatcher)
+        anchors = Boxes.cat(anchors)
+        labels, boxes = [], []
+        for instances in gt_instances:
+            trained = torch.ones_like(anchors.tensor[:, 0], dtype=torch.bool)
+            if self.skip_padding:
+                trained &= outside_padding(anchors, instances.image_size)
+            if inside_first and self.anchor_boundary_thresh >= 0:
+                trained &= anchors.inside_box(instances.image_size, self.anchor_boundary_thresh)
+            (label,), (box,) = super().label_and_sample_anchors([anchors[trained]], [instances])
+            labels.append(label.new_full(trained.shape, -1).masked_scatter(trained, label))
+            boxes.append(torch.zeros_like(anchors.tensor).index_put((trained,), box))
+        return labels, boxes
 
 
 @ROI_HEADS_REGISTRY.register()
 class TwoSidedROIHeads(StandardROIHeads):
-    """detectron2's StandardROIHeads with two-sided clamping."""
+    """detectron2's StandardROIHeads with two-sided clamping, and mmdetection's matching by a key."""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        """Arguments of the constructor, as StandardROIHeads'."""
+        args = super().from_config(cfg, input_shape)
+        if cfg.MODEL.ROI_HEADS.LOW_QUALITY_MATCHES == "mmdetection":
+            args["proposal_matcher"] = BestMatchesMatcher(
+                args["proposal_matcher"],
+                floor=cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[-1],
+                objects_last=args["proposal_append_gt"],
+            )
+        return args
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:

@@ -1,0 +1,79 @@
+"""Assignment of anchors and proposals to objects as mmdetection does it.
+
+detectron2 labels an object's best anchors positive but leaves them with the object that they
+overlap most; mmdetection gives them to the object itself. Source: mmdetection 3.3, MaxIoUAssigner
+and AnchorHead.
+
+Shapes: M objects, N boxes (anchors or proposals) of one image.
+"""
+
+import torch
+from detectron2.modeling.matcher import Matcher
+from detectron2.structures import Boxes
+
+
+class BestMatchesMatcher:
+    """A matcher after which every box that overlaps an object most belongs to that object.
+
+    All boxes of an equally high overlap do. Where several objects claim a box, the last one gets
+    it, and it is positive whatever overlaps it more.
+    """
+
+    def __init__(self, matcher: Matcher, *, floor: float, objects_last: bool = False):
+        """
+        Args:
+            matcher: assigns all boxes first; without low-quality matches of its own.
+            floor: least overlap of such a match.
+            objects_last: the last M boxes are the objects themselves: each is its own, and takes
+                no part in the search for the best.
+        """
+        self.matcher = matcher
+        self.floor = floor
+        self.objects_last = objects_last
+
+    def __call__(self, overlaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Assign boxes to objects.
+
+        Args:
+            overlaps: IoU of each object with each box, (M, N).
+
+        Returns:
+            The index of each box's object, (N,) int64, and its label, (N,) int8: 1 positive,
+            0 negative, -1 ignored.
+        """
+        matches, labels = self.matcher(overlaps)
+        objects, boxes = overlaps.shape
+        if self.objects_last:
+            boxes -= objects
+            matches[boxes:] = torch.arange(objects, device=matches.device)
+            labels[boxes:] = 1
+        if not objects or not boxes:
+            return matches, labels
+        overlaps = overlaps[:, :boxes]
+        best = overlaps.max(dim=1, keepdim=True).values  # (M, 1)
+        claims = (overlaps == best) & (best >= self.floor)  # (M, N)
+        numbers = torch.arange(1, objects + 1, device=overlaps.device)[:, None]
+        last = (claims * numbers).amax(dim=0)  # (N,), 0 where no object claims the box
+        taken = (last > 0).nonzero().squeeze(1)
+        matches[taken] = last[taken] - 1
+        labels[taken] = 1
+        return matches, labels
+
+
+def outside_padding(
+    anchors: Boxes, image_size: tuple[int, int], *, divisor: int = 32
+) -> torch.Tensor:
+    """Which anchors mmdetection trains on in a batch of images of several sizes.
+
+    Args:
+        anchors: N anchors of the whole batch's feature maps, with offset 0.
+        image_size: height and width of the image before padding, in pixels.
+        divisor: the image alone would be padded to a multiple of it.
+
+    Returns:
+        (N,) bool, False where the anchor's cell is only there because another image is larger.
+    """
+    height, width = (-(-side // divisor) * divisor for side in image_size)
+    # Centers are multiples of the stride but for rounding; half a pixel is more than that.
+    x, y = anchors.get_centers().unbind(dim=1)
+    return (x < width - 0.5) & (y < height - 0.5)
