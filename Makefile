@@ -37,7 +37,7 @@ docs: $(READY)
 
 demo: $(OUTPUT)/results.json
 	$(BIN)/python tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
-	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/pictures --threshold 0.8
+	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/images --threshold 0.8
 	@echo "Metrics in $(OUTPUT)/results.json; 'make clean demo' trains anew."
 
 # Written when the training is over; a training that was stopped goes on where it was.

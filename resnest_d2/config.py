@@ -70,18 +70,18 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Whose an object's best anchors are: "detectron2", of the object that they overlap most;
     # "mmdetection", of that object itself, from the lower IOU_THRESHOLDS up. For TwoSidedRPN.
     cfg.MODEL.RPN.LOW_QUALITY_MATCHES = "detectron2"
-    # Do not train on anchors that only a larger picture of the batch brings. For TwoSidedRPN.
+    # Do not train on anchors that only a larger image of the batch brings. For TwoSidedRPN.
     cfg.MODEL.RPN.SKIP_PADDING = False
     # The same of proposals, from the upper IOU_THRESHOLDS up; "detectron2" has no such matches. For
     # TwoSidedROIHeads.
     cfg.MODEL.ROI_HEADS.LOW_QUALITY_MATCHES = "detectron2"
 
-    # Leave pictures with a side under this many pixels out of the training.
+    # Leave images with a side under this many pixels out of the training.
     cfg.DATALOADER.MIN_IMAGE_SIZE = 0
     # Leave boxes with a side under this many pixels of the file out of the training.
     cfg.DATALOADER.MIN_BOX_SIZE = 0
 
-    # What resizes pictures: "pil" as detectron2 does, or "cv2" (bilinear) as mmdetection does.
+    # What resizes images: "pil" as detectron2 does, or "cv2" (bilinear) as mmdetection does.
     cfg.INPUT.RESIZE = "pil"
 
     # Evaluate (train_net.py --eval-only) the detector made faster, with the same results.
@@ -100,7 +100,7 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Weight of the old average in each step, after a warm-up of its own.
     cfg.MODEL.EMA.DECAY = 0.9998
 
-    # Length of the training in passes over its pictures; 0: SOLVER.MAX_ITER says it. STEPS are
+    # Length of the training in passes over its images; 0: SOLVER.MAX_ITER says it. STEPS are
     # moved to the same fractions of the run.
     cfg.SOLVER.EPOCHS = 0
     # Stop when the validation AP gets no better.
@@ -109,12 +109,12 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Evaluations to wait for one better than the best before.
     cfg.SOLVER.EARLY_STOPPING.PATIENCE = 10
 
-    # Passes over the training pictures between evaluations; 0: TEST.EVAL_PERIOD says it.
+    # Passes over the training images between evaluations; 0: TEST.EVAL_PERIOD says it.
     cfg.TEST.EVAL_EPOCHS = 0
     # With every evaluation also the losses on DATASETS.TEST, as validation/total_loss and so on.
     cfg.TEST.VALIDATION_LOSS = False
 
-    # COCO-format data sets to register: [name, annotation file, picture folder] each.
+    # COCO-format data sets to register: [name, annotation file, image folder] each.
     cfg.DATASETS.COCO = []
     # Folder that the paths in COCO are relative to; "" for the config file's, else the current one.
     cfg.DATASETS.ROOT = ""

@@ -32,7 +32,7 @@ def realdata() -> Path:
 
 
 class Oracles:
-    """Outputs of a reference system, and the weights and picture they were computed from."""
+    """Outputs of a reference system, and the weights and image they were computed from."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -56,7 +56,7 @@ class Oracles:
             for k, s in zip(oracle["keys"], shapes, strict=True)
         }
 
-    def picture(self, oracle: dict) -> np.ndarray:
+    def image(self, oracle: dict) -> np.ndarray:
         return self._common.picture(*(int(v) for v in oracle["picture"]))
 
     def assert_map(
@@ -77,7 +77,7 @@ def oracles() -> Oracles:
 
 @pytest.fixture
 def coco_files(tmp_path):
-    """A function that writes a data set of two pictures, its JSON changed as the test wants."""
+    """A function that writes a data set of two images, its JSON changed as the test wants."""
     import json
 
     import cv2

@@ -1,18 +1,18 @@
-"""The same two pictures as YOLO, Pascal VOC and labelme write them."""
+"""The same two images as YOLO, Pascal VOC and labelme write them."""
 
 import json
 
 import cv2
 import numpy as np
 
-# Class, box [x, y, width, height] and polygon of the objects in each picture of 100 x 50 pixels.
+# Class, box [x, y, width, height] and polygon of the objects in each image of 100 x 50 pixels.
 OBJECTS = {
     "train": [("dog", [10, 5, 20, 30], [10, 5, 30, 5, 30, 35]), ("cat", [50, 10, 40, 20], [])],
     "val": [("cat", [0, 0, 8, 8], [])],
 }
 
 
-def pictures(folder, **names):
+def images(folder, **names):
     folder.mkdir(parents=True)
     for number, name in names.items():
         value = 50 if number == "a" else 150
@@ -21,7 +21,7 @@ def pictures(folder, **names):
 
 def yolo(root):
     for split, objects in OBJECTS.items():
-        pictures(root / "images" / split, a=f"{split}.png", b="empty.png")
+        images(root / "images" / split, a=f"{split}.png", b="empty.png")
         lines = []
         for name, (x, y, w, h), polygon in objects:
             scaled = [(x + w / 2) / 100, (y + h / 2) / 50, w / 100, h / 50]
@@ -35,7 +35,7 @@ def yolo(root):
 
 
 def voc(root):
-    pictures(root / "JPEGImages", a="train.png", b="val.png")
+    images(root / "JPEGImages", a="train.png", b="val.png")
     (root / "Annotations").mkdir()
     (root / "ImageSets" / "Main").mkdir(parents=True)
     for split, objects in OBJECTS.items():
@@ -59,7 +59,7 @@ def voc(root):
 
 def labelme(root):
     for split, objects in OBJECTS.items():
-        pictures(root / split, a=f"{split}.png")
+        images(root / split, a=f"{split}.png")
         shapes = []
         for name, (x, y, w, h), polygon in objects:
             points = [polygon[i : i + 2] for i in range(0, len(polygon), 2)]

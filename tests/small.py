@@ -7,7 +7,7 @@ from pathlib import Path
 from resnest_d2.data.shapes import prepare_shapes
 
 FASTER = "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml"
-# For any R-CNN config: two iterations of a narrow detector on small pictures, from scratch.
+# For any R-CNN config: two iterations of a narrow detector on small images, from scratch.
 KEYS = """
     SOLVER.MAX_ITER 2 SOLVER.STEPS (1,) SOLVER.IMS_PER_BATCH 2 SOLVER.WARMUP_ITERS 0
     SOLVER.REFERENCE_WORLD_SIZE 0 DATALOADER.NUM_WORKERS 0 INPUT.MIN_SIZE_TRAIN (64,)
@@ -17,7 +17,7 @@ KEYS = """
 
 
 def write_data(folder: Path) -> None:
-    """train.json and val.json with their pictures in images/: four and three of the shapes."""
+    """train.json and val.json with their images in images/: four and three of the shapes."""
     source = Path(prepare_shapes())
     (folder / "images").mkdir(parents=True)
     for split, number in (("train", 4), ("val", 3)):
@@ -28,8 +28,8 @@ def write_data(folder: Path) -> None:
         for image in content["images"]:
             name = image["file_name"]
             image["file_name"] = f"{split}_{name}"
-            picture = (source / f"shapes_{split}" / name).read_bytes()
-            (folder / "images" / image["file_name"]).write_bytes(picture)
+            image = (source / f"shapes_{split}" / name).read_bytes()
+            (folder / "images" / image["file_name"]).write_bytes(image)
         (folder / f"{split}.json").write_text(json.dumps(content))
 
 

@@ -1,8 +1,8 @@
 """Every command in README and docs is run, in small; every key is listed; the site builds.
 
 The commands of all pages run one after the other in one folder, which holds what pages may name:
-``data/{train,val}.json``, ``data/images/``, ``data/mine.yaml`` (own_data.md's), ``picture.png``,
-``pictures/``, the formats of import-data in folders of their names, and ``epoch_12.pth``
+``data/{train,val}.json``, ``data/images/``, ``data/mine.yaml`` (own_data.md's), ``image.png``,
+``images/``, the formats of import-data in folders of their names, and ``epoch_12.pth``
 (mmdetection's Faster R-CNN). ``output/mine`` is what README's training leaves. Trainings get the
 keys of small.py; published weights are written here.
 """
@@ -115,10 +115,10 @@ def workspace(tmp_path, monkeypatch, weights_cache):
     (tmp_path / "data" / "mine.yaml").write_text(mine)
     for write in (formats.yolo, formats.voc, formats.labelme):
         write(tmp_path / write.__name__)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for path in (tmp_path / "data" / "images").glob("val_*"):
-        shutil.copy(path, tmp_path / "pictures")
-        shutil.copy(path, tmp_path / "picture.png")
+        shutil.copy(path, tmp_path / "images")
+        shutil.copy(path, tmp_path / "image.png")
     published.save(tmp_path / "epoch_12.pth", "faster_rcnn_s50")
 
     def weights(source):

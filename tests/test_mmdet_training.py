@@ -1,4 +1,4 @@
-"""One training step of the seed's detectors beside mmdetection's, on the same weights and images."""
+"""A training step of the seed's detectors is mmdetection's: same weights, images and samples."""
 
 import math
 import re
@@ -60,7 +60,7 @@ def batch(oracle, oracles, masks):
     height, width, first = (int(v) for v in oracle["picture"])
     inputs = []
     for number in range(8):
-        image = oracles.picture({"picture": (height, width, first + number)})
+        image = oracles.image({"picture": (height, width, first + number)})
         of_image = oracle["image_of"] == number
         boxes = oracle["boxes"][of_image].astype(np.float64)
         truth = Instances((height, width))

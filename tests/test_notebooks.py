@@ -13,7 +13,7 @@ PARAMETERS = {
 }
 PRINTED = {  # what of a notebook's own must have been printed
     "quickstart": "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml",
-    "own_data": "val: 12 pictures",
+    "own_data": "val: 12 images",
 }
 
 

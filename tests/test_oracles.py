@@ -34,7 +34,7 @@ def predictor_of(name, oracle, weights, config=None):
     return DefaultPredictor(cfg)
 
 
-def predict(predictor, picture):
+def predict(predictor, image):
     """Detections, and the maps on the way: res2 .. p6, and the RPN's as rpn_cls0, rpn_reg0, .."""
     seen = {}
     model = predictor.model
@@ -46,7 +46,7 @@ def predict(predictor, picture):
             seen.update({f"{kind}{level}": y for level, y in enumerate(levels)})
 
     model.proposal_generator.rpn_head.register_forward_hook(note_rpn)
-    return predictor(picture[:, :, ::-1])["instances"], seen
+    return predictor(image[:, :, ::-1])["instances"], seen
 
 
 def in_stages(module):
@@ -65,7 +65,7 @@ def test_mmdetection(name, oracles, tmp_path):
     meta = {"epoch": 12, "mmdet_version": "2.4.0", "CLASSES": ("person", "car")}
     torch.save({"meta": meta, "state_dict": oracles.weights(oracle, seed=0)}, path)
     predictor = predictor_of(name, oracle, f"resnest+file://{path}")
-    found, maps = predict(predictor, oracles.picture(oracle))
+    found, maps = predict(predictor, oracles.image(oracle))
     for group in (STAGES, PYRAMID):
         for seed, stage in enumerate(group):
             oracles.assert_map(oracle, stage, maps[stage], seed=seed)
@@ -100,7 +100,7 @@ def test_authors(name, prefix, oracles, tmp_path):
     path = tmp_path / "published.pth"
     torch.save({"model": oracles.weights(oracle, seed=1)}, path)
     predictor = predictor_of(name, oracle, f"{prefix}{path}")
-    found, maps = predict(predictor, oracles.picture(oracle))
+    found, maps = predict(predictor, oracles.image(oracle))
     for stage in STAGES + PYRAMID:
         oracles.assert_map(oracle, stage, maps[stage], seed=int(oracle[f"{stage}_seed"]))
     assert_same_detections(found, detections(oracle), score_tolerance=1e-5)
@@ -122,9 +122,9 @@ def test_timm(name, oracles, tmp_path):
     net = build_backbone(cfg).eval()
     DetectionCheckpointer(net).load(f"resnest+file://{path}")
     keys = get_config("faster_rcnn_s50").MODEL
-    picture = (oracles.picture(oracle) - np.array(keys.PIXEL_MEAN)) / np.array(keys.PIXEL_STD)
+    image = (oracles.image(oracle) - np.array(keys.PIXEL_MEAN)) / np.array(keys.PIXEL_STD)
     with torch.no_grad():
-        outputs = net(torch.from_numpy(picture).permute(2, 0, 1)[None].float())
+        outputs = net(torch.from_numpy(image).permute(2, 0, 1)[None].float())
     for seed, stage in enumerate(STAGES, 1):
         oracles.assert_map(oracle, stage, outputs[stage], seed=seed)
 
@@ -146,7 +146,7 @@ def detections(oracle):
 def assert_optimised(predictor, oracle, oracles, seed_of):
     """The pyramid and the detections once more, after optimize_for_inference."""
     predictor.model = optimize_for_inference(predictor.model)
-    found, maps = predict(predictor, oracles.picture(oracle))
+    found, maps = predict(predictor, oracles.image(oracle))
     for level in PYRAMID:
         oracles.assert_map(oracle, level, maps[level], seed=seed_of(level))
     assert_same_detections(found, detections(oracle), score_tolerance=1e-4)

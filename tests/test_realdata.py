@@ -1,4 +1,4 @@
-"""Real pictures with real annotations, as a user gives them: keys on the command line, no code."""
+"""Real images with real annotations, as a user gives them: keys on the command line, no code."""
 
 import pytest
 import torch

@@ -49,18 +49,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--what", nargs="+", choices=KINDS, default=["backbone"], help="what to time")
-    add("--size", nargs="+", type=size, default=[(800, 1216)], help="of the pictures")
+    add("--size", nargs="+", type=size, default=[(800, 1216)], help="of the images")
     add("--depth", nargs="+", type=int, default=[50], help="of the ResNeSts")
     add("--proposals", nargs="+", type=int, default=[1000], help="of the detectors")
     add("--backends", type=names, default=["plain", "eager"], help="plain,eager,inductor,openvino")
     add("--config", default=MASK_RCNN, help="of the detector")
     add("--train-config", default=CONFIG, help="of the training step")
-    add("--train-size", type=size, default=(448, 640), help="of its pictures")
+    add("--train-size", type=size, default=(448, 640), help="of its images")
     add("--batch", nargs="+", type=int, default=[2], help="number of them")
     add("--checkpoint", type=names, default=["none", "light", "block"], help="none,light,block")
     add("--annotations", help="COCO file for the scoring; by default the built-in shapes")
     add("--model", default="output/demo", help="of the prediction: a run's folder, or a name")
-    add("--pictures", help="folder of pictures to predict on")
+    add("--images", help="folder of images to predict on")
     add("--number", type=int, default=40, help="how many of them")
     add("--repeats", type=int, default=5, help="runs of each, after a warm-up")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
@@ -97,10 +97,10 @@ def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
     if "scoring" in args.what:
         yield from scoring_settings(args.annotations, skip)
     if "predict" in args.what:
-        if not args.pictures:
-            raise ValueError("--what predict needs --pictures, a folder.")
+        if not args.images:
+            raise ValueError("--what predict needs --images, a folder.")
         yield from prediction_settings(
-            args.model, args.pictures, number=args.number, backends=args.backends, skip=skip
+            args.model, args.images, number=args.number, backends=args.backends, skip=skip
         )
 
 

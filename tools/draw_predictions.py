@@ -17,11 +17,11 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from resnest_d2.engine import choose_device
 from resnest_d2.model_zoo import load_config
 
-SCALE = 2.0  # of the drawing, so that labels on small pictures can be read
+SCALE = 2.0  # of the drawing, so that labels on small images can be read
 
 
 def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.ndarray:
-    """One picture twice, with its annotations and with the predictions.
+    """One image twice, with its annotations and with the predictions.
 
     Args:
         predictor: detectron2's predictor.
@@ -29,15 +29,15 @@ def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.n
         threshold: lowest score that is drawn.
 
     Returns:
-        BGR, uint8, twice as wide as the picture.
+        BGR, uint8, twice as wide as the image.
 
     Raises:
-        ValueError: the picture cannot be read.
+        ValueError: the image cannot be read.
     """
-    picture = cv2.imread(record["file_name"])
-    if picture is None:
-        raise ValueError(f"{record['file_name']} cannot be read as a picture.")
-    found = predictor(picture)["instances"].to("cpu")
+    image = cv2.imread(record["file_name"])
+    if image is None:
+        raise ValueError(f"{record['file_name']} cannot be read as an image.")
+    found = predictor(image)["instances"].to("cpu")
     found = found[found.scores >= threshold]
     sides = []
     for paint in (
@@ -45,19 +45,19 @@ def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.n
         lambda canvas: canvas.draw_instance_predictions(found),
     ):
         canvas = Visualizer(
-            picture[:, :, ::-1], predictor.metadata, SCALE, instance_mode=ColorMode.IMAGE
+            image[:, :, ::-1], predictor.metadata, SCALE, instance_mode=ColorMode.IMAGE
         )
         sides.append(paint(canvas).get_image()[:, :, ::-1])
     return np.hstack(sides)
 
 
 def main() -> int:
-    """Draw the first pictures of the config's test set into a folder."""
+    """Draw the first images of the config's test set into a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, help="config of the detector")
     parser.add_argument("--weights", required=True, help="its checkpoint")
-    parser.add_argument("--output", default="output/pictures", help="folder to write to")
-    parser.add_argument("--number", type=int, default=12, help="how many pictures")
+    parser.add_argument("--output", default="output/images", help="folder to write to")
+    parser.add_argument("--number", type=int, default=12, help="how many images")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
     args = parser.parse_args()
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
@@ -69,7 +69,7 @@ def main() -> int:
     for record in records:
         target = folder / f"{Path(record['file_name']).stem}.png"
         cv2.imwrite(str(target), draw(predictor, record, threshold=args.threshold))
-    print(f"{len(records)} pictures in {folder}: truth left, prediction right.")
+    print(f"{len(records)} images in {folder}: truth left, prediction right.")
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run an exported detector by onnxruntime alone: tools/run_onnx.py model.onnx picture.jpg."""
+"""Run an exported detector by onnxruntime alone: tools/run_onnx.py model.onnx image.jpg."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 about = session.get_modelmeta().custom_metadata_map
 names = json.loads(about["class_names"])
 if about["preprocess"] == "outside":
-    sys.exit(f"{sys.argv[1]} takes resized pictures; export it with --preprocess inside.")
-picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
-picture = np.array(picture)  # (H, W, 3), uint8
+    sys.exit(f"{sys.argv[1]} takes resized images; export it with --preprocess inside.")
+image = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
+image = np.array(image)  # (H, W, 3), uint8
 if about["input_format"] == "BGR":
-    picture = np.ascontiguousarray(picture[:, :, ::-1])
-boxes, scores, classes, *masks = session.run(None, {"image": picture})
+    image = np.ascontiguousarray(image[:, :, ::-1])
+boxes, scores, classes, *masks = session.run(None, {"image": image})
 for i, label in enumerate(classes):
     filled = f"{(masks[0][i] > 0.5).mean():.0%}" if masks else ""  # of the box
     print(names[label] if names else label, f"{scores[i]:.3f}", *boxes[i].round(1), filled)

@@ -16,7 +16,7 @@ Every published ResNeSt detector and backbone, by the name that `resnest://` and
 `resnest_d2.model_zoo` know it by. This file is written by `tools/write_model_zoo.py` from
 `resnest_d2/model_zoo/models.yaml`; how to use it stands in [docs/weights.md](docs/weights.md).
 
-Box and mask AP: percent, COCO 2017 val, as published. Memory: GB a GPU in training, 2 pictures of
+Box and mask AP: percent, COCO 2017 val, as published. Memory: GB a GPU in training, 2 images of
 up to 1333 px a side. Top-1: percent, ImageNet val.
 """
 SOURCES = {

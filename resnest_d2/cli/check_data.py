@@ -1,4 +1,4 @@
-"""``resnest-d2 check-data``: faults of annotation files and pictures, and a clean copy."""
+"""``resnest-d2 check-data``: faults of annotation files and images, and a clean copy."""
 
 from typing import Annotated, Optional
 
@@ -16,7 +16,7 @@ def check_data(
         list[str],
         typer.Argument(
             metavar="JSON FOLDER [JSON [FOLDER]]...",
-            help="COCO annotations and the folder of their pictures, those to train on first.",
+            help="COCO annotations and the folder of their images, those to train on first.",
         ),
     ],
     *,

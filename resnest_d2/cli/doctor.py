@@ -113,12 +113,12 @@ def _extras() -> Rows:
 def _works(problems: list[str]) -> Rows:
     """Compiled parts, tried; a torchvision built for another torch fails here."""
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 5.0]])
-    picture, offsets = torch.rand(1, 1, 6, 6), torch.zeros(1, 18, 4, 4)
+    image, offsets = torch.rand(1, 1, 6, 6), torch.zeros(1, 18, 4, 4)
     operators = {
         "NMS": lambda: torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5),
-        "RoIAlign": lambda: torchvision.ops.roi_align(picture, [boxes], 2),
+        "RoIAlign": lambda: torchvision.ops.roi_align(image, [boxes], 2),
         "deformable convolution": lambda: torchvision.ops.deform_conv2d(
-            picture, offsets, torch.ones(1, 1, 3, 3)
+            image, offsets, torch.ones(1, 1, 3, 3)
         ),
     }
     rows = []

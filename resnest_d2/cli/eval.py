@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     data: Annotated[
         Optional[tuple[Path, Path]],
-        typer.Option(metavar="JSON FOLDER", help="COCO annotations to score on, their pictures."),
+        typer.Option(metavar="JSON FOLDER", help="COCO annotations to score on, their images."),
     ] = None,
     output: Annotated[
         Optional[Path],

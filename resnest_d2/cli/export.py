@@ -42,7 +42,7 @@ def export(
     Example:
       resnest-d2 export output/mine --format onnx --output output/mine.onnx
 
-    The file is kept only if it finds what the detector finds, on three pictures of different sizes.
+    The file is kept only if it finds what the detector finds, on three images of different sizes.
     """
     cfg = prediction_config(
         model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()

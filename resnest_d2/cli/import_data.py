@@ -30,7 +30,7 @@ def import_data(
 ) -> None:
     """Write COCO annotations for data in another format, and check them.
 
-    Pictures stay where they are. Needs the extra: pip install 'resnest-d2[supervision]'
+    Images stay where they are. Needs the extra: pip install 'resnest-d2[supervision]'
 
     Examples:
       resnest-d2 import-data yolo data/data.yaml --output data/coco
@@ -41,7 +41,7 @@ def import_data(
         format.value, sources, output=output, categories=categories, overwrite=overwrite
     )
     for done in written:
-        typer.echo(f"{done.json_file}: {done.pictures} pictures, {done.objects} objects")
+        typer.echo(f"{done.json_file}: {done.images} images, {done.objects} objects")
     check = check_data([(done.json_file, done.image_root) for done in written])
     if check.findings:
         typer.echo(check.table(100) + "\n")

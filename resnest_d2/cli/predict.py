@@ -1,4 +1,4 @@
-"""`resnest-d2 predict`: drawn pictures and COCO records of what a detector finds."""
+"""`resnest-d2 predict`: drawn images and COCO records of what a detector finds."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def predict(
             autocompletion=complete_config,
         ),
     ],
-    source: Annotated[list[str], typer.Argument(help="pictures, folders of pictures, videos")],
+    source: Annotated[list[str], typer.Argument(help="images, folders of images, videos")],
     *,
     weights: Annotated[str | None, typer.Option(help="checkpoint; else the model's own")] = None,
     score_threshold: Annotated[float, typer.Option(help="lowest score kept, 0 to 1")] = 0.5,
@@ -34,15 +34,15 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("output/predict"),
     save_json: Annotated[bool, typer.Option(help="write COCO records")] = True,
-    draw: Annotated[bool, typer.Option(help="write drawn pictures")] = True,
+    draw: Annotated[bool, typer.Option(help="write drawn images")] = True,
 ) -> None:
-    """Find objects on pictures, folders and videos.
+    """Find objects on images, folders and videos.
 
     Example:
       resnest-d2 predict mask_rcnn_s50 holiday/ street.jpg --score-threshold 0.3
 
-    Writes drawn pictures and predictions.json, that one also of what was done before Ctrl-C.
-    Pictures that cannot be read are named at the end; the others are done all the same, and the
+    Writes drawn images and predictions.json, that one also of what was done before Ctrl-C.
+    Images that cannot be read are named at the end; the others are done all the same, and the
     exit code is 1.
     """
     _check_output(output, source)
@@ -72,18 +72,18 @@ def predict(
         if save_json:
             with whole_file(str(output / "predictions.json"), "w") as file:
                 json.dump(records, file)
-        typer.echo(f"{number} pictures predicted; results in {output}.")
+        typer.echo(f"{number} images predicted; results in {output}.")
     if stream.failed:
         raise typer.Exit(1)  # the log has named them
 
 
 def _check_output(output: Path, sources: list[str]) -> None:
-    """Refuse to write among the sources: a drawing would replace a picture of its name."""
+    """Refuse to write among the sources: a drawing would replace an image of its name."""
     for source in sources:
         folder = source if os.path.isdir(source) else os.path.dirname(source)
         if os.path.realpath(folder) == os.path.realpath(output):
             raise ValueError(
-                f"--output is {output}, the folder of the source {source}, whose pictures the "
+                f"--output is {output}, the folder of the source {source}, whose images the "
                 "drawings could replace; choose another folder."
             )
 
@@ -94,7 +94,7 @@ def _file_name(prediction: Prediction) -> str:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """``a.jpg`` for ``a.png``; ``a_2.jpg`` for another picture of that name, of another folder."""
+    """``a.jpg`` for ``a.png``; ``a_2.jpg`` for another image of that name, of another folder."""
     stem = name.replace("#", "_") if "#" in name else Path(name).stem
     free, again = f"{stem}.jpg", 2
     while free in taken:

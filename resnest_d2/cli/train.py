@@ -33,14 +33,14 @@ def train(
     *,
     data: Annotated[
         Optional[tuple[Path, Path]],
-        typer.Option(metavar="JSON FOLDER", help="COCO annotations to train on, their pictures."),
+        typer.Option(metavar="JSON FOLDER", help="COCO annotations to train on, their images."),
     ] = None,
     val: Annotated[
         Optional[Path],
         typer.Option(metavar="JSON", help="COCO annotations to evaluate on; without, none is."),
     ] = None,
     val_images: Annotated[
-        Optional[Path], typer.Option(metavar="FOLDER", help="Pictures of --val, if others.")
+        Optional[Path], typer.Option(metavar="FOLDER", help="Images of --val, if others.")
     ] = None,
     output: Annotated[
         Optional[Path], typer.Option(help="Folder of the run; without, the config's OUTPUT_DIR.")
@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Train a detector.
 
-    On your own pictures, or on what the config names. Ctrl-C leaves a checkpoint.
+    On your own images, or on what the config names. Ctrl-C leaves a checkpoint.
     For several machines there is train_net.py.
 
     Examples:
@@ -91,7 +91,7 @@ def _data_flags(
     if val and not data:
         raise ValueError("--val is given without --data; the data to train on is missing.")
     if val_images and not val:
-        raise ValueError("--val-images is given without --val, the annotations of its pictures.")
+        raise ValueError("--val-images is given without --val, the annotations of its images.")
     if not data:
         return {}
     sets = [dataset(*data)]

@@ -1,6 +1,6 @@
 """One's own data in COCO format: read once and checked, then registered with detectron2.
 
-Format: https://cocodataset.org/#format-data. The pictures and annotations are loaded by detectron2;
+Format: https://cocodataset.org/#format-data. The images and annotations are loaded by detectron2;
 :mod:`resnest_d2.data.checking` says what it would only find hours later, or never say.
 """
 
@@ -23,7 +23,7 @@ class CocoFacts(NamedTuple):
 
     ``mask_format`` is detectron2's INPUT.MASK_FORMAT ("polygon" or "bitmask", which takes RLE), or
     "" when annotations without a mask are among them. ``num_annotations`` is of those that can be
-    trained on: no crowds, and no boxes that are empty or outside their picture.
+    trained on: no crowds, and no boxes that are empty or outside their image.
     """
 
     classes: tuple[str, ...]
@@ -37,7 +37,7 @@ def read_coco(json_file: str, image_root: str) -> CocoFacts:
 
     Args:
         json_file: path of the file.
-        image_root: folder of its pictures.
+        image_root: folder of its images.
 
     Returns:
         What the file says; read again only when the file has changed.
@@ -115,7 +115,7 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
     Args:
         name: name for DATASETS.TRAIN and DATASETS.TEST.
         json_file: path of the annotation file.
-        image_root: folder of its pictures.
+        image_root: folder of its images.
 
     Returns:
         What the file says.

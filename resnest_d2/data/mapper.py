@@ -1,4 +1,4 @@
-"""detectron2's mapper with INPUT.RESIZE, saying which picture it failed on."""
+"""detectron2's mapper with INPUT.RESIZE, saying which image it failed on."""
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -7,7 +7,7 @@ from .resize import with_resizer
 
 
 class NamingDatasetMapper(DatasetMapper):
-    """Reads and augments a picture; an error names the file and its image id."""
+    """Reads and augments an image; an error names the file and its image id."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
@@ -19,7 +19,7 @@ class NamingDatasetMapper(DatasetMapper):
         """See :class:`detectron2.data.DatasetMapper`.
 
         Raises:
-            ValueError: a picture that cannot be read, or that its annotations do not fit.
+            ValueError: an image that cannot be read, or that its annotations do not fit.
         """
         try:
             return super().__call__(dataset_dict)

@@ -30,7 +30,7 @@ def resolve_dataset_paths(
 
     Raises:
         FileNotFoundError: a path is nowhere; all places looked at are named.
-        ValueError: an entry is not [name, annotation file, picture folder].
+        ValueError: an entry is not [name, annotation file, image folder].
     """
     places = [place for place in (config_dir, os.getcwd()) if place]
     find = functools.partial(_find, may_be_missing=may_be_missing)
@@ -42,7 +42,7 @@ def resolve_dataset_paths(
         if not isinstance(entry, list | tuple) or [type(v) for v in entry] != [str] * 3:
             raise ValueError(
                 f"DATASETS.COCO holds {entry!r}; each entry must be "
-                '["name", "annotation file", "picture folder"].'
+                '["name", "annotation file", "image folder"].'
             )
         name, *paths = entry
         entries.append([name, *(find(path, places, key=f"DATASETS.COCO {name}") for path in paths)])
@@ -82,7 +82,7 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
         if entry[0] in cfg.DATASETS.TRAIN and not facts.num_annotations:
             raise ValueError(
                 f"{entry[0]} ({entry[1]}) has no annotations to train on (crowds, and boxes that "
-                "are empty or outside their picture, do not count); correct it, or take another."
+                "are empty or outside their image, do not count); correct it, or take another."
             )
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     for name in names:

@@ -1,6 +1,6 @@
 """Resizing by OpenCV as mmdetection does it, beside detectron2's by PIL.
 
-PIL's bilinear filter is anti-aliased when it shrinks a picture, OpenCV's is not: the pixels differ,
+PIL's bilinear filter is anti-aliased when it shrinks an image, OpenCV's is not: the pixels differ,
 and COCO AP in its second decimal.
 """
 

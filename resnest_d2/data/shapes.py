@@ -1,7 +1,7 @@
-"""The built-in data set: shapes on textured pictures, so that everything runs with no download.
+"""The built-in data set: shapes on textured images, so that everything runs with no download.
 
 Drawn by OpenCV from a fixed seed: the same pixels and annotations on every machine with the same
-OpenCV. Written once into the cache folder as PNG pictures and COCO JSON; the masks (RLE) are exact,
+OpenCV. Written once into the cache folder as PNG images and COCO JSON; the masks (RLE) are exact,
 also where a shape hides part of another.
 """
 
@@ -23,7 +23,7 @@ CLASSES = tuple(CORNERS)
 # Warm circles, green squares, blue triangles, in degrees: a detector from scratch learns colours
 # within minutes; with colours at random, it told outlines apart in two of three cases only.
 HUES = {"circle": (-30, 40), "square": (80, 160), "triangle": (200, 280)}
-SPLITS = {"shapes_train": (0, 600), "shapes_val": (1, 100)}  # name: seed, pictures
+SPLITS = {"shapes_train": (0, 600), "shapes_val": (1, 100)}  # name: seed, images
 VERSION = 1  # of the drawing; raise it when a pixel changes
 SIZE = (160, 160)  # height, width; all alike, so that batches need no padding
 MIN_VISIBLE = 0.6  # part of every shape that stays in sight
@@ -44,7 +44,7 @@ def prepare_shapes() -> str:
     """Draw the data set unless it is there; safe when several processes call it together.
 
     Returns:
-        Its folder, with ``<split>.json`` and the pictures in ``<split>/``.
+        Its folder, with ``<split>.json`` and the images in ``<split>/``.
     """
     target = shapes_dir()
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -88,11 +88,11 @@ def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:
     os.makedirs(os.path.join(folder, split))
     images, annotations = [], []
     for index in range(number):
-        picture, shapes = draw_picture(np.random.default_rng([VERSION, seed, index]))
+        image, shapes = draw_image(np.random.default_rng([VERSION, seed, index]))
         name = f"{index:04d}.png"
-        if not cv2.imwrite(os.path.join(folder, split, name), picture):
+        if not cv2.imwrite(os.path.join(folder, split, name), image):
             raise OSError(f"OpenCV could not write {name} into {folder}; is the disk full?")
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for category, mask in shapes:
             rle = mask_util.encode(np.asfortranarray(mask))
@@ -121,16 +121,16 @@ def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:
         )
 
 
-def draw_picture(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One picture with its shapes.
+def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """One image with its shapes.
 
     Returns:
-        The BGR picture, uint8 (H, W, 3), and for each shape its class index and the mask of what
+        The BGR image, uint8 (H, W, 3), and for each shape its class index and the mask of what
         is seen of it, uint8 (H, W) of 0 and 1.
     """
     height, width = SIZE
     grey = int(rng.integers(60, 196))
-    picture = _texture(rng, grey + rng.integers(-20, 21, 3), contrast=30)
+    image = _texture(rng, grey + rng.integers(-20, 21, 3), contrast=30)
     shapes: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []
     for _ in range(int(rng.integers(4, 11))):
@@ -147,8 +147,8 @@ def draw_picture(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, 
         saturation, value = (int(v) / 100 for v in rng.integers(55, 101, 2))
         rgb = colorsys.hsv_to_rgb(hue, saturation, value)
         fill = _texture(rng, 255 * np.array(rgb[::-1]), contrast=20)
-        picture = np.where(mask[..., None] == 1, fill, picture)
-    return picture, shapes
+        image = np.where(mask[..., None] == 1, fill, image)
+    return image, shapes
 
 
 def _texture(rng: np.random.Generator, colour: np.ndarray, *, contrast: int) -> np.ndarray:

@@ -17,7 +17,7 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
     :mod:`resnest_d2.deploy.winograd` is faster than both engines, and with AVX-512 oneDNN's own as
     fast. On a GPU the heads follow.
 
-    Picture sizes, batches and numbers of regions may differ from call to call: both backends are
+    Image sizes, batches and numbers of regions may differ from call to call: both backends are
     told that these dimensions are dynamic, so that a new size costs no new compilation.
 
     Args:
@@ -80,7 +80,7 @@ class _Flat(nn.Module):
 
 
 class _OpenVINO:
-    """A backbone in OpenVINO; converted when first called, for any batch and picture size."""
+    """A backbone in OpenVINO; converted when first called, for any batch and image size."""
 
     def __init__(self, part: nn.Module, openvino: Any, core: Any):
         self.flat = _Flat(part).eval()

@@ -1,7 +1,7 @@
 """What the C library does with freed memory, which decides how fast large maps are on a CPU.
 
 glibc hands freed blocks of over 32 MiB back to the system; the next layer's map is then new memory,
-which the system clears page by page at its first use. A picture of 800x1216 has dozens of such
+which the system clears page by page at its first use. An image of 800x1216 has dozens of such
 maps, and clearing them takes a third of a plain ResNeSt-50's time.
 
 Source: mallopt(3), malloc_trim(3).

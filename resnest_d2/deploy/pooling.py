@@ -29,9 +29,9 @@ def roi_align(
 
     Args:
         features: (N, C, H, W), channels_last.
-        regions: (R, 5): index of the picture, and x0, y0, x1, y1 in its pixels.
+        regions: (R, 5): index of the image, and x0, y0, x1, y1 in its pixels.
         size: B.
-        scale: of the map to the picture.
+        scale: of the map to the image.
         sampling_ratio: samples of a bin a side; 0 for one a pixel.
 
     Returns:
@@ -124,8 +124,8 @@ class ChannelsLastPooler(nn.Module):
     def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
         """(R, C, B, B), channels_last; see :class:`ROIPooler`."""
         boxes = torch.cat([b.tensor for b in box_lists])
-        picture = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
-        regions = torch.cat([picture, boxes], 1)
+        image = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
+        regions = torch.cat([image, boxes], 1)
         options = {"size": self.size, "sampling_ratio": self.sampling_ratio}
         x = [level.contiguous(memory_format=torch.channels_last) for level in x]
         if len(x) == 1:

@@ -113,10 +113,10 @@ def _matrices() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def _pieces(n: int, rows: int, columns: int, *, channels: int) -> Iterator[tuple[slice, slice]]:
-    """Pictures and rows of tiles to work on at a time: several pictures, or a part of one."""
+    """Images and rows of tiles to work on at a time: several images, or a part of one."""
     limit = _PIECE // channels  # tiles
-    pictures = max(1, limit // (rows * columns))
+    images = max(1, limit // (rows * columns))
     height = max(1, min(rows, limit // columns))
-    for i in range(0, n, pictures):
+    for i in range(0, n, images):
         for j in range(0, rows, height):
-            yield slice(i, i + pictures), slice(j, j + height)
+            yield slice(i, i + images), slice(j, j + height)

@@ -1,4 +1,4 @@
-"""The length of a training, and the time between evaluations, in passes over the pictures."""
+"""The length of a training, and the time between evaluations, in passes over the images."""
 
 import logging
 import math
@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 
-from .guards import load_training_pictures
+from .guards import load_training_images
 
 
 def with_epochs(cfg: CfgNode) -> CfgNode:
@@ -21,7 +21,7 @@ def with_epochs(cfg: CfgNode) -> CfgNode:
         with MAX_ITER, STEPS (at the same fractions of the run) and EVAL_PERIOD to match.
 
     Raises:
-        ValueError: as :func:`load_training_pictures`.
+        ValueError: as :func:`load_training_images`.
     """
     epochs, eval_epochs = cfg.SOLVER.EPOCHS, cfg.TEST.EVAL_EPOCHS
     if not epochs and not eval_epochs:
@@ -29,8 +29,8 @@ def with_epochs(cfg: CfgNode) -> CfgNode:
     frozen = cfg.is_frozen()
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()).clone()
     cfg.defrost()
-    pictures = len(load_training_pictures(cfg))
-    one = pictures / cfg.SOLVER.IMS_PER_BATCH  # iterations of an epoch
+    images = len(load_training_images(cfg))
+    one = images / cfg.SOLVER.IMS_PER_BATCH  # iterations of an epoch
     if epochs:
         length = math.ceil(epochs * one)
         factor = length / cfg.SOLVER.MAX_ITER
@@ -40,7 +40,7 @@ def with_epochs(cfg: CfgNode) -> CfgNode:
         cfg.TEST.EVAL_PERIOD = math.ceil(eval_epochs * one)
     if comm.is_main_process():
         logging.getLogger(__name__).info(
-            f"An epoch is {one:.1f} iterations ({pictures} pictures, SOLVER.IMS_PER_BATCH "
+            f"An epoch is {one:.1f} iterations ({images} images, SOLVER.IMS_PER_BATCH "
             f"{cfg.SOLVER.IMS_PER_BATCH}): MAX_ITER {cfg.SOLVER.MAX_ITER}, STEPS "
             f"{cfg.SOLVER.STEPS}, TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}."
         )

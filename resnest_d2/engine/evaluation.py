@@ -41,7 +41,7 @@ class CocoEvaluator(COCOEvaluator):
         """As in detectron2.
 
         Args:
-            img_ids: of the pictures to score on; all by default.
+            img_ids: of the images to score on; all by default.
         """
         with fast_scoring() if self._use_fast_impl else contextlib.nullcontext():
             return super().evaluate(img_ids)

@@ -45,23 +45,23 @@ def check_training(cfg: CfgNode) -> None:
             )
 
 
-def load_training_pictures(cfg: CfgNode) -> list[dict]:
+def load_training_images(cfg: CfgNode) -> list[dict]:
     """DATASETS.TRAIN as detectron2 trains on it.
 
     Returns:
-        Pictures with their annotations; those with none or only crowds left out, as
+        Images with their annotations; those with none or only crowds left out, as
         DATALOADER.FILTER_EMPTY_ANNOTATIONS says, and small ones as MIN_IMAGE_SIZE and MIN_BOX_SIZE
         say.
 
     Raises:
-        ValueError: no data set, no picture left, or a category that does not exist.
+        ValueError: no data set, no image left, or a category that does not exist.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
         raise ValueError("There is nothing to train on: DATASETS.TRAIN is empty.")
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     try:
-        pictures = get_detection_dataset_dicts(
+        images = get_detection_dataset_dicts(
             names,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
@@ -71,32 +71,32 @@ def load_training_pictures(cfg: CfgNode) -> list[dict]:
         )
     except AssertionError as error:
         raise ValueError(
-            f"DATASETS.TRAIN {names} cannot be trained on: {error} (Pictures without annotations, "
+            f"DATASETS.TRAIN {names} cannot be trained on: {error} (Images without annotations, "
             "or with crowds alone, are left out.)"
         ) from error
     loader = cfg.DATALOADER
     kept = without_small(
-        pictures, min_image_size=loader.MIN_IMAGE_SIZE, min_box_size=loader.MIN_BOX_SIZE
+        images, min_image_size=loader.MIN_IMAGE_SIZE, min_box_size=loader.MIN_BOX_SIZE
     )
     if not kept:
         raise ValueError(
-            f"DATASETS.TRAIN {names} has no picture with sides of DATALOADER.MIN_IMAGE_SIZE "
+            f"DATASETS.TRAIN {names} has no image with sides of DATALOADER.MIN_IMAGE_SIZE "
             f"({loader.MIN_IMAGE_SIZE}) pixels; lower it."
         )
     return kept
 
 
-def warn_of_small_data(cfg: CfgNode, pictures: list[dict]) -> None:
-    """Say so where a batch has more pictures than the data, and shows some twice.
+def warn_of_small_data(cfg: CfgNode, images: list[dict]) -> None:
+    """Say so where a batch has more images than the data, and shows some twice.
 
     Args:
         cfg: config of the training.
-        pictures: of :func:`load_training_pictures`.
+        images: of :func:`load_training_images`.
     """
     batch = cfg.SOLVER.IMS_PER_BATCH
-    if len(pictures) < batch and comm.is_main_process():
+    if len(images) < batch and comm.is_main_process():
         logging.getLogger(__name__).warning(
-            f"{', '.join(cfg.DATASETS.TRAIN)} has {len(pictures)} pictures to train on, fewer than "
+            f"{', '.join(cfg.DATASETS.TRAIN)} has {len(images)} images to train on, fewer than "
             f"a batch (SOLVER.IMS_PER_BATCH {batch}): every batch shows some of them more than "
             "once. Lower it, and SOLVER.BASE_LR with it."
         )

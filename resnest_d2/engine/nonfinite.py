@@ -73,7 +73,7 @@ class StepWatch:
         """
         rank = f"_rank{comm.get_rank()}" if comm.get_rank() else ""
         path = os.path.join(cfg.OUTPUT_DIR, f"nonfinite_batch{rank}.pth")
-        content = {"iteration": storage.iter, "error": str(error), "pictures": _plain(self.batch)}
+        content = {"iteration": storage.iter, "error": str(error), "images": _plain(self.batch)}
         saved = f"The batch is in {path}."
         try:
             with whole_file(path) as file:
@@ -93,23 +93,23 @@ class StepWatch:
 
 
 def _plain(batch: Sequence[dict]) -> list[dict]:
-    """Pictures of a batch as tensors and plain values, which torch.load reads with weights_only."""
-    pictures = []
-    for picture in batch:
-        plain = {k: picture[k] for k in ("file_name", "image_id", "image") if k in picture}
-        if "instances" in picture:
-            plain["boxes"] = picture["instances"].gt_boxes.tensor  # (N, 4), XYXY, pixels
-            plain["classes"] = picture["instances"].gt_classes
-        pictures.append(plain)
-    return pictures
+    """Images of a batch as tensors and plain values, which torch.load reads with weights_only."""
+    images = []
+    for inputs in batch:
+        plain = {k: inputs[k] for k in ("file_name", "image_id", "image") if k in inputs}
+        if "instances" in inputs:
+            plain["boxes"] = inputs["instances"].gt_boxes.tensor  # (N, 4), XYXY, pixels
+            plain["classes"] = inputs["instances"].gt_classes
+        images.append(plain)
+    return images
 
 
 def _bad_data(batch: Sequence[dict]) -> Iterator[str]:
-    for picture in _plain(batch):
-        name = f"{picture.get('file_name')} (image id {picture.get('image_id')})"
-        if not picture["image"].isfinite().all():
+    for inputs in _plain(batch):
+        name = f"{inputs.get('file_name')} (image id {inputs.get('image_id')})"
+        if not inputs["image"].isfinite().all():
             yield f"{name} has values that are not finite"
-        boxes = picture.get("boxes", torch.zeros(0, 4))
+        boxes = inputs.get("boxes", torch.zeros(0, 4))
         sides = boxes[:, 2:] - boxes[:, :2]
         bad = ~(boxes.isfinite().all(1) & (sides > 0).all(1))
         if bad.any():
@@ -131,7 +131,7 @@ def likely_cause(
         return f"The cause is its data: {bad}; correct the annotations."
     if not losses and iteration:
         return (
-            "It is the first step after resuming: look at the pictures and boxes of this batch, or "
+            "It is the first step after resuming: look at the images and boxes of this batch, or "
             "resume from an earlier checkpoint (its name goes into last_checkpoint)."
         )
     if not losses:
@@ -147,7 +147,7 @@ def likely_cause(
     if len(losses) >= _WINDOW and max(recent) < 2 * middle:
         return (
             f"The losses before were steady at {middle:.3g}, so that this batch is the likely "
-            f"cause: look at its pictures and boxes.{amp}"
+            f"cause: look at its images and boxes.{amp}"
         )
     return (
         f"The likely cause is the learning rate (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g}): the loss "

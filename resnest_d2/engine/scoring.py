@@ -21,7 +21,7 @@ _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "m
 class FastCocoEval(coco_evaluation.COCOevalMaxDets):
     """pycocotools' scoring with boxes and masks matched by faster-coco-eval, any maxDets.
 
-    Keypoints, and pictures whose ids are text, stay with pycocotools. As in detectron2's compiled
+    Keypoints, and images whose ids are text, stay with pycocotools. As in detectron2's compiled
     class, ``evalImgs`` stays empty.
     """
 

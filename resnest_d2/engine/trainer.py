@@ -25,7 +25,7 @@ from .early_stopping import EarlyStop, EarlyStopping
 from .ema import WeightAverage
 from .epochs import with_epochs
 from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, publish
-from .guards import check_training, load_training_pictures, warn_of_small_data
+from .guards import check_training, load_training_images, warn_of_small_data
 from .hooks import BestCheckpoint, ProgressBar, file_only_printer, set_aside
 from .nonfinite import StepWatch, is_nonfinite
 from .precision import BFloat16Trainer
@@ -45,7 +45,7 @@ class Trainer(DefaultTrainer):
 
         Raises:
             ImportError, ValueError: as :func:`check_evaluation`, :func:`check_training` and
-                :func:`load_training_pictures`.
+                :func:`load_training_images`.
         """
         check_evaluation(cfg)
         check_training(cfg)
@@ -66,19 +66,19 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        """Batches of training pictures.
+        """Batches of training images.
 
         Raises:
-            ValueError: as :func:`load_training_pictures`.
+            ValueError: as :func:`load_training_images`.
         """
-        pictures = load_training_pictures(cfg)
-        warn_of_small_data(cfg, pictures)
+        images = load_training_images(cfg)
+        warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
-        return build_detection_train_loader(cfg, mapper=mapper, dataset=pictures)
+        return build_detection_train_loader(cfg, mapper=mapper, dataset=images)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        """Test pictures, one at a time."""
+        """Test images, one at a time."""
         mapper = NamingDatasetMapper(cfg, is_train=False)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
@@ -103,7 +103,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict:
-        """Evaluate with the pictures resized and flipped as TEST.AUG says; after :meth:`test`.
+        """Evaluate with the images resized and flipped as TEST.AUG says; after :meth:`test`.
 
         Returns:
             As :meth:`test`, the tasks named ``bbox_TTA``, ``segm_TTA``.
@@ -181,7 +181,7 @@ class Trainer(DefaultTrainer):
         Raises:
             DivergedError: a loss, gradient or weight that is not finite; nothing is saved then.
             KeyboardInterrupt: stopped by a signal, to this process or to its data workers.
-            OSError, ValueError: a checkpoint that cannot be written, a picture that cannot be read.
+            OSError, ValueError: a checkpoint that cannot be written, an image that cannot be read.
         """
         if self.start_iter >= self.max_iter:
             logging.getLogger(__name__).warning(

@@ -12,19 +12,19 @@ from resnest_d2.data.mapper import NamingDatasetMapper
 
 
 def build_validation_loader(cfg: CfgNode) -> torch.utils.data.DataLoader:
-    """Annotated pictures of DATASETS.TEST, one at a time, resized as in evaluation."""
+    """Annotated images of DATASETS.TEST, one at a time, resized as in evaluation."""
     args = NamingDatasetMapper.from_config(cfg, is_train=False)
     # Bitmasks take polygons and RLE, whatever the training set has.
     mapper = NamingDatasetMapper(**{**args, "is_train": True, "instance_mask_format": "bitmask"})
-    pictures = get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
+    images = get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
     return build_detection_test_loader(
-        pictures, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+        images, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
 
 
 @torch.no_grad()
 def validation_losses(model: nn.Module, loader: torch.utils.data.DataLoader) -> dict:
-    """Mean losses over all pictures.
+    """Mean losses over all images.
 
     The detector is in training mode, but its batch norms use their running statistics and keep
     them, and regions are sampled by the same random numbers at each call.
@@ -36,7 +36,7 @@ def validation_losses(model: nn.Module, loader: torch.utils.data.DataLoader) -> 
     Returns:
         ``{"validation": {name: loss, "total_loss": their sum}}`` on the main process, else {}.
     """
-    model = getattr(model, "module", model)  # processes may have different numbers of pictures
+    model = getattr(model, "module", model)  # processes may have different numbers of images
     norms = get_bn_modules(model)
     mean = {k: v for k, v in vars(model).items() if k == "loss_normalizer"}  # RetinaNet's, running
     device = next(model.parameters()).device

@@ -16,14 +16,14 @@ def draw(
     panoptic: tuple[torch.Tensor, list[dict]] | None = None,
     scale: float = 1.0,
 ) -> Image.Image:
-    """A picture with boxes, masks, names and scores; with the segments of a panoptic detector.
+    """An image with boxes, masks, names and scores; with the segments of a panoptic detector.
 
     Args:
         pixels: RGB, uint8 (H, W, 3).
         instances: on the CPU.
         metadata: with the classes' names.
         panoptic: segments, (H, W), and what they are; drawn instead of the instances.
-        scale: of the drawing to the picture.
+        scale: of the drawing to the image.
     """
     canvas = Visualizer(pixels, metadata, scale, instance_mode=ColorMode.IMAGE)
     if panoptic is not None:

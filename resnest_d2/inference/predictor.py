@@ -1,4 +1,4 @@
-"""A detector that takes pictures however they come."""
+"""A detector that takes images however they come."""
 
 import os
 from collections import defaultdict
@@ -16,14 +16,14 @@ from resnest_d2.deploy import keep_freed_memory, optimize_for_inference
 
 from .loading import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
-from .sources import Picture, Source, open_source
+from .sources import InputImage, Source, open_source
 from .stream import Failure, Predictions, Stream
 
-CHUNK = 4  # batches; pictures of like size are looked for among so many
+CHUNK = 4  # batches; images of like size are looked for among so many
 
 
 class Predictor:
-    """Finds objects on pictures, with the preprocessing of the evaluation.
+    """Finds objects on images, with the preprocessing of the evaluation.
 
     ``Predictor("mask_rcnn_s50")("street.jpg").draw().show()``
     """
@@ -54,7 +54,7 @@ class Predictor:
             score_threshold: lowest score kept; by default the config's, 0.05 as in evaluation.
             classes: names of the classes, where those of the training's data are not known or not
                 wanted.
-            batch_size: pictures of like size computed together; by default 1, on a GPU 4.
+            batch_size: images of like size computed together; by default 1, on a GPU 4.
             workers: threads that read and compute; by default 2.
             opts: ``[key, value, ...]`` to override in the config.
 
@@ -90,30 +90,30 @@ class Predictor:
         """Predict on all that was given.
 
         Args:
-            source: path of a picture, a folder or a video, a PIL picture, an array (uint8, height x
+            source: path of an image, a folder or a video, a PIL image, an array (uint8, height x
                 width, x 3 or x 4), or a list of these.
             channels: "RGB" or "BGR", the order of the arrays' channels.
 
         Returns:
-            Of one picture its prediction, else a list of them. All are kept, masks too: for
-            thousands of pictures or a video, take :meth:`stream`.
+            Of one image its prediction, else a list of them. All are kept, masks too: for
+            thousands of images or a video, take :meth:`stream`.
 
         Raises:
             FileNotFoundError, TypeError: see :func:`open_source`.
-            ValueError: the same, or the one picture cannot be read. Of several those that cannot
+            ValueError: the same, or the one image cannot be read. Of several those that cannot
                 are left out, and named in ``failed`` of the list and in the log.
         """
         opened = open_source(source, channels)
         if opened.single:
-            (result,) = self._work(list(opened.pictures))
+            (result,) = self._work(list(opened.images))
             if isinstance(result, Failure):
                 raise ValueError(f"{result.name} cannot be read: {result.reason}")
             return result
         stream = self._stream(opened)
         predictions = Predictions()
         for prediction in stream:
-            picture = prediction.picture
-            prediction.picture = picture._replace(read=picture.read_later)
+            image = prediction.image
+            prediction.image = image._replace(read=image.read_later)
             predictions.append(prediction)
         predictions.failed = stream.failed
         return predictions
@@ -132,16 +132,16 @@ class Predictor:
             chunk = min(chunk, -(-source.number // self.workers))
         return Stream(source, self._work, chunk=chunk, workers=self.workers)
 
-    def _work(self, pictures: list[Picture]) -> list[Prediction | Failure]:
-        """Read and predict; pictures padded alike make a batch, so that none changes another."""
+    def _work(self, images: list[InputImage]) -> list[Prediction | Failure]:
+        """Read and predict; images padded alike make a batch, so that none changes another."""
         results: dict[int, Prediction | Failure] = {}
         batches = defaultdict(list)
-        for i, picture in enumerate(pictures):
+        for i, image in enumerate(images):
             try:
-                one = self._prepare(picture)
+                one = self._prepare(image)
             except Exception as error:  # whatever a decoder throws at a damaged file
                 reason = f"{type(error).__name__}: {error}"
-                results[i] = Failure(picture.path or picture.name, reason)
+                results[i] = Failure(image.path or image.name, reason)
                 continue
             batches[self._padded(one["image"])].append((i, one))
         for alike in batches.values():
@@ -150,11 +150,11 @@ class Predictor:
                 with torch.no_grad():
                     outputs = self.model(list(inputs))
                 for i, found in zip(indices, outputs, strict=True):
-                    results[i] = self._prediction(pictures[i], found)
-        return [results[i] for i in range(len(pictures))]
+                    results[i] = self._prediction(images[i], found)
+        return [results[i] for i in range(len(images))]
 
-    def _prepare(self, picture: Picture) -> dict:
-        pixels = picture.read(self.cfg.INPUT.FORMAT)
+    def _prepare(self, image: InputImage) -> dict:
+        pixels = image.read(self.cfg.INPUT.FORMAT)
         resized = T.AugInput(pixels)
         self.augmentations(resized)
         image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
@@ -165,10 +165,10 @@ class Predictor:
         step = max(1, self.model.backbone.size_divisibility)
         return tuple(-(-side // step) * step for side in image.shape[1:])
 
-    def _prediction(self, picture: Picture, found: dict) -> Prediction:
+    def _prediction(self, image: InputImage, found: dict) -> Prediction:
         segments, info = found.get("panoptic_seg", (None, None))
         return Prediction(
-            picture=picture,
+            image=image,
             instances=found["instances"].to("cpu"),
             metadata=self.metadata,
             threshold=self.score_threshold,

@@ -1,4 +1,4 @@
-"""What was found on one picture: detectron2's Instances, drawn, or in the formats of others."""
+"""What was found on one image: detectron2's Instances, drawn, or in the formats of others."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from PIL import Image
 
 from .drawing import draw
-from .sources import Picture
+from .sources import InputImage
 
 if TYPE_CHECKING:
     import supervision
@@ -22,17 +22,17 @@ DRAWN = 0.5  # lowest score that is drawn where none was said
 
 @dataclass(repr=False)
 class Prediction:
-    """What was found on one picture; keeps no pixels of a file, which is read again to be drawn.
+    """What was found on one image; keeps no pixels of a file, which is read again to be drawn.
 
     Attributes:
-        picture: which one it is.
-        instances: of detectron2, on the CPU, in pixels of the picture as EXIF turns it.
+        image: which one it is.
+        instances: of detectron2, on the CPU, in pixels of the image as EXIF turns it.
         metadata: the classes' names and ids, where they are known.
         threshold: lowest score asked for; None for the config's.
         panoptic: segments, (H, W), and what they are, of a panoptic detector.
     """
 
-    picture: Picture
+    image: InputImage
     instances: Instances
     metadata: Metadata
     threshold: float | None = None
@@ -40,22 +40,22 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """File name, ``video.mp4#12`` of a frame, ``picture 3`` of what came from memory."""
-        return self.picture.name
+        """File name, ``video.mp4#12`` of a frame, ``image 3`` of what came from memory."""
+        return self.image.name
 
     @property
     def path(self) -> str | None:
-        """Path of the picture or video; None of what came from memory."""
-        return self.picture.path
+        """Path of the image or video; None of what came from memory."""
+        return self.image.path
 
     @property
     def frame(self) -> int | None:
         """Number of a video's frame, from 0."""
-        return self.picture.frame
+        return self.image.frame
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the picture."""
+        """Height and width of the image."""
         return self.instances.image_size
 
     @property
@@ -74,11 +74,11 @@ class Prediction:
         return f"Prediction({self.name}: {found})"
 
     def draw(self, *, threshold: float | None = None, scale: float = 1.0) -> Image.Image:
-        """The picture with what was found on it.
+        """The image with what was found on it.
 
         Args:
             threshold: lowest score drawn; None for the predictor's, else 0.5.
-            scale: of the drawing to the picture.
+            scale: of the drawing to the image.
 
         Raises:
             OSError: the file is not there any more.
@@ -86,14 +86,14 @@ class Prediction:
         if threshold is None:
             threshold = DRAWN if self.threshold is None else self.threshold
         kept = self.instances[self.instances.scores >= threshold]
-        pixels = self.picture.read("RGB")
+        pixels = self.image.read("RGB")
         return draw(pixels, kept, self.metadata, panoptic=self.panoptic, scale=scale)
 
     def to_coco(self, image_id: int) -> list[dict]:
         """Result records in COCO's format, as the evaluation writes them.
 
         Args:
-            image_id: of the picture. Category ids are those of the training's data where they are
+            image_id: of the image. Category ids are those of the training's data where they are
                 known, else the classes' numbers, from 0.
         """
         found = self.instances

@@ -1,7 +1,7 @@
-"""What was given to predict on, as pictures that are read when their turn comes.
+"""What was given to predict on, as images that are read when their turn comes.
 
 Files are read as detectron2 reads them for evaluation: by PIL, turned as EXIF says, grey made to
-three channels, an alpha channel left out. Shapes: H, W of the picture.
+three channels, an alpha channel left out. Shapes: H, W of the image.
 """
 
 import os
@@ -15,13 +15,13 @@ import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
 
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 ORDERS = ("RGB", "BGR")
 
 
-class Picture(NamedTuple):
-    """One picture. ``read`` takes the order of channels wanted, gives uint8 (H, W, 3).
+class InputImage(NamedTuple):
+    """One image. ``read`` takes the order of channels wanted, gives uint8 (H, W, 3).
 
     ``path`` is None for what came from memory, ``frame`` (from 0) for what is not of a video.
     ``read_later`` does the same and holds no pixels that it could read again.
@@ -35,25 +35,25 @@ class Picture(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Pictures one by one, how many (None: not known), and whether it is no collection but one."""
+    """Images one by one, how many (None: not known), and whether it is no collection but one."""
 
-    pictures: Iterator[Picture]
+    images: Iterator[InputImage]
     number: int | None
     single: bool
 
 
 def open_source(source: Any, channels: str | None = None) -> Source:
-    """Pictures of whatever was given; nothing but the first frame of a video is read yet.
+    """Images of whatever was given; nothing but the first frame of a video is read yet.
 
     Args:
-        source: path of a picture, a video or a folder (its pictures by name, not its sub-folders);
-            a PIL picture; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or several of these.
+        source: path of an image, a video or a folder (its images by name, not its sub-folders);
+            a PIL image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or several of these.
         channels: "RGB" or "BGR", the order of every array's channels; of four the last is alpha.
 
     Raises:
         FileNotFoundError: a path that does not exist.
         TypeError: something else than these.
-        ValueError: a folder without pictures, a video that cannot be read, an array of another
+        ValueError: a folder without images, a video that cannot be read, an array of another
             dtype or shape, or one whose order of channels is not said.
     """
     if channels not in (None, *ORDERS):
@@ -63,11 +63,11 @@ def open_source(source: Any, channels: str | None = None) -> Source:
         given = list(source)
         if not given:
             raise ValueError("There is nothing to predict on: the list is empty.")
-        parts = [_open_one(one, channels, f"picture {i}") for i, one in enumerate(given)]
+        parts = [_open_one(one, channels, f"image {i}") for i, one in enumerate(given)]
         numbers = [part.number for part in parts]
         number = None if None in numbers else sum(numbers)
-        return Source((p for part in parts for p in part.pictures), number, single=False)
-    return _open_one(source, channels, "the picture")
+        return Source((p for part in parts for p in part.images), number, single=False)
+    return _open_one(source, channels, "the image")
 
 
 def _open_one(source: Any, channels: str | None, name: str) -> Source:
@@ -80,49 +80,49 @@ def _open_one(source: Any, channels: str | None, name: str) -> Source:
         read = partial(_from_array, *_check_array(source, channels))
     else:
         raise TypeError(
-            f"{name} is a {type(source).__name__}; give a path, a PIL picture, a numpy array "
+            f"{name} is a {type(source).__name__}; give a path, a PIL image, a numpy array "
             "(height, width, channels), or a list of these."
         )
-    return Source(iter([Picture(name, None, None, read, read)]), 1, single=True)
+    return Source(iter([InputImage(name, None, None, read, read)]), 1, single=True)
 
 
 def _open_path(path: str) -> Source:
     if os.path.isdir(path):
-        names = sorted(n for n in os.listdir(path) if Path(n).suffix.lower() in PICTURES)
+        names = sorted(n for n in os.listdir(path) if Path(n).suffix.lower() in IMAGES)
         paths = [os.path.join(path, name) for name in names if not name.startswith(".")]
         if not paths:
-            raise ValueError(f"The folder {path} has no picture ({', '.join(PICTURES)}) in it.")
+            raise ValueError(f"The folder {path} has no image ({', '.join(IMAGES)}) in it.")
         return Source(map(_from_path, paths), len(paths), single=False)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no picture, video or folder {path}.")
+        raise FileNotFoundError(f"There is no image, video or folder {path}.")
     if Path(path).suffix.lower() in VIDEOS:
         return _open_video(path)
     return Source(iter([_from_path(path)]), 1, single=True)
 
 
-def _from_path(path: str) -> Picture:
-    read = partial(read_picture, path)
-    return Picture(os.path.basename(path), path, None, read, read)
+def _from_path(path: str) -> InputImage:
+    read = partial(read_pixels, path)
+    return InputImage(os.path.basename(path), path, None, read, read)
 
 
-def read_picture(path: str, order: str) -> np.ndarray:
+def read_pixels(path: str, order: str) -> np.ndarray:
     """Pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
 
     Raises:
-        OSError: not a picture, or a damaged one.
+        OSError: not an image, or a damaged one.
         ValueError: more than 8 bits a channel.
     """
-    with PathManager.open(path, "rb") as file, Image.open(file) as picture:
-        return _from_pil(picture, order)
+    with PathManager.open(path, "rb") as file, Image.open(file) as image:
+        return _from_pil(image, order)
 
 
-def _from_pil(picture: Image.Image, order: str) -> np.ndarray:
-    if picture.mode.startswith(("I", "F")):
+def _from_pil(image: Image.Image, order: str) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):
         raise ValueError(
-            f"it has more than 8 bits a channel (mode {picture.mode}), which would be cut off at "
-            "255; convert it to 8 bits as the pictures of the training were"
+            f"it has more than 8 bits a channel (mode {image.mode}), which would be cut off at "
+            "255; convert it to 8 bits as the images of the training were"
         )
-    pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     return pixels if order == "RGB" else pixels[:, :, ::-1]
 
 
@@ -132,9 +132,9 @@ def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, s
     colour = array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not array.size or not (grey or colour):
         raise ValueError(
-            f"An array of dtype {array.dtype} and shape {array.shape} is no picture; give uint8, 0 "
+            f"An array of dtype {array.dtype} and shape {array.shape} is no image; give uint8, 0 "
             "to 255, of (height, width), (height, width, 3) or (height, width, 4), and several "
-            "pictures as a list."
+            "images as a list."
         )
     if grey:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), "RGB"
@@ -161,7 +161,7 @@ def _open_video(path: str) -> Source:
     return Source(_frames(path, number), number if number > 0 else None, single=False)
 
 
-def _frames(path: str, number: int) -> Iterator[Picture]:
+def _frames(path: str, number: int) -> Iterator[InputImage]:
     """All that can be decoded; if the file is to have more, one that cannot be read at the end."""
     video = cv2.VideoCapture(path)
     try:
@@ -171,13 +171,13 @@ def _frames(path: str, number: int) -> Iterator[Picture]:
             if not there:
                 break
             now, later = partial(_from_array, pixels, "BGR"), partial(_read_frame, path, frame)
-            yield Picture(f"{os.path.basename(path)}#{frame}", path, frame, now, later)
+            yield InputImage(f"{os.path.basename(path)}#{frame}", path, frame, now, later)
             frame += 1
     finally:
         video.release()
     if number - frame > 2:  # some containers count a frame or two too many
         missing = partial(_break_off, frame, number)
-        yield Picture(f"{os.path.basename(path)}#{frame}", path, frame, missing, missing)
+        yield InputImage(f"{os.path.basename(path)}#{frame}", path, frame, missing, missing)
 
 
 def _break_off(frame: int, number: int, order: str) -> np.ndarray:

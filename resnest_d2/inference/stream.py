@@ -1,6 +1,6 @@
-"""Pictures through a detector: read ahead, in batches, several at a time, out in their order.
+"""Images through a detector: read ahead, in batches, several at a time, out in their order.
 
-On the CPU two pictures at a time on half the threads each are faster than one on all of them: what
+On the CPU two images at a time on half the threads each are faster than one on all of them: what
 a detector does on one thread alone (NMS, Python) then costs nothing.
 """
 
@@ -16,18 +16,18 @@ import torch
 from tqdm import tqdm
 
 from .result import Prediction
-from .sources import Picture, Source
+from .sources import InputImage, Source
 
 
 class Failure(NamedTuple):
-    """A picture that could not be read, and why."""
+    """An image that could not be read, and why."""
 
     name: str
     reason: str
 
 
 class Predictions(list):
-    """The predictions in the order of the pictures; ``failed`` names those that are missing."""
+    """The predictions in the order of the images; ``failed`` names those that are missing."""
 
     failed: list[Failure]
 
@@ -36,18 +36,18 @@ class Stream:
     """Predictions one after the other, with a progress bar; iterate over it once.
 
     Attributes:
-        failed: the pictures so far that could not be read; they are left out, and named in the log
+        failed: the images so far that could not be read; they are left out, and named in the log
             at the end.
     """
 
     def __init__(
-        self, source: Source, work: Callable[[list[Picture]], list], *, chunk: int, workers: int
+        self, source: Source, work: Callable[[list[InputImage]], list], *, chunk: int, workers: int
     ):
         """
         Args:
-            source: the pictures.
-            work: gives for each picture of a chunk a Prediction, or a Failure.
-            chunk: number of pictures handed to it at a time.
+            source: the images.
+            work: gives for each image of a chunk a Prediction, or a Failure.
+            chunk: number of images handed to it at a time.
             workers: threads that do it.
         """
         self.source, self.work = source, work
@@ -56,7 +56,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[Prediction]:
         # disable=None: no bar where there is no terminal
-        with tqdm(total=self.source.number, unit="picture", disable=None) as bar:
+        with tqdm(total=self.source.number, unit="image", disable=None) as bar:
             for result in self._results():
                 bar.update()
                 if isinstance(result, Failure):
@@ -66,11 +66,11 @@ class Stream:
         if self.failed:
             lines = "".join(f"\n  {name}: {reason}" for name, reason in self.failed)
             logging.getLogger(__name__).warning(
-                f"{len(self.failed)} pictures could not be read and were left out:{lines}"
+                f"{len(self.failed)} images could not be read and were left out:{lines}"
             )
 
     def _results(self) -> Iterator[Any]:
-        chunks = iter(lambda: list(islice(self.source.pictures, self.chunk)), [])
+        chunks = iter(lambda: list(islice(self.source.images, self.chunk)), [])
         pool, pending = worker_pool(self.workers), deque()
         try:
             for chunk in chunks:

@@ -27,7 +27,7 @@ def get_attention_norm(norm: str, channels: int, *, groups: int = 1) -> nn.Modul
     """Norm of the attention's hidden vector.
 
     detectron2's ``GN`` has 32 groups: on a 1x1 map of 32 channels each group holds one value, its
-    output is the bias whatever the picture, and the attention learns nothing. Here ``GN``
+    output is the bias whatever the image, and the attention learns nothing. Here ``GN``
     normalises over all channels of a cardinal group instead; every other norm is detectron2's.
 
     Args:
@@ -56,9 +56,9 @@ def norm_of_vector(norm: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
         synced = isinstance(norm, _SYNCED) and dist.is_available() and dist.is_initialized()
         if x.shape[0] == 1 and not (synced and dist.get_world_size() > 1):
             _warn_once(
-                "Split attention: batch norm got a batch of one picture in training, which has no "
+                "Split attention: batch norm got a batch of one image in training, which has no "
                 "variance; its running statistics are used for such batches. Train with two "
-                "pictures a process, SyncBN over several processes, or NORM 'FrozenBN' or 'GN'."
+                "images a process, SyncBN over several processes, or NORM 'FrozenBN' or 'GN'."
             )
             return F.batch_norm(
                 x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps

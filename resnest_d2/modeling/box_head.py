@@ -12,7 +12,7 @@ from .recompute import check_checkpoint, gains, recompute, wants_recomputing
 class CheckpointConvFCHead(FastRCNNConvFCHead):
     """The head that follows MODEL.RESNETS.CHECKPOINT as the blocks of the backbone do.
 
-    Of a Faster R-CNN with four convolutions on 512 regions a picture, it keeps a third of what
+    Of a Faster R-CNN with four convolutions on 512 regions an image, it keeps a third of what
     a training step keeps; its parameters are those of detectron2's.
     """
 

@@ -99,7 +99,7 @@ class TwoSidedRPN(RPN):
 
 @ROI_HEADS_REGISTRY.register()
 class TwoSidedROIHeads(StandardROIHeads):
-    """detectron2's StandardROIHeads with two-sided clamping, and mmdetection's matching by a key."""
+    """detectron2's StandardROIHeads with two-sided clamping; mmdetection's matching by a key."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:

@@ -45,7 +45,7 @@ class ResNeSt(ResNet):
         """
         Args:
             depth: one of :data:`resnest_d2.modeling.ARCHS`.
-            in_channels: channels of the picture.
+            in_channels: channels of the image.
             deep_stem: three 3x3 convolutions instead of one 7x7.
             stem_channels: output channels of the stem; None for the published number.
             res2_channels: output channels of res2; doubled at every further stage.

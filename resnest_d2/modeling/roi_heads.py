@@ -3,7 +3,7 @@
 Papers: https://arxiv.org/abs/1712.00726, https://arxiv.org/abs/1906.09756. Every way in which
 mmdetection's differ from detectron2's is one argument, whose default is detectron2's.
 
-Shapes: S stages, R regions of all pictures, K classes, C channels, P pooled size, M mask size.
+Shapes: S stages, R regions of all images, K classes, C channels, P pooled size, M mask size.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class StageMaskHeads(nn.ModuleList):
 
         Args:
             x: pooled features of the predicted boxes, (R, C, P, P).
-            instances: predicted boxes and classes of each picture.
+            instances: predicted boxes and classes of each image.
         """
         stages = []
         for head in self:
@@ -140,7 +140,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         return first, losses
 
     def _forward_box(self, features, proposals, targets=None):
-        """Losses of all stages in training, the detections of each picture at test time."""
+        """Losses of all stages in training, the detections of each image at test time."""
         if self.training:
             losses = {}
             for stage, (predictions, sampled, _) in enumerate(
@@ -229,6 +229,6 @@ class CascadeMaskROIHeads(CascadeROIHeads):
 def _is_truth(proposals: Instances) -> torch.Tensor:
     """(R,): which proposals are the ground-truth boxes themselves."""
     boxes = proposals.proposal_boxes.tensor
-    if not proposals.has("gt_boxes"):  # a picture without objects
+    if not proposals.has("gt_boxes"):  # an image without objects
         return boxes.new_zeros(len(boxes), dtype=torch.bool)
     return (boxes == proposals.gt_boxes.tensor).all(1)

@@ -15,7 +15,7 @@ class DeepStem(CNNBlockBase):
     def __init__(self, in_channels: int = 3, out_channels: int = 64, *, norm: str = "BN"):
         """
         Args:
-            in_channels: channels of the picture.
+            in_channels: channels of the image.
             out_channels: C, even.
             norm: name of the norms, as in :func:`detectron2.layers.get_norm`; "" for none.
 

@@ -11,13 +11,13 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .matching import CROWD, NONE, OVERLAPS, Picture, judge, match_pictures
+from .matching import CROWD, NONE, OVERLAPS, MatchedImage, judge, match_images
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, pixels
 
 
 class Mistakes(NamedTuple):
-    """What is wrong in a picture, as numbers of objects."""
+    """What is wrong in an image, as numbers of objects."""
 
     missed: int
     false: int
@@ -53,7 +53,7 @@ class Analysis(NamedTuple):
         confusion: annotations (rows) by what was found there (columns); last nothing, (K+1, K+1).
         calibration: what scores are worth.
         sizes: number of annotations by SIZES.
-        pictures: with their mistakes, the worst first.
+        images: with their mistakes, the worst first.
         detections: how many there are.
     """
 
@@ -64,7 +64,7 @@ class Analysis(NamedTuple):
     confusion: np.ndarray
     calibration: Calibration
     sizes: dict[str, int]
-    pictures: list[tuple[Picture, Mistakes]]
+    images: list[tuple[MatchedImage, Mistakes]]
     detections: int
 
 
@@ -78,11 +78,11 @@ def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
     """
     ids = sorted(api.cats)
     task = "segm" if "segm" in tasks else "bbox"
-    pictures = list(match_pictures(api, detections, task))
-    threshold = best_threshold(pictures)
-    judged = [(p, judge(p, threshold)) for p in pictures]
+    images = list(match_images(api, detections, task))
+    threshold = best_threshold(images)
+    judged = [(p, judge(p, threshold)) for p in images]
     worst = sorted(
-        ((picture, mistakes(picture, pairs)) for picture, pairs in judged),
+        ((matched, mistakes(matched, pairs)) for matched, pairs in judged),
         key=lambda pair: (-pair[1].total, pair[0].image["id"]),
     )
     areas = np.array([a["area"] for a in api.anns.values() if not a["iscrowd"]])
@@ -92,9 +92,9 @@ def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
         curves={t: precision_recall(api, detections, t) for t in tasks if detections and api.anns},
         threshold=threshold,
         confusion=confusion(judged, ids),
-        calibration=calibrate(pictures),
+        calibration=calibrate(images),
         sizes={n: int(((low <= areas) & (areas < high)).sum()) for n, (low, high) in SIZES.items()},
-        pictures=worst,
+        images=worst,
         detections=len(detections),
     )
 
@@ -112,75 +112,75 @@ def precision_recall(api: COCO, detections: list[dict], task: str) -> np.ndarray
     return np.where(precision < 0, np.nan, precision)
 
 
-def _scores_and_hits(pictures: list[Picture]) -> tuple[np.ndarray, np.ndarray]:
+def _scores_and_hits(images: list[MatchedImage]) -> tuple[np.ndarray, np.ndarray]:
     """Score (D,) and whether it is right (T, D), of the detections that are judged."""
-    scores = np.array([d["score"] for p in pictures for d in p.found])
-    matches = np.concatenate([p.matches for p in pictures], axis=1)
+    scores = np.array([d["score"] for p in images for d in p.found])
+    matches = np.concatenate([p.matches for p in images], axis=1)
     judged = (matches != CROWD).all(axis=0)
     return scores[judged], matches[:, judged] >= 0
 
 
-def best_threshold(pictures: list[Picture]) -> float:
+def best_threshold(images: list[MatchedImage]) -> float:
     """Score at which precision and recall at overlap 0.5 have the best harmonic mean.
 
     0.5 where nothing right was found.
     """
-    if not pictures:
+    if not images:
         return 0.5
-    scores, hits = _scores_and_hits(pictures)
+    scores, hits = _scores_and_hits(images)
     if not hits[0].any():
         return 0.5
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], np.cumsum(hits[0][order])
-    f1 = 2 * right / (np.arange(1, len(scores) + 1) + sum(p.counted.sum() for p in pictures))
+    f1 = 2 * right / (np.arange(1, len(scores) + 1) + sum(p.counted.sum() for p in images))
     f1[:-1][scores[:-1] == scores[1:]] = 0  # a threshold cannot part equal scores
     return float(scores[np.argmax(f1)])
 
 
-def mistakes(picture: Picture, pairs: np.ndarray) -> Mistakes:
+def mistakes(matched: MatchedImage, pairs: np.ndarray) -> Mistakes:
     """Count them.
 
     Args:
-        picture: that is judged.
+        matched: image that is judged.
         pairs: of :func:`judge`.
     """
     confused = sum(
-        g >= 0 and picture.truth[g]["category_id"] != d["category_id"]
-        for d, g in zip(picture.found, pairs, strict=False)
+        g >= 0 and matched.truth[g]["category_id"] != d["category_id"]
+        for d, g in zip(matched.found, pairs, strict=False)
     )
-    missed = int(picture.counted.sum() - (pairs >= 0).sum())
+    missed = int(matched.counted.sum() - (pairs >= 0).sum())
     return Mistakes(missed, int((pairs == NONE).sum()), int(confused))
 
 
-def confusion(judged: list[tuple[Picture, np.ndarray]], ids: list[int]) -> np.ndarray:
+def confusion(judged: list[tuple[MatchedImage, np.ndarray]], ids: list[int]) -> np.ndarray:
     """Annotations by what was found there, (K+1, K+1); the last row and column are nothing.
 
     Args:
-        judged: pictures, each with the pairs of :func:`judge`.
+        judged: images, each with the pairs of :func:`judge`.
         ids: of the classes.
     """
     row = {category: k for k, category in enumerate(ids)}
     table = np.zeros((len(ids) + 1, len(ids) + 1), dtype=int)
-    for picture, pairs in judged:
-        missed = picture.counted
-        for detection, g in zip(picture.found, pairs, strict=False):
+    for matched, pairs in judged:
+        missed = matched.counted
+        for detection, g in zip(matched.found, pairs, strict=False):
             column = row[detection["category_id"]]
             if g >= 0:
-                table[row[picture.truth[g]["category_id"]], column] += 1
+                table[row[matched.truth[g]["category_id"]], column] += 1
                 missed[g] = False
             elif g == NONE:
                 table[-1, column] += 1
         for g in np.flatnonzero(missed):
-            table[row[picture.truth[g]["category_id"]], -1] += 1
+            table[row[matched.truth[g]["category_id"]], -1] += 1
     return table
 
 
-def calibrate(pictures: list[Picture]) -> Calibration:
+def calibrate(images: list[MatchedImage]) -> Calibration:
     """Compare scores with the share of detections that is right."""
-    if not any(p.found for p in pictures):
+    if not any(p.found for p in images):
         nothing = np.zeros(0)
         return Calibration(nothing, np.zeros((len(OVERLAPS), 0)), nothing, np.zeros(len(OVERLAPS)))
-    scores, hits = _scores_and_hits(pictures)
+    scores, hits = _scores_and_hits(images)
     bins = np.minimum((scores * 10).astype(int), 9)
     used = np.unique(bins)
     number = np.array([(bins == b).sum() for b in used])

@@ -10,8 +10,8 @@ from .analysis import Analysis, analyse
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
 from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
 from .html import describe, render, repeat_command, run_name, write_page
+from .images import outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
-from .pictures import outline_found, outline_truth, thumbnail
 from .sections import (
     METRICS,
     RECALLS,
@@ -27,14 +27,14 @@ from .training import ap_lines, history_line
 _BARS = 30  # classes that fit into a figure
 
 
-def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -> Path:
+def write_comparison(run_a: str, run_b: str, path: str, *, images: int = 10) -> Path:
     """Write a page that sets a run beside another: one file that needs nothing beside it.
 
     Args:
         run_a: OUTPUT_DIR of the run that is compared with.
         run_b: OUTPUT_DIR of the other; differences are its numbers less those of ``run_a``.
         path: of the page.
-        pictures: how many of those that changed most are shown, of each data set.
+        images: how many of those that changed most are shown, of each data set.
 
     Returns:
         Path of the page.
@@ -60,7 +60,7 @@ def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -
         title=" and ".join(names),
         names=names,
         facts=[describe(run) for run in runs],
-        sections=[_section(runs, names, d, pictures=pictures) for d in common],
+        sections=[_section(runs, names, d, images=images) for d in common],
         training=_training(runs, names),
         config=list(config_differences(runs)),
         commands=[repeat_command(run) for run in runs],
@@ -69,7 +69,7 @@ def write_comparison(run_a: str, run_b: str, path: str, *, pictures: int = 10) -
 
 
 def _check_same(first: DataSet, second: DataSet) -> None:
-    """Refuse annotations of other pictures or categories under the same name."""
+    """Refuse annotations of other images or categories under the same name."""
     if first.json_file == second.json_file:
         return
     contents = [
@@ -79,7 +79,7 @@ def _check_same(first: DataSet, second: DataSet) -> None:
     if contents[0] != contents[1]:
         raise ValueError(
             f"{first.name} is {first.json_file} in one run and {second.json_file}, with other "
-            "pictures or categories, in the other; evaluate both on one file with "
+            "images or categories, in the other; evaluate both on one file with "
             "`resnest-d2 eval RUN --data JSON FOLDER`."
         )
 
@@ -90,7 +90,7 @@ def _names(runs: list[Run]) -> list[str]:
     return names if names[0] != names[1] else [run.folder for run in runs]
 
 
-def _section(runs: list[Run], names: list[str], dataset: DataSet, *, pictures: int) -> dict:
+def _section(runs: list[Run], names: list[str], dataset: DataSet, *, images: int) -> dict:
     tasks = [scored_tasks(run.results[dataset.name]) for run in runs]
     shared = [task for task in tasks[0] if task in tasks[1]]
     api = read_annotations(dataset.json_file)
@@ -102,7 +102,7 @@ def _section(runs: list[Run], names: list[str], dataset: DataSet, *, pictures: i
             for metric in METRICS
         ],
         "figures": [],
-        "pictures": [],
+        "images": [],
     }
     scored = [task for task in shared if task in ("bbox", "segm")]
     if not api.anns or not scored:
@@ -115,9 +115,9 @@ def _section(runs: list[Run], names: list[str], dataset: DataSet, *, pictures: i
     if len(found[0].classes) > 1:
         figures.insert(0, _class_differences(main, names, found[0]))
     classes = {i: category["name"] for i, category in api.cats.items()}
-    changed = _changed(found, names, dataset, number=pictures, classes=classes)
+    changed = _changed(found, names, dataset, number=images, classes=classes)
     thresholds = [analysis.threshold for analysis in found]
-    return {**section, "figures": figures, "pictures": list(changed), "thresholds": thresholds}
+    return {**section, "figures": figures, "images": list(changed), "thresholds": thresholds}
 
 
 def _class_differences(main: list[dict], names: list[str], analysis: Analysis) -> Figure:
@@ -174,29 +174,29 @@ def _changed(
     number: int,
     classes: dict[int, str],
 ) -> Iterator[dict]:
-    """Pictures whose number of mistakes changed most; none where no number changed."""
+    """Images whose number of mistakes changed most; none where no number changed."""
     first, second = (
-        {picture.image["id"]: (picture, wrong) for picture, wrong in analysis.pictures}
+        {matched.image["id"]: (matched, wrong) for matched, wrong in analysis.images}
         for analysis in found
     )
     change = {i: second[i][1].total - first[i][1].total for i in first}
     for i in sorted(change, key=lambda i: (-abs(change[i]), i))[:number]:
         if not change[i]:
             break
-        picture = first[i][0]
-        size = thumbnail(picture, os.path.join(dataset.image_root, picture.image["file_name"]))
+        matched = first[i][0]
+        size = thumbnail(matched, os.path.join(dataset.image_root, matched.image["file_name"]))
         panels = []
-        for name, analysis, (picture, wrong) in zip(
+        for name, analysis, (matched, wrong) in zip(
             names, found, (first[i], second[i]), strict=True
         ):
             options = {"threshold": analysis.threshold, "classes": classes}
-            truth = outline_truth(picture, size, **options)
+            truth = outline_truth(matched, size, **options)
             missed = [outline for outline in truth if outline.kind == "missed"]
-            outlines = [*missed, *outline_found(picture, size, **options)]
+            outlines = [*missed, *outline_found(matched, size, **options)]
             panels.append(Panel(f"{name}: {mistakes_text(wrong)}", size, outlines))
         words = "more" if change[i] > 0 else "fewer"
         text = f"{abs(change[i])} {words} mistakes with {names[1]}"
-        yield {"name": picture.image["file_name"], "text": text, "panels": panels}
+        yield {"name": matched.image["file_name"], "text": text, "panels": panels}
 
 
 def config_differences(runs: list[Run]) -> Iterator[tuple[str, str, str]]:

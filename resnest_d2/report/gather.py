@@ -15,7 +15,7 @@ from resnest_d2.data.coco_api import complete_annotations
 
 
 class DataSet(NamedTuple):
-    """A test set in COCO format: its name, annotation file and picture folder."""
+    """A test set in COCO format: its name, annotation file and image folder."""
 
     name: str
     json_file: str

@@ -18,7 +18,7 @@ from .sections import (
     dataset_figures,
     scored_tasks,
     task_label,
-    worst_pictures,
+    worst_images,
 )
 from .training import training_figures
 
@@ -28,7 +28,7 @@ def write_report(
     *,
     datasets: Sequence[DataSet] | None = None,
     command: str = "",
-    pictures: int = 20,
+    images: int = 20,
 ) -> Path:
     """Write ``report.html`` into a run's folder: one file that needs nothing beside it.
 
@@ -37,7 +37,7 @@ def write_report(
             config.yaml.
         datasets: to report on; by default those in its results, found by its config.
         command: that the run was started with, if known.
-        pictures: how many of the worst are shown, over all data sets.
+        images: how many of the worst are shown, over all data sets.
 
     Returns:
         Path of the page.
@@ -48,7 +48,7 @@ def write_report(
     """
     run = read_run(output_dir)
     datasets = datasets_of(run) if datasets is None else datasets
-    each = math.ceil(pictures / max(len(datasets), 1))
+    each = math.ceil(images / max(len(datasets), 1))
     text = render(
         "report.html.j2",
         title=run_name(output_dir),
@@ -62,12 +62,12 @@ def write_report(
     return write_page(text, Path(output_dir) / "report.html")
 
 
-def _section(run: Run, dataset: DataSet, pictures: int) -> dict:
+def _section(run: Run, dataset: DataSet, images: int) -> dict:
     tasks = scored_tasks(run.results.get(dataset.name, {}))
     api = read_annotations(dataset.json_file)
     section = {
         "name": dataset.name,
-        "number": {"pictures": len(api.imgs), "annotations": len(api.anns)},
+        "number": {"images": len(api.imgs), "annotations": len(api.anns)},
         "tasks": {task_label(task): metrics for task, metrics in tasks.items()},
     }
     if not tasks or not api.anns:
@@ -82,7 +82,7 @@ def _section(run: Run, dataset: DataSet, pictures: int) -> dict:
         "figures": dataset_figures(analysis, plain),
         "classes": class_rows(analysis, plain),
         "task": task_label(analysis.task),
-        "pictures": worst_pictures(analysis, dataset, number=pictures, classes=classes),
+        "images": worst_images(analysis, dataset, number=images, classes=classes),
     }
 
 

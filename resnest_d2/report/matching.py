@@ -1,7 +1,7 @@
-"""Which detection stands on which annotation, picture by picture.
+"""Which detection stands on which annotation, image by image.
 
 As in COCO's scoring: detections choose by falling score the annotation of their class that they
-overlap most and that is still free. Shapes: D detections, G annotations of a picture, T overlaps.
+overlap most and that is still free. Shapes: D detections, G annotations of an image, T overlaps.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ OVERLAPS = (0.5, 0.75)  # intersection over union from which a detection is righ
 NONE, CROWD = -1, -2  # in place of an annotation's index: on nothing, on a crowd (not judged)
 
 
-class Picture(NamedTuple):
-    """Annotations and detections of a picture, the latter by falling score.
+class MatchedImage(NamedTuple):
+    """Annotations and detections of an image, the latter by falling score.
 
     ``iou`` is (D, G); ``matches`` (T, D) holds for each of OVERLAPS the index of the annotation
     that a detection stands on, NONE or CROWD.
@@ -34,8 +34,8 @@ class Picture(NamedTuple):
         return np.array([not a["iscrowd"] for a in self.truth], dtype=bool)
 
 
-def match_pictures(api: COCO, detections: list[dict], task: str) -> Iterator[Picture]:
-    """Match every picture of a data set.
+def match_images(api: COCO, detections: list[dict], task: str) -> Iterator[MatchedImage]:
+    """Match every image of a data set.
 
     Args:
         api: annotations, masks as RLE.
@@ -50,7 +50,7 @@ def match_pictures(api: COCO, detections: list[dict], task: str) -> Iterator[Pic
         found = sorted(by_image.get(image_id, []), key=lambda d: -d["score"])
         iou = _overlap(found, truth, task)
         matches = np.stack([_match(found, truth, iou, least=least) for least in OVERLAPS])
-        yield Picture(image, truth, found, iou, matches)
+        yield MatchedImage(image, truth, found, iou, matches)
 
 
 def _overlap(found: list[dict], truth: list[dict], task: str) -> np.ndarray:
@@ -80,25 +80,25 @@ def _match(found: list[dict], truth: list[dict], iou: np.ndarray, *, least: floa
     return matches
 
 
-def judge(picture: Picture, threshold: float) -> np.ndarray:
+def judge(matched: MatchedImage, threshold: float) -> np.ndarray:
     """What the detections from a score on stand on, whatever its class, at overlap 0.5.
 
     Those that found nothing of their class take what is still free of another.
 
     Args:
-        picture: with D detections, D' of them at or above the threshold.
+        matched: image with D detections, D' of them at or above the threshold.
         threshold: the least score.
 
     Returns:
         Index of an annotation, NONE or CROWD, (D',).
     """
-    number = sum(d["score"] >= threshold for d in picture.found)
-    pairs = picture.matches[0, :number].copy()
-    free = picture.counted
+    number = sum(d["score"] >= threshold for d in matched.found)
+    pairs = matched.matches[0, :number].copy()
+    free = matched.counted
     free[pairs[pairs >= 0]] = False
     for d in np.flatnonzero(pairs == NONE):
         if free.any():
-            best = int(np.argmax(np.where(free, picture.iou[d], -1)))
-            if picture.iou[d, best] >= OVERLAPS[0]:
+            best = int(np.argmax(np.where(free, matched.iou[d], -1)))
+            if matched.iou[d, best] >= OVERLAPS[0]:
                 pairs[d], free[best] = best, False
     return pairs

@@ -9,8 +9,8 @@ import numpy as np
 from .analysis import Analysis, Mistakes
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines, draw_matrix
 from .gather import DataSet
+from .images import Outline, Thumbnail, outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
-from .pictures import Outline, Thumbnail, outline_found, outline_truth, thumbnail
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
@@ -20,7 +20,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 class Panel(NamedTuple):
-    """One drawing of a picture."""
+    """One drawing of an image."""
 
     caption: str
     thumbnail: Thumbnail
@@ -186,30 +186,30 @@ def mistakes_text(wrong: Mistakes) -> str:
     return ", ".join(f"{number} {what}" for what, number in parts.items() if number) or "all right"
 
 
-def worst_pictures(
+def worst_images(
     analysis: Analysis, dataset: DataSet, *, number: int, classes: dict[int, str]
 ) -> list[dict[str, Any]]:
-    """The pictures with the most mistakes, each with a panel of truth and one of detections.
+    """The images with the most mistakes, each with a panel of truth and one of detections.
 
     Args:
         analysis: of the run on the data set.
-        dataset: where its pictures are.
+        dataset: where its images are.
         number: how many at most; those without mistakes are left out.
         classes: names by id.
     """
     shown = []
-    for picture, wrong in analysis.pictures[:number]:
+    for matched, wrong in analysis.images[:number]:
         if not wrong.total:
             break
-        size = thumbnail(picture, os.path.join(dataset.image_root, picture.image["file_name"]))
+        size = thumbnail(matched, os.path.join(dataset.image_root, matched.image["file_name"]))
         options = {"threshold": analysis.threshold, "classes": classes}
         shown.append(
             {
-                "name": picture.image["file_name"],
+                "name": matched.image["file_name"],
                 "text": mistakes_text(wrong),
                 "panels": [
-                    Panel("truth", size, list(outline_truth(picture, size, **options))),
-                    Panel("found", size, list(outline_found(picture, size, **options))),
+                    Panel("truth", size, list(outline_truth(matched, size, **options))),
+                    Panel("found", size, list(outline_found(matched, size, **options))),
                 ],
             }
         )

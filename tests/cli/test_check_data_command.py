@@ -6,7 +6,7 @@ import small
 
 @pytest.fixture
 def files(coco_files):
-    """Annotations with a box of no width, and their pictures."""
+    """Annotations with a box of no width, and their images."""
 
     def spoil(data):
         data["annotations"][0]["bbox"][2] = float("nan")

@@ -19,7 +19,7 @@ RED = (255, 0, 0)
 
 
 class FakePredictor:
-    """One box on every picture; a text file is a failure."""
+    """One box on every image; a text file is a failure."""
 
     def __init__(self, model, **options):
         FakePredictor.given = (model, options)
@@ -27,16 +27,16 @@ class FakePredictor:
     def stream(self, source):
         return Stream(open_source(source), self.work, chunk=1, workers=1)
 
-    def work(self, pictures):
+    def work(self, images):
         try:
-            height, width = pictures[0].read("RGB").shape[:2]
+            height, width = images[0].read("RGB").shape[:2]
         except OSError as error:
-            return [Failure(pictures[0].path, str(error))]
+            return [Failure(images[0].path, str(error))]
         found = Instances((height, width))
         found.pred_boxes = Boxes(torch.tensor([[2.0, 3, 12, 23]]))
         found.scores, found.pred_classes = torch.tensor([0.75]), torch.tensor([0])
         metadata = Metadata(thing_classes=["cat"], category_ids=[17])
-        return [Prediction(pictures[0], found, metadata)]
+        return [Prediction(images[0], found, metadata)]
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def run(monkeypatch, tmp_path):
     return call
 
 
-def test_writes_pictures_and_records(run, tmp_path):
+def test_writes_images_and_records(run, tmp_path):
     result = run()
-    assert result.exit_code == 0 and "2 pictures predicted" in result.output
+    assert result.exit_code == 0 and "2 images predicted" in result.output
     records = json.loads((tmp_path / "out" / "predictions.json").read_text())
     box = {"category_id": 17, "bbox": [2, 3, 10, 20], "score": 0.75}
     paths = [str(tmp_path / name / "a.png") for name in ("one", "two")]
@@ -70,9 +70,9 @@ def test_writes_pictures_and_records(run, tmp_path):
 
 
 def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
-    (tmp_path / "one" / "b.png").write_text("no picture")
+    (tmp_path / "one" / "b.png").write_text("no image")
     result = run("--no-draw", "--no-save-json")
-    assert result.exit_code == 1 and "2 pictures predicted" in result.output
+    assert result.exit_code == 1 and "2 images predicted" in result.output
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -113,7 +113,7 @@ def test_what_was_done_is_kept_when_it_is_stopped(run, tmp_path, monkeypatch):
     assert [record["image_id"] for record in records] == [1, 2]
 
 
-def test_a_picture_gone_before_it_is_drawn_costs_only_itself(run, tmp_path, monkeypatch, caplog):
+def test_a_image_gone_before_it_is_drawn_costs_only_itself(run, tmp_path, monkeypatch, caplog):
     real = Prediction.draw
 
     def draw(self):

@@ -23,7 +23,7 @@ ANNOTATION_FAULTS = {
     3: ("unusable box", {"bbox": [5, 5, 0, 0]}),
     4: ("negative box", {"bbox": [20, 20, -5, -5]}),
     5: ("unusable box", {"bbox": [70, 5, 10, 10]}),
-    6: ("box beyond picture", {"bbox": [50, 5, 20, 10]}),
+    6: ("box beyond image", {"bbox": [50, 5, 20, 10]}),
     7: ("unknown image", {"image_id": 999}),
     8: ("unknown category", {"category_id": 99}),
     9: ("polygon", {"segmentation": [[1, 1, 5, 5]]}),
@@ -38,10 +38,10 @@ ANNOTATION_FAULTS = {
     18: ("field", {"category_id": None}),
 }
 IMAGE_FAULTS = {
-    21: "missing picture",
-    22: "unreadable picture",
-    23: "truncated picture",
-    24: "picture size",
+    21: "missing image",
+    22: "unreadable image",
+    23: "truncated image",
+    24: "image size",
     25: "EXIF orientation",
     26: "field",
     27: "listed twice",
@@ -49,7 +49,7 @@ IMAGE_FAULTS = {
 }
 
 
-def picture(number):
+def pixels(number):
     return np.random.default_rng(number).integers(0, 256, (40, 60, 3), np.uint8)
 
 
@@ -68,12 +68,12 @@ CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
 @pytest.fixture
 def sound(tmp_path):
-    """A function that writes a sound data set of some pictures, with an object each."""
+    """A function that writes a sound data set of some images, with an object each."""
     (tmp_path / "images").mkdir()
 
     def write(name, numbers, change=lambda data: None):
         for number in numbers:
-            cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), picture(number))
+            cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), pixels(number))
         data = {
             "images": [image(number) for number in numbers],
             "annotations": [entry(number, number) for number in numbers],
@@ -113,12 +113,12 @@ def planted(sound, tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(data))
     (tmp_path / "broken.json").write_text("{")
     images = tmp_path / "images"
-    (images / "text.png").write_text("no picture")
-    Image.fromarray(picture(23)).save(images / "whole.jpg")
+    (images / "text.png").write_text("no image")
+    Image.fromarray(pixels(23)).save(images / "whole.jpg")
     (images / "cut.jpg").write_bytes((images / "whole.jpg").read_bytes()[:-400])
     exif = Image.Exif()
     exif[274] = 6
-    Image.fromarray(picture(25)).save(images / "turned.jpg", exif=exif)
+    Image.fromarray(pixels(25)).save(images / "turned.jpg", exif=exif)
     expected = [(kind, f"annotation id {i}") for i, (kind, _) in ANNOTATION_FAULTS.items()]
     expected += [(kind, f"image id {i}") for i, kind in IMAGE_FAULTS.items()]
     expected.remove(("field", "annotation id 18"))
@@ -147,7 +147,7 @@ def test_all_planted_faults_and_nothing_else(planted):
         - {"categories differ"}
     )
     text = check.table()
-    assert "its bbox [70, 5, 10, 10] is outside its picture of 60 x 40" in text
+    assert "its bbox [70, 5, 10, 10] is outside its image of 60 x 40" in text
     assert "turned.jpg has 40 x 60 pixels when turned by its EXIF orientation 6" in text
     assert "28.png has the same pixels as 28.png, image id 28 in" in text
 
@@ -198,7 +198,7 @@ def test_notes(sound, tmp_path):
         ("crowd", "annotation id 1"),
         ("masks missing", "annotation id 2"),
         ("no objects", "image id 3"),
-        ("same picture", "image id 5"),
+        ("same image", "image id 5"),
     }
     assert check.passes(strict=True)
 
@@ -255,8 +255,8 @@ def test_what_only_a_person_can_settle(sound, tmp_path):
 def test_overlap_with_anchors(sound):
     anchors = Anchors([[32], [64]], [[0.5, 1.0, 2.0]], 80, 1000)
     boxes = np.array([[16, 16], [8, 8], [16, 32], [1, 1]], float)
-    pictures = np.array([[60, 40]] * 4, float)  # all resized to twice their size
-    overlaps = anchor_overlaps(boxes, pictures, anchors)
+    images = np.array([[60, 40]] * 4, float)  # all resized to twice their size
+    overlaps = anchor_overlaps(boxes, images, anchors)
     assert overlaps[:3] == pytest.approx([1, 0.25, 0.5]) and overlaps[3] < 0.01
     path, images = sound("train.json", [1, 2])
     check = check_data([(path, images)], anchors=anchors, progress=False)
@@ -277,7 +277,7 @@ def test_pairing_of_paths(sound, tmp_path):
     other.mkdir()
     assert pair_paths([train, images, val]) == [(train, images), (val, images)]
     assert pair_paths([train, images, val, str(other)])[1] == (val, str(other))
-    with pytest.raises(ValueError, match="is without pictures"):
+    with pytest.raises(ValueError, match="is without images"):
         pair_paths([train, val])
     with pytest.raises(ValueError, match="follows no annotation file"):
         pair_paths([images, train])

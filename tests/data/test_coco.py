@@ -81,7 +81,7 @@ def test_missing_file_and_folder(coco_files):
     json_file, images = coco_files()
     with pytest.raises(FileNotFoundError, match="annotation file nowhere.json"):
         read_coco("nowhere.json", images)
-    with pytest.raises(FileNotFoundError, match="picture folder nowhere"):
+    with pytest.raises(FileNotFoundError, match="image folder nowhere"):
         read_coco(json_file, "nowhere")
 
 

@@ -1,11 +1,11 @@
-"""The same two pictures in three formats become the same COCO JSON."""
+"""The same two images in three formats become the same COCO JSON."""
 
 import json
 
 import cv2
 import numpy as np
 import pytest
-from formats import OBJECTS, labelme, pictures, voc, yolo
+from formats import OBJECTS, images, labelme, voc, yolo
 
 from resnest_d2.data import read_coco
 from resnest_d2.data.importing import import_data
@@ -24,7 +24,7 @@ def test_three_formats(make, tmp_path, caplog):
         assert data["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
         names = {image["id"]: image["file_name"] for image in data["images"]}
         assert {(i["width"], i["height"]) for i in data["images"]} == {(100, 50)}
-        assert ("empty.png" in names.values()) == (make is yolo)  # a picture without labels
+        assert ("empty.png" in names.values()) == (make is yolo)  # an image without labels
         got = [
             (("cat", "dog")[a["category_id"] - 1], a["bbox"], a.get("segmentation", [[]])[0])
             for a in data["annotations"]
@@ -38,14 +38,14 @@ def test_three_formats(make, tmp_path, caplog):
 
 
 def test_labelme_circles_and_groups(tmp_path):
-    pictures(tmp_path / "train", a="a.png")
+    images(tmp_path / "train", a="a.png")
     corners = [[[0, 0], [4, 0], [4, 4]], [[20, 0], [24, 0], [24, 8]]]
     shapes = [
         {"label": "cat", "points": points, "shape_type": "polygon", "group_id": 1}
         for points in corners
     ]
     shapes.append({"label": "dog", "points": [[50, 20], [60, 20]], "shape_type": "circle"})
-    data = {"imagePath": "a.png", "shapes": shapes}  # its size is the picture's
+    data = {"imagePath": "a.png", "shapes": shapes}  # its size is the image's
     (tmp_path / "train" / "a.json").write_text(json.dumps(data))
     done = import_data("labelme", [str(tmp_path / "train")], output=str(tmp_path / "a.json"))
     data = json.loads((tmp_path / "a.json").read_text())
@@ -53,7 +53,7 @@ def test_labelme_circles_and_groups(tmp_path):
     assert cat["bbox"] == [0, 0, 24, 8] and len(cat["segmentation"]) == 2
     assert dog["bbox"] == pytest.approx([40, 10, 20, 20]) and cat["iscrowd"] == 0
     assert dog["area"] == pytest.approx(np.pi * 100, rel=0.03)
-    assert (done[0].pictures, done[0].objects, data["images"][0]["width"]) == (1, 2, 100)
+    assert (done[0].images, done[0].objects, data["images"][0]["width"]) == (1, 2, 100)
 
 
 def test_categories_of_another_file(tmp_path):
@@ -116,6 +116,6 @@ def test_command(tmp_path):
         cv2.imwrite(str(source / "JPEGImages" / f"{split}.png"), value)
     result = CliRunner().invoke(app, ["voc", str(source), "--output", str(tmp_path / "coco")])
     assert result.exit_code == 0, result.output
-    assert "train.json: 1 pictures, 2 objects" in result.output
+    assert "train.json: 1 images, 2 objects" in result.output
     assert "0 errors, 0 warnings" in result.output
     assert f"--val {tmp_path}/coco/val.json --val-images {source}/JPEGImages" in result.output

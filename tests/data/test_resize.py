@@ -8,22 +8,22 @@ from resnest_d2 import get_cfg
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.data.resize import Cv2ResizeTransform, with_resizer
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
 
 
 def test_pixels_are_opencvs():
     resize = Cv2ResizeTransform(60, 100, 30, 50)
-    expected = cv2.resize(PICTURE, (50, 30), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(resize.apply_image(PICTURE), expected)
-    pil = T.ResizeTransform(60, 100, 30, 50, Image.BILINEAR).apply_image(PICTURE)
+    expected = cv2.resize(IMAGE, (50, 30), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(resize.apply_image(IMAGE), expected)
+    pil = T.ResizeTransform(60, 100, 30, 50, Image.BILINEAR).apply_image(IMAGE)
     assert np.abs(pil.astype(int) - expected).max() > 20  # PIL smooths when it shrinks
-    grey = PICTURE[:, :, :1]
+    grey = IMAGE[:, :, :1]
     assert np.array_equal(resize.apply_image(grey)[:, :, 0], cv2.resize(grey, (50, 30)))
 
 
 def test_masks_and_boxes_are_detectron2s():
     ours, theirs = Cv2ResizeTransform(60, 100, 30, 50), T.ResizeTransform(60, 100, 30, 50)
-    labels = PICTURE[:, :, 0]
+    labels = IMAGE[:, :, 0]
     assert np.array_equal(ours.apply_segmentation(labels), theirs.apply_segmentation(labels))
     assert ours.apply_box([[10, 20, 30, 40]]).tolist() == [[5, 10, 15, 20]]
 
@@ -31,7 +31,7 @@ def test_masks_and_boxes_are_detectron2s():
 def sizes(cfg, is_train):
     resize = NamingDatasetMapper(cfg, is_train=is_train).augmentations.augs[0]
     np.random.seed(0)
-    return {resize.get_transform(PICTURE).apply_image(PICTURE).shape for _ in range(40)}
+    return {resize.get_transform(IMAGE).apply_image(IMAGE).shape for _ in range(40)}
 
 
 @pytest.mark.parametrize("is_train", [False, True])
@@ -43,15 +43,15 @@ def test_both_mappers_follow_the_key_and_draw_the_same_sizes(is_train, sampling)
     by = {}
     for cfg.INPUT.RESIZE in ("pil", "cv2"):
         mapper = NamingDatasetMapper(cfg, is_train=is_train)
-        chosen = mapper.augmentations.augs[0].get_transform(PICTURE)
+        chosen = mapper.augmentations.augs[0].get_transform(IMAGE)
         assert isinstance(chosen, Cv2ResizeTransform) is (cfg.INPUT.RESIZE == "cv2")
         by[cfg.INPUT.RESIZE] = sizes(cfg, is_train)
     assert by["cv2"] == by["pil"]
 
 
-def test_size_zero_leaves_the_picture():
+def test_size_zero_leaves_the_image():
     (resize,) = with_resizer([T.ResizeShortestEdge(0, 100, "choice")], "cv2")
-    assert np.array_equal(resize.get_transform(PICTURE).apply_image(PICTURE), PICTURE)
+    assert np.array_equal(resize.get_transform(IMAGE).apply_image(IMAGE), IMAGE)
 
 
 def test_unknown_resizer():

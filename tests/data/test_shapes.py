@@ -13,7 +13,7 @@ from resnest_d2.data import shapes
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """The data set with three pictures a split, in a folder of its own."""
+    """The data set with three images a split, in a folder of its own."""
     monkeypatch.setenv("RESNEST_D2_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(shapes, "SPLITS", {"shapes_train": (0, 3), "shapes_val": (1, 3)})
     return tmp_path / "cache"
@@ -24,15 +24,15 @@ def test_registered():
     assert len(records) == 100
     assert MetadataCatalog.get("shapes_val").thing_classes == list(shapes.CLASSES)
     assert {a["category_id"] for r in records for a in r["annotations"]} == set(range(3))
-    picture = cv2.imread(records[0]["file_name"])
-    assert picture.shape[:2] == (records[0]["height"], records[0]["width"])
+    image = cv2.imread(records[0]["file_name"])
+    assert image.shape[:2] == (records[0]["height"], records[0]["width"])
 
 
 def test_same_pixels_every_time(small):
     folder = shapes.prepare_shapes()
     data = json.load(open(os.path.join(folder, "shapes_train.json")))
-    picture, drawn = shapes.draw_picture(np.random.default_rng([shapes.VERSION, 0, 1]))
-    np.testing.assert_array_equal(cv2.imread(f"{folder}/shapes_train/0001.png"), picture)
+    image, drawn = shapes.draw_image(np.random.default_rng([shapes.VERSION, 0, 1]))
+    np.testing.assert_array_equal(cv2.imread(f"{folder}/shapes_train/0001.png"), image)
     annotations = [a for a in data["annotations"] if a["image_id"] == 2]
     assert len(annotations) == len(drawn) > 0
     for annotation, (category, mask) in zip(annotations, drawn, strict=True):
@@ -45,8 +45,8 @@ def test_same_pixels_every_time(small):
 
 
 def test_the_seed_stays_the_same():
-    # Another generator, or another order of drawing, would make other pictures elsewhere.
-    _, drawn = shapes.draw_picture(np.random.default_rng([1, 0, 0]))
+    # Another generator, or another order of drawing, would make other images elsewhere.
+    _, drawn = shapes.draw_image(np.random.default_rng([1, 0, 0]))
     assert [shapes.CLASSES[category] for category, _ in drawn] == [
         "triangle",
         "square",
@@ -60,7 +60,7 @@ def test_the_seed_stays_the_same():
 def test_shapes_do_not_share_pixels_and_stay_in_sight(small):
     overlaps = 0
     for index in range(20):
-        _, drawn = shapes.draw_picture(np.random.default_rng([1, 0, index]))
+        _, drawn = shapes.draw_image(np.random.default_rng([1, 0, index]))
         covered = sum(mask.astype(int) for _, mask in drawn)
         assert covered.max() == 1
         boxes = [mask_util.toBbox(mask_util.encode(np.asfortranarray(m))) for _, m in drawn]

@@ -62,7 +62,7 @@ def test_backbones(options):
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
-def pictures():
+def images():
     torch.manual_seed(3)
     sizes = ((64, 96), (80, 64))
     return [{"image": torch.rand(3, h, w) * 255, "height": h + 6, "width": w + 9} for h, w in sizes]
@@ -96,14 +96,14 @@ def detector(request, rcnn_cfg):
 
 @torch.no_grad()
 def test_detectors(detector):
-    expected = detector(pictures())
+    expected = detector(images())
     assert sum(len(e["instances"]) for e in expected) > 10
     fast = optimize_for_inference(detector)
-    assert_detections_equal(fast(pictures()), expected)
+    assert_detections_equal(fast(images()), expected)
     assert any(isinstance(m, FusedConv2d) for m in fast.modules())
     assert isinstance(fast.roi_heads.box_pooler, ChannelsLastPooler)
     assert not any(isinstance(m, FusedConv2d | FusedMaskHead) for m in detector.modules())
-    assert_detections_equal(detector(pictures()), expected)
+    assert_detections_equal(detector(images()), expected)
 
 
 @pytest.mark.parametrize("name", ["FastRCNNConvFCHead", "CheckpointConvFCHead"])
@@ -122,7 +122,7 @@ def test_no_detection(detector):
     for predictor in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
         predictor.test_score_thresh = 1.0
     fast = optimize_for_inference(detector)
-    for found, expected in zip(fast(pictures()), detector(pictures()), strict=True):
+    for found, expected in zip(fast(images()), detector(images()), strict=True):
         assert len(found["instances"]) == 0
         assert found["instances"].get_fields().keys() == expected["instances"].get_fields().keys()
 
@@ -132,7 +132,7 @@ def test_test_time_augmentation(rcnn_cfg):
     rcnn_cfg.TEST.AUG.MIN_SIZES = (48, 64)
     model = randomise(build_model(rcnn_cfg))
     plain, fast = (
-        GeneralizedRCNNWithTTA(rcnn_cfg, m)(pictures()[:1])
+        GeneralizedRCNNWithTTA(rcnn_cfg, m)(images()[:1])
         for m in (model, optimize_for_inference(model))
     )
     assert_detections_equal(fast, plain)
@@ -144,12 +144,12 @@ def test_openvino(rcnn_cfg, recwarn):
     rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
     model = randomise(build_model(rcnn_cfg))
     fast = optimize_for_inference(model, backend="openvino")
-    for batch in (pictures(), pictures()[1:]):  # another size and number, converted once
+    for batch in (images(), images()[1:]):  # another size and number, converted once
         assert_detections_equal(fast(batch), model(batch))
     assert not [str(w.message) for w in recwarn if "resnest_d2/deploy" in w.filename]
     model.roi_heads.box_predictor.test_score_thresh = 1.0
     fast.roi_heads.box_predictor.test_score_thresh = 1.0
-    assert len(fast(pictures())[0]["instances"]) == 0
+    assert len(fast(images())[0]["instances"]) == 0
 
 
 @torch.no_grad()

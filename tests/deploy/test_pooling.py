@@ -6,7 +6,7 @@ from detectron2.structures import Boxes
 
 from resnest_d2.deploy.pooling import ChannelsLastPooler, roi_align
 
-# across the border, outside, a sliver, a point, inverted, the whole picture, tiny
+# across the border, outside, a sliver, a point, inverted, the whole image, tiny
 ODD = [
     [-30.0, -20.0, 40.0, 50.0],
     [200.0, 200.0, 260.0, 240.0],
@@ -23,8 +23,8 @@ def regions(number=40):
     corner = torch.rand(number, 2) * torch.tensor([110.0, 80.0])
     boxes = torch.cat([corner, corner + torch.rand(number, 2) * 60], 1)
     boxes = torch.cat([boxes, torch.tensor(ODD)])
-    picture = torch.randint(0, 2, (len(boxes), 1)).float()
-    return torch.cat([picture, boxes], 1)
+    image = torch.randint(0, 2, (len(boxes), 1)).float()
+    return torch.cat([image, boxes], 1)
 
 
 @pytest.mark.parametrize("size", [7, 14, 3])

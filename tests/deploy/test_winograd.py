@@ -31,7 +31,7 @@ def test_equals_a_plain_convolution(size, groups, relu):
     torch.testing.assert_close(found, expected.relu() if relu else expected)
 
 
-@pytest.mark.parametrize("tiles", [1, 2, 5, 12, 100])  # 3 x 4 a picture
+@pytest.mark.parametrize("tiles", [1, 2, 5, 12, 100])  # 3 x 4 an image
 def test_equals_it_in_pieces_too(tiles, monkeypatch):
     weight, _ = convolution(4, 4, bias=False)
     monkeypatch.setattr(winograd, "_PIECE", tiles * 4)

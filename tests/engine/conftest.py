@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def tiny_cfg(rcnn_cfg, coco_files, tmp_path):
-    """A config that trains on two pictures of 40 x 60 pixels and tests on them too."""
+    """A config that trains on two images of 40 x 60 pixels and tests on them too."""
     entry = ["tiny", *coco_files()]
 
     def make(**keys):

@@ -6,7 +6,7 @@ from resnest_d2.engine.epochs import with_epochs
 
 def test_turns_epochs_into_iterations(tiny_cfg):
     keys = {"SOLVER__MAX_ITER": 100, "SOLVER__STEPS": (60, 90), "SOLVER__IMS_PER_BATCH": 4}
-    cfg = tiny_cfg(SOLVER__EPOCHS=25, TEST__EVAL_EPOCHS=3, **keys)  # two pictures: half a batch
+    cfg = tiny_cfg(SOLVER__EPOCHS=25, TEST__EVAL_EPOCHS=3, **keys)  # two images: half a batch
     cfg.freeze()
     new = with_epochs(cfg)
     assert (new.SOLVER.MAX_ITER, new.SOLVER.STEPS, new.TEST.EVAL_PERIOD) == (13, (8, 12), 2)

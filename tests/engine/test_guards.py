@@ -3,7 +3,7 @@ import logging
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnest_d2.engine.guards import check_training, load_training_pictures, warn_of_small_data
+from resnest_d2.engine.guards import check_training, load_training_images, warn_of_small_data
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_refuses_keys_that_contradict(keys, message, rcnn_cfg):
 
 @pytest.fixture
 def registered():
-    """A function that registers one picture with the given annotations as the data set "one"."""
+    """A function that registers one image with the given annotations as the data set "one"."""
 
     def register(*annotations):
         record = {"file_name": "a.png", "height": 8, "width": 8, "annotations": list(annotations)}
@@ -55,22 +55,22 @@ def test_refuses_data_to_learn_nothing_from(annotations, message, registered, rc
     registered(*annotations)
     rcnn_cfg.DATASETS.TRAIN = ("one",)
     with pytest.raises(ValueError, match=message):
-        load_training_pictures(rcnn_cfg)
+        load_training_images(rcnn_cfg)
 
 
 def test_refuses_no_data(rcnn_cfg):
     with pytest.raises(ValueError, match="DATASETS.TRAIN is empty"):
-        load_training_pictures(rcnn_cfg)
+        load_training_images(rcnn_cfg)
 
 
 def test_says_that_a_batch_is_larger_than_the_data(registered, rcnn_cfg, caplog, monkeypatch):
     registered({"category_id": 0})
     rcnn_cfg.DATASETS.TRAIN = ("one",)
-    pictures = load_training_pictures(rcnn_cfg)
+    images = load_training_images(rcnn_cfg)
     monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
     rcnn_cfg.SOLVER.IMS_PER_BATCH = 1
-    warn_of_small_data(rcnn_cfg, pictures)
+    warn_of_small_data(rcnn_cfg, images)
     assert "fewer than" not in caplog.text
     rcnn_cfg.SOLVER.IMS_PER_BATCH = 2
-    warn_of_small_data(rcnn_cfg, pictures)
-    assert "one has 1 pictures" in caplog.text and "IMS_PER_BATCH 2" in caplog.text
+    warn_of_small_data(rcnn_cfg, images)
+    assert "one has 1 images" in caplog.text and "IMS_PER_BATCH 2" in caplog.text

@@ -10,7 +10,7 @@ from resnest_d2.engine import Trainer
 from resnest_d2.engine.nonfinite import DivergedError, StepWatch, is_nonfinite, likely_cause
 
 
-def picture(box=(1, 1, 5, 5), value=0.0):
+def image(box=(1, 1, 5, 5), value=0.0):
     instances = Instances((8, 8), gt_boxes=Boxes([box]), gt_classes=torch.zeros(1).long())
     image = torch.full((3, 8, 8), value)
     return {"file_name": "a.png", "image_id": 7, "image": image, "instances": instances}
@@ -22,13 +22,13 @@ STEADY, RISING = [1.0, 1.1] * 15, [3.0, 2.0, 50.0, 1e7]
 @pytest.mark.parametrize(
     ("batch", "losses", "amp", "expected"),
     [
-        ([picture((1, 1, 5, float("inf")))], RISING, False, r"a.png \(image id 7\) has the box"),
-        ([picture((5, 1, 5, 5))], STEADY, False, r"has the box \[5.0, 1.0, 5.0, 5.0\]"),
-        ([picture(value=float("nan"))], [], False, "a.png .* values that are not finite"),
-        ([picture()], [], False, "No step had been made.*MODEL.WEIGHTS"),
-        ([picture()], STEADY, False, r"steady at 1.05.*this batch"),
-        ([picture()], STEADY, True, r"this batch.*SOLVER.AMP.ENABLED False"),
-        ([picture()], RISING, False, r"BASE_LR 0.5\): the loss went from 3 to 1e\+07 in the 4"),
+        ([image((1, 1, 5, float("inf")))], RISING, False, r"a.png \(image id 7\) has the box"),
+        ([image((5, 1, 5, 5))], STEADY, False, r"has the box \[5.0, 1.0, 5.0, 5.0\]"),
+        ([image(value=float("nan"))], [], False, "a.png .* values that are not finite"),
+        ([image()], [], False, "No step had been made.*MODEL.WEIGHTS"),
+        ([image()], STEADY, False, r"steady at 1.05.*this batch"),
+        ([image()], STEADY, True, r"this batch.*SOLVER.AMP.ENABLED False"),
+        ([image()], RISING, False, r"BASE_LR 0.5\): the loss went from 3 to 1e\+07 in the 4"),
     ],
 )
 def test_names_the_likely_cause(batch, losses, amp, expected):
@@ -39,7 +39,7 @@ def test_names_the_likely_cause(batch, losses, amp, expected):
 
 
 def test_the_first_step_after_resuming_is_not_the_first():
-    cause = likely_cause([picture()], [], get_cfg(), iteration=20)
+    cause = likely_cause([image()], [], get_cfg(), iteration=20)
     assert "first step after resuming" in cause and "No step had been made" not in cause
 
 
@@ -71,8 +71,8 @@ def test_a_huge_learning_rate_is_named_and_the_checkpoint_stays(clip, tiny_cfg, 
     with pytest.raises(DivergedError, match="learning rate.*The batch is in .*is from before"):
         trainer.train()
     batch = torch.load(tmp_path / "out" / "nonfinite_batch.pth", weights_only=True)
-    assert {p["image_id"] for p in batch["pictures"]} == {1, 2}
-    assert batch["pictures"][0]["boxes"].shape == (1, 4)
+    assert {p["image_id"] for p in batch["images"]} == {1, 2}
+    assert batch["images"][0]["boxes"].shape == (1, 4)
     last = (tmp_path / "out" / "last_checkpoint").read_text()
     weights = torch.load(tmp_path / "out" / last, weights_only=True)["model"]
     assert all(v.isfinite().all() for v in weights.values())

@@ -12,7 +12,7 @@ from resnest_d2.data import register_coco
 from resnest_d2.engine import CocoEvaluator, scoring
 from resnest_d2.engine.evaluation import build_evaluator
 
-SIZE = (40, 60)  # of a picture
+SIZE = (40, 60)  # of an image
 
 
 def boxes_and_masks(rng, number):
@@ -34,7 +34,7 @@ def register(coco_files):
             rng = np.random.default_rng(0)
             data["categories"].append({"id": 5, "name": "bird"})
             data["annotations"] = []
-            for number in range(14):  # all on the first picture but two
+            for number in range(14):  # all on the first image but two
                 x, y, x2, y2 = boxes_and_masks(rng, 1)[0][0].clip(0, (60, 40, 60, 40)).tolist()
                 ring = [x, y, x2, y, x2, y2, x, y2]
                 annotation = {
@@ -56,7 +56,7 @@ def register(coco_files):
     MetadataCatalog.remove("scored")
 
 
-def evaluate(monkeypatch, *, fast, found=30, img_ids=None, pictures=(1, 2), **options):
+def evaluate(monkeypatch, *, fast, found=30, img_ids=None, images=(1, 2), **options):
     """Results, and of every task the scoring class and its stats."""
     monkeypatch.undo()
     scored, derive = {}, CocoEvaluator._derive_coco_results
@@ -71,7 +71,7 @@ def evaluate(monkeypatch, *, fast, found=30, img_ids=None, pictures=(1, 2), **op
     evaluator.reset()
     rng = np.random.default_rng(1)
     api = evaluator._coco_api
-    for image_id in pictures:
+    for image_id in images:
         boxes, masks = boxes_and_masks(rng, found)
         truth = api.imgToAnns[image_id][: found // 2]
         for i, a in enumerate(truth):  # hits, and by the random classes misses
@@ -91,7 +91,7 @@ def evaluate(monkeypatch, *, fast, found=30, img_ids=None, pictures=(1, 2), **op
     "options",
     [
         {},
-        {"found": 400},  # more than 100 a picture
+        {"found": 400},  # more than 100 an image
         {"max_dets_per_image": 5},
         {"max_dets_per_image": 300, "found": 400},
         {"img_ids": [1]},
@@ -114,19 +114,19 @@ def test_numbers_of_pycocotools(options, register, monkeypatch):
         np.testing.assert_array_equal(stats, slow_scored[task][1])
 
 
-def test_ids_of_pictures_that_are_text(register, monkeypatch):
+def test_ids_of_images_that_are_text(register, monkeypatch):
     pytest.importorskip("faster_coco_eval")
 
     def change(data):
         for image in data["images"]:
-            image["id"] = f"picture {image['id']}"
+            image["id"] = f"image {image['id']}"
         for annotation in data["annotations"]:
-            annotation["image_id"] = f"picture {annotation['image_id']}"
+            annotation["image_id"] = f"image {annotation['image_id']}"
 
     register(change)
-    ids = ("picture 1", "picture 2")
-    slow, _ = evaluate(monkeypatch, fast=False, pictures=ids)
-    fast, scored = evaluate(monkeypatch, fast=True, pictures=ids)
+    ids = ("image 1", "image 2")
+    slow, _ = evaluate(monkeypatch, fast=False, images=ids)
+    fast, scored = evaluate(monkeypatch, fast=True, images=ids)
     assert json.dumps(slow) == json.dumps(fast) and fast["bbox"]["AP"] > 0
     assert scored["bbox"][0] == "FastCocoEval"
 
@@ -137,7 +137,7 @@ def test_nothing_found(register, monkeypatch):
     assert scored == {} and np.isnan(results["segm"]["AP"])
 
 
-def test_pictures_without_annotations(register, monkeypatch):
+def test_images_without_annotations(register, monkeypatch):
     pytest.importorskip("faster_coco_eval")
     register(lambda data: data["annotations"].clear())
     slow, slow_scored = evaluate(monkeypatch, fast=False)

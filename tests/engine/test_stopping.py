@@ -19,14 +19,14 @@ class Broken(torch.utils.data.Dataset):
         return 1
 
     def __getitem__(self, index):
-        raise ValueError("a.png cannot be used: no picture.")
+        raise ValueError("a.png cannot be used: no image.")
 
 
 def test_a_workers_error_is_its_own_sentence():
     with pytest.raises(ValueError) as caught:
         list(torch.utils.data.DataLoader(Broken(), num_workers=1))
     assert "Traceback" in str(caught.value)
-    assert str(in_plain_words(caught.value)) == "a.png cannot be used: no picture."
+    assert str(in_plain_words(caught.value)) == "a.png cannot be used: no image."
 
 
 def test_a_worker_that_was_stopped_stops_the_run(monkeypatch):

@@ -40,7 +40,7 @@ def train_net(*args, code=0, **kwargs):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Keys for twelve training and six test pictures out of the built-in set."""
+    """Keys for twelve training and six test images out of the built-in set."""
     from resnest_d2.data.shapes import prepare_shapes
 
     source = Path(prepare_shapes())
@@ -265,9 +265,9 @@ def test_refuses_to_score_a_backbone(trained, data, tmp_path):
     assert "refuses an incomplete detector" in done.stderr and "roi_heads" in done.stderr
 
 
-def test_a_broken_picture_is_named(coco_files, tmp_path):
+def test_a_broken_image_is_named(coco_files, tmp_path):
     coco_files()
-    (tmp_path / "images" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "images" / "2.png").write_bytes(b"no image")
     keys = ["DATASETS.ROOT", str(tmp_path), "DATASETS.TEST", "()", "DATASETS.TRAIN", '("bad",)']
     keys += ["DATASETS.COCO", '[["bad", "train.json", "images"]]', "SOLVER.IMS_PER_BATCH", "1"]
     done = train_net(tmp_path / "out", data=keys, code=1)

@@ -23,7 +23,7 @@ def test_a_run_has_all_that_its_config_asks_for(tiny_cfg, tmp_path, caplog, monk
     monkeypatch.setattr(trainer, "wandb_writers", lambda cfg: asked.append(cfg) or [])
     run = Trainer(cfg)
     assert run.max_iter == 6 and [c.OUTPUT_DIR for c in asked] == [str(out)]  # half a batch each
-    assert "has 2 pictures to train on, fewer than a batch" in caplog.text
+    assert "has 2 images to train on, fewer than a batch" in caplog.text
     run.resume_or_load(resume=False)
     tests = iter([30.0, 20.0, 10.0])
 

@@ -21,10 +21,10 @@ def test_repeats_and_leaves_everything_as_it_was(tiny_cfg):
     assert set(losses) > {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "total_loss"}
     assert losses["total_loss"] == sum(v for k, v in losses.items() if k != "total_loss")
 
-    # The mean over pictures, each alone, by running statistics.
-    pictures = list(loader)
-    alone = [validation_losses(model, [p])["validation"]["loss_mask"] for p in pictures]
-    assert len(alone) == 2 and pictures[0][0]["image"].shape[1:] == (64, 96)
+    # The mean over images, each alone, by running statistics.
+    images = list(loader)
+    alone = [validation_losses(model, [p])["validation"]["loss_mask"] for p in images]
+    assert len(alone) == 2 and images[0][0]["image"].shape[1:] == (64, 96)
     with torch.no_grad():
         model.roi_heads.mask_head.predictor.bias -= 5
     assert validation_losses(model, loader)["validation"]["loss_mask"] > losses["loss_mask"] + 1

@@ -70,9 +70,9 @@ def assert_same(ours, theirs):
 def test_equals_default_predictor(run, pixels, options):
     results = Predictor(run, **options)(pixels, channels="BGR")
     theirs = reference(run)
-    for result, picture in zip(results, pixels, strict=True):
-        assert_same(result.instances, theirs(picture)["instances"])
-    assert results.failed == [] and results[1].name == "picture 1"
+    for result, image in zip(results, pixels, strict=True):
+        assert_same(result.instances, theirs(image)["instances"])
+    assert results.failed == [] and results[1].name == "image 1"
 
 
 def test_batches_hold_only_what_is_padded_alike(run, pixels, monkeypatch):
@@ -108,7 +108,7 @@ def test_freed_memory_is_kept(run, monkeypatch):
     assert order == ["kept", "built"]
 
 
-def test_takes_the_same_picture_in_every_form(predictor, pixels, tmp_path):
+def test_takes_the_same_image_in_every_form(predictor, pixels, tmp_path):
     image = Image.fromarray(pixels[1][:, :, ::-1])
     image.save(tmp_path / "a.png")
     expected = predictor(tmp_path / "a.png").instances.scores
@@ -128,7 +128,7 @@ def test_takes_the_same_picture_in_every_form(predictor, pixels, tmp_path):
     assert torch.equal(other.instances.scores, found.instances.scores)
 
 
-def test_exif_turns_files_and_pil_pictures(predictor, pixels, tmp_path):
+def test_exif_turns_files_and_pil_images(predictor, pixels, tmp_path):
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[274] = 6
@@ -142,12 +142,12 @@ def test_exif_turns_files_and_pil_pictures(predictor, pixels, tmp_path):
             assert torch.equal(found.instances.scores, expected.scores)
 
 
-def test_a_broken_picture_costs_only_itself(predictor, pixels, tmp_path, caplog):
+def test_a_broken_image_costs_only_itself(predictor, pixels, tmp_path, caplog):
     for i in range(4):
         Image.fromarray(pixels[i]).save(tmp_path / f"{i}.jpg")
     whole = (tmp_path / "1.jpg").read_bytes()
     (tmp_path / "1.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "2b.png").write_text("no picture")
+    (tmp_path / "2b.png").write_text("no image")
     (tmp_path / "notes.txt").write_text("not looked at")
     deep = np.full((30, 40), 40000, np.uint16)
     Image.fromarray(deep).save(tmp_path / "3b.png")
@@ -157,7 +157,7 @@ def test_a_broken_picture_costs_only_itself(predictor, pixels, tmp_path, caplog)
     failed = [str(tmp_path / name) for name in ("1.jpg", "2b.png", "3b.png")]
     assert [one.name for one in results.failed] == failed
     assert "more than 8 bits" in results.failed[2].reason
-    assert all(name in caplog.text for name in failed) and "3 pictures could" in caplog.text
+    assert all(name in caplog.text for name in failed) and "3 images could" in caplog.text
     with pytest.raises(ValueError, match="2b.png cannot be read: UnidentifiedImageError"):
         predictor(tmp_path / "2b.png")
 

@@ -16,14 +16,14 @@ from resnest_d2.inference.sources import open_source
 @pytest.fixture
 def prediction(tmp_path):
     Image.new("RGB", (60, 40), (10, 20, 30)).save(tmp_path / "a.png")
-    (picture,) = open_source(tmp_path / "a.png").pictures
+    (image,) = open_source(tmp_path / "a.png").images
     found = Instances((40, 60))
     found.pred_boxes = Boxes(torch.tensor([[10.0, 5, 30, 35], [40, 20, 50, 30]]))
     found.scores, found.pred_classes = torch.tensor([0.9, 0.4]), torch.tensor([1, 0])
     found.pred_masks = torch.zeros(2, 40, 60, dtype=torch.bool)
     found.pred_masks[0, 5:35, 10:30] = True
     found.pred_keypoints = torch.full((2, 1, 3), 2.0)
-    return Prediction(picture, found, Metadata(thing_classes=["cat", "dog"], category_ids=[4, 7]))
+    return Prediction(image, found, Metadata(thing_classes=["cat", "dog"], category_ids=[4, 7]))
 
 
 def test_coco_records_have_the_ids_of_the_data(prediction):

@@ -152,7 +152,7 @@ def test_recomputed_gradients_are_the_same(radix, reentrant):
     torch.testing.assert_close((x.grad, logits.grad), expected)
 
 
-def test_no_pictures():
+def test_no_images():
     x = torch.zeros(0, 8, 4, 4, requires_grad=True)
     weights = torch.zeros(0, 2, 4, 1, 1, requires_grad=True)
     out = weighted_sum(x, weights)

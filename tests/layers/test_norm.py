@@ -33,14 +33,14 @@ def _train_in_gloo(rank, folder, x):
     dist.init_process_group("gloo", f"file://{folder}/store", world_size=2, rank=rank)
     torch.manual_seed(0)
     layer = adapt_sync_norms(SplitAttentionConv2d(32, 32, norm="SyncBN"))
-    out = layer.train()(x[rank : rank + 1])  # one picture a process: two values a channel
+    out = layer.train()(x[rank : rank + 1])  # one image a process: two values a channel
     torch.save((type(layer.bn0), out.detach(), layer.state_dict()), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_sync_norms_in_a_gloo_group_equal_one_large_batch(tmp_path):
     torch.manual_seed(1)
-    # Pictures unlike each other: the naive norm subtracts squares, which loses digits else.
+    # Images unlike each other: the naive norm subtracts squares, which loses digits else.
     x = torch.rand(2, 32, 5, 5) * torch.tensor([1.0, 4.0])[:, None, None, None]
     mp.spawn(_train_in_gloo, (str(tmp_path), x), nprocs=2)
     torch.manual_seed(0)

@@ -68,7 +68,7 @@ def test_msra_initialisation():
 
 
 @pytest.mark.parametrize("name", ["", "BN", "SyncBN", "naiveSyncBN", "FrozenBN", "GN", "LN"])
-def test_every_norm_trains_on_one_picture(name):
+def test_every_norm_trains_on_one_image(name):
     torch.manual_seed(0)
     layer = SplitAttentionConv2d(64, 64, norm=name).train()
     layer(torch.rand(1, 64, 6, 6)).square().mean().backward()
@@ -76,7 +76,7 @@ def test_every_norm_trains_on_one_picture(name):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, parameter_name
 
 
-def test_one_picture_uses_running_statistics_and_says_so_once(caplog, monkeypatch):
+def test_one_image_uses_running_statistics_and_says_so_once(caplog, monkeypatch):
     monkeypatch.setattr(norm, "_warned", set())
     torch.manual_seed(0)
     layer = SplitAttentionConv2d(32, 32)
@@ -88,13 +88,13 @@ def test_one_picture_uses_running_statistics_and_says_so_once(caplog, monkeypatc
         layer.attention(pooled)
     torch.testing.assert_close(trained, layer.eval().attention(pooled))
     torch.testing.assert_close(layer.bn1.running_mean, before)
-    assert len(caplog.records) == 1 and "batch of one picture" in caplog.text
+    assert len(caplog.records) == 1 and "batch of one image" in caplog.text
     layer.train().attention(torch.rand(2, 32, 1, 1))
     assert not torch.equal(layer.bn1.running_mean, before)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_group_norm_attention_follows_the_picture(groups):
+def test_group_norm_attention_follows_the_image(groups):
     torch.manual_seed(0)
     layer = SplitAttentionConv2d(64, 64, groups=groups, norm="GN")
     a, b = layer.attention(torch.rand(2, 64, 1, 1))

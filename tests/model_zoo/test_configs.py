@@ -117,7 +117,7 @@ def test_full_size_on_the_cpu(name, tmp_path):
         truth.gt_masks = BitMasks(torch.rand(2, 96, 128) > 0.5)
     image = torch.randint(0, 256, (3, 96, 128)).float()
     with EventStorage():
-        batch = [{"image": picture, "instances": truth} for picture in (image, 255 - image)]
+        batch = [{"image": image, "instances": truth} for image in (image, 255 - image)]
         losses = model(batch)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
@@ -131,15 +131,15 @@ def test_full_size_on_the_cpu(name, tmp_path):
     cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
     torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
     cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 96, 0.0
-    predictor, picture = DefaultPredictor(cfg), image.permute(1, 2, 0).byte().numpy()
-    found = predictor(picture)["instances"]
+    predictor, image = DefaultPredictor(cfg), image.permute(1, 2, 0).byte().numpy()
+    found = predictor(image)["instances"]
     assert 0 < len(found) <= 100 and found.image_size == (96, 128)
     assert found.has("pred_masks") is cfg.MODEL.MASK_ON
     if cfg.MODEL.MASK_ON:
         assert found.pred_masks.shape[1:] == (96, 128)
 
     predictor.model = optimize_for_inference(predictor.model)
-    assert_same_detections(predictor(picture)["instances"], found)
+    assert_same_detections(predictor(image)["instances"], found)
     with torch.no_grad():
         fast, plain = predictor.model.backbone(image[None]), model.eval().backbone(image[None])
     for level, values in plain.items():

@@ -159,13 +159,13 @@ def test_panoptic_trains_and_predicts():
     truth = Instances((64, 96))
     truth.gt_boxes, truth.gt_classes = Boxes([[8.0, 8.0, 60.0, 50.0]]), torch.tensor([3])
     truth.gt_masks = BitMasks(torch.rand(1, 64, 96) > 0.5)
-    picture = {"image": torch.rand(3, 64, 96) * 255, "height": 64, "width": 96}
+    image = {"image": torch.rand(3, 64, 96) * 255, "height": 64, "width": 96}
     ground = {"instances": truth, "sem_seg": torch.randint(0, 54, (64, 96))}
     with EventStorage():
-        losses = model([{**picture, **ground}] * 2)
+        losses = model([{**image, **ground}] * 2)
     sum(losses.values()).backward()
     assert {"loss_sem_seg", "loss_mask", "loss_cls_stage2"} <= set(losses)
     with torch.no_grad():
-        found = model.eval()([picture])[0]
+        found = model.eval()([image])[0]
     assert found["sem_seg"].shape == (54, 64, 96)
     assert found["panoptic_seg"][0].shape == (64, 96)

@@ -44,7 +44,7 @@ def cascade(rcnn_cfg):
 
 
 def batch(numbers=(2, 3)):
-    """Pictures with so many objects each."""
+    """Images with so many objects each."""
     generator = torch.Generator().manual_seed(1)
     inputs = []
     for number in numbers:
@@ -244,7 +244,7 @@ def test_masks_per_stage_need_pooled_features(cascade):
 
 @pytest.mark.parametrize("numbers", [(2, 0), (0, 0)])
 @pytest.mark.parametrize("opts", [[], ALL_KEYS], ids=["defaults", "all keys"])
-def test_pictures_without_objects(cascade, opts, numbers):
+def test_images_without_objects(cascade, opts, numbers):
     losses, _ = losses_of(cascade(*opts), batch(numbers))
     assert all(loss.isfinite() for loss in losses.values())
     assert losses["loss_cls_stage2"] > 0

@@ -26,8 +26,8 @@ from resnest_d2.report import DataSet, write_comparison, write_report
 from resnest_d2.report.analysis import analyse
 from resnest_d2.report.figures import Line, draw_bars, draw_lines
 from resnest_d2.report.gather import read_annotations, read_detections
-from resnest_d2.report.matching import NONE, match_pictures
-from resnest_d2.report.pictures import outline_found, thumbnail
+from resnest_d2.report.images import outline_found, thumbnail
+from resnest_d2.report.matching import NONE, match_images
 from resnest_d2.report.sections import dataset_figures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -90,7 +90,7 @@ def cells(page, css_class):
 
 
 def figure_titles(page):
-    """Of figures, and names of pictures."""
+    """Of figures, and names of images."""
     alts = [html.unescape(alt) for alt in re.findall('<img src="data:[^"]*" alt="(.*?)"', page)]
     return [re.split(r"\. |, (?:truth|found|\w+: )", alt)[0] for alt in alts]
 
@@ -120,7 +120,7 @@ def test_numbers_are_the_evaluators(run):
     ]
     assert re.findall(r"</strong>(1 .*?)</figcaption>", page) == ["1 false", "1 of another class"]
     assert re.findall('<path class="(.*?)"', page) == [
-        *("right", "false", "right"),  # the first picture's truth, then what was found
+        *("right", "false", "right"),  # the first image's truth, then what was found
         *("confused", "confused"),
     ]
 
@@ -146,7 +146,7 @@ def test_a_crowd_is_not_judged(run):
     folder, data, _ = run([detection(1, 7, CAT, 0.9), detection(2, 7, CAT, 0.9)], crowd)
     found = analyse(read_annotations(data.json_file), read_detections(folder, data.name), ["bbox"])
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
-    assert not any(wrong.total for _, wrong in found.pictures)
+    assert not any(wrong.total for _, wrong in found.images)
 
 
 def test_overlaps_are_of_masks_where_there_are_any(coco_files):
@@ -155,7 +155,7 @@ def test_overlaps_are_of_masks_where_there_are_any(coco_files):
     found = [{**detection(1, 7, CAT, 0.9), "segmentation": mask_util.encode(mask)}]
     json_file, images = coco_files()
     api = read_annotations(json_file)
-    by_box, by_mask = (next(match_pictures(api, found, task)) for task in ("bbox", "segm"))
+    by_box, by_mask = (next(match_images(api, found, task)) for task in ("bbox", "segm"))
     assert by_box.matches.tolist() == [[0], [0]] and by_mask.matches.tolist() == [[NONE], [NONE]]
     assert by_mask.iou.item() == pytest.approx(1 / 3)
     size = thumbnail(by_mask, f"{images}/1.png")
@@ -216,7 +216,7 @@ def test_the_command_that_repeats_it(run, monkeypatch):
 def test_nothing_found_and_nothing_annotated(run):
     folder, data, _ = run([], name="none")
     page = write_report(folder, datasets=[data]).read_text()
-    assert "found nothing in any picture" in page and page.count("1 missed") == 2
+    assert "found nothing in any image" in page and page.count("1 missed") == 2
     folder, data, _ = run(change=lambda data: data["annotations"].clear(), name="bare")
     page = write_report(folder, datasets=[data]).read_text()
     assert "has no annotations" in page and "<svg" not in page

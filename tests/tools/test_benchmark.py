@@ -123,7 +123,7 @@ def test_append(tmp_path, monkeypatch):
     assert [row["model"] for row in rows] == ["first", "second"]
 
 
-def test_too_many_proposals_for_the_picture(tmp_path):
+def test_too_many_proposals_for_the_image(tmp_path):
     from benchmark import main
 
     arguments = ["--what", "detector", "--size", "64x64", "--depth", "14", "--backends", "plain"]
@@ -155,11 +155,11 @@ def test_scoring_without_the_library(monkeypatch, coco_files):
 
 
 def test_activations_are_neither_lost_nor_blown_up():
-    from benchmarking.models import build_detector, pictures, settle
+    from benchmarking.models import build_detector, images, settle
 
     model = build_detector(QUICK.format("mask"), depth=14)
     with torch.no_grad():
-        for name, features in settle(model.backbone)(pictures((96, 128))).items():
+        for name, features in settle(model.backbone)(images((96, 128))).items():
             assert 0.1 < features.std() < 10, name
 
 
@@ -189,8 +189,8 @@ def test_prediction_compares_the_same_results(monkeypatch, tmp_path):
 
     rng = np.random.default_rng(0)
     for i in range(3):
-        picture = rng.integers(0, 256, (20, 30, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+        image = rng.integers(0, 256, (20, 30, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
     config = load_config(QUICK.format("faster"), ["MODEL.DEVICE", "cpu"])
     config.INPUT.MIN_SIZE_TEST, config.TEST.DETECTIONS_PER_IMAGE = 64, 5
     torch.save({"model": build_model(config).state_dict()}, tmp_path / "model_final.pth")
@@ -200,6 +200,6 @@ def test_prediction_compares_the_same_results(monkeypatch, tmp_path):
             str(tmp_path), str(tmp_path), number=2, backends=["eager"], skip=print
         )
     )
-    assert ours.setting == {"backend": "eager", "pictures": 2}
+    assert ours.setting == {"backend": "eager", "images": 2}
     for one, other in zip(theirs.run(), ours.run(), strict=True):
         torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)

@@ -1,6 +1,6 @@
 """Cases of backbones and of whole detectors, and the peers that they are held against.
 
-All have random weights. Batch norms take their statistics from a batch of pictures like the timed
+All have random weights. Batch norms take their statistics from a batch of images like the timed
 ones, and the class scores are spread over the proposals, so that activations stay of the order of 1
 to 10 and there are detections.
 """
@@ -41,26 +41,26 @@ Size = tuple[int, int]  # height, width
 def backbone_cases(
     size: Size, *, depth: int, backends: Sequence[str], skip: Callable[[str, str], None]
 ) -> list[Case]:
-    """A ResNeSt's four maps of one picture: ours, its optimised forms, timm's, and a ResNet's.
+    """A ResNeSt's four maps of one image: ours, its optimised forms, timm's, and a ResNet's.
 
     Args:
-        size: of the picture.
+        size: of the image.
         depth: of the network.
         backends: "plain", and those of ``optimize_for_inference``.
         skip: told the name and the reason of what cannot be measured.
     """
-    picture = pictures(size)
+    image = images(size)
     plain = settle(ResNeSt(depth, norm="BN"))
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
-    options = {"flop": _flop(plain, picture)}
+    options = {"flop": _flop(plain, image)}
     cases = []
     for name, model in _forms(plain, backends, skip):
-        cases += _with_memory("backbone", name, setting, _forward(model, picture), **options)
+        cases += _with_memory("backbone", name, setting, _forward(model, image), **options)
     for name, build in (("timm", timm_backbone), ("torchvision ResNet", torchvision_backbone)):
         with _skipping(name, skip):
             model = settle(build(depth))
-            run = _forward(model, picture)
-            flop = _flop(model, picture)
+            run = _forward(model, image)
+            flop = _flop(model, image)
             cases.append(Case("backbone", name, setting, run, return_freed_memory, flop=flop))
     return cases
 
@@ -74,10 +74,10 @@ def detector_cases(
     backends: Sequence[str],
     skip: Callable[[str, str], None],
 ) -> list[Case]:
-    """A whole detector on one picture, with exactly that many proposals: no NMS in the RPN.
+    """A whole detector on one image, with exactly that many proposals: no NMS in the RPN.
 
     Args:
-        size: of the picture as the network sees it.
+        size: of the image as the network sees it.
         config: name of a GeneralizedRCNN's config.
         depth: of its ResNeSt.
         proposals: number of them.
@@ -85,14 +85,14 @@ def detector_cases(
         skip: as in :func:`backbone_cases`.
 
     Raises:
-        ValueError: the picture is too small for that number of proposals.
+        ValueError: the image is too small for that number of proposals.
     """
     opts = ["MODEL.RPN.NMS_THRESH", 1.0, "MODEL.BACKBONE.FREEZE_AT", 0]
     for key in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"):
         opts += [f"MODEL.RPN.{key}", proposals]
     model = build_detector(config, depth=depth, opts=opts).eval()
     settle(model.backbone)
-    inputs = [{"image": (pictures(size)[0] * 57 + 118).clamp(0, 255)}]
+    inputs = [{"image": (images(size)[0] * 57 + 118).clamp(0, 255)}]
     _spread_scores(model, lambda: model(inputs))
     _check_proposals(model, inputs, proposals)
     flop = _flop(model, inputs)
@@ -107,9 +107,9 @@ def detector_cases(
         masks = hasattr(model.roi_heads, "mask_head")
         peer = torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
         settle(peer.backbone)
-        picture = [inputs[0]["image"] / 255]
-        _spread_scores(peer, lambda: peer(picture))
-        run = _forward(peer, picture)
+        image = [inputs[0]["image"] / 255]
+        _spread_scores(peer, lambda: peer(image))
+        run = _forward(peer, image)
         with FlopCounterMode(display=False) as counter:
             run()
         flop = counter.get_total_flops()
@@ -168,15 +168,15 @@ def _forward(model: nn.Module, inputs: object) -> Callable[[], object]:
 
 def settle(model: nn.Module) -> nn.Module:
     """Statistics of the batch norms from one batch; in eval mode."""
-    update_bn_stats(model.train(), [pictures((128, 128), 16)], 1)
+    update_bn_stats(model.train(), [images((128, 128), 16)], 1)
     return model.eval()
 
 
-def pictures(size: Size, number: int = 1) -> torch.Tensor:
-    """Smooth random pictures, (number, 3, H, W), mean 0 and deviation about 1.
+def images(size: Size, number: int = 1) -> torch.Tensor:
+    """Smooth random images, (number, 3, H, W), mean 0 and deviation about 1.
 
-    Not plain noise: its average over a picture hardly varies, and the attention's batch norms,
-    which see nothing else, would blow up any other picture.
+    Not plain noise: its average over an image hardly varies, and the attention's batch norms,
+    which see nothing else, would blow up any other image.
     """
     coarse = torch.randn(number, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     return 1.5 * nn.functional.interpolate(coarse, size, mode="bilinear")

@@ -33,7 +33,7 @@ def torchvision_detector(
     """torchvision's R-CNN on ResNet-50-FPN, in eval mode.
 
     Args:
-        size: of the picture, which is not resized.
+        size: of the image, which is not resized.
         depth: of the network that it is held against.
         proposals: number of them, without NMS.
         masks: Mask R-CNN, else Faster R-CNN.

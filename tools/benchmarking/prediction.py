@@ -21,16 +21,16 @@ def prediction_settings(
     backends: Sequence[str],
     skip: Callable[[str, str], None],
 ) -> Iterator[list[Case]]:
-    """Each backend by itself: the same detector, one picture after the other, and by Predictor.
+    """Each backend by itself: the same detector, one image after the other, and by Predictor.
 
     Args:
         model: as of Predictor, e.g. the folder of a run.
-        source: folder of pictures.
+        source: folder of images.
         number: of them.
         backends: as of Predictor.
         skip: told the name and the reason of what cannot be measured.
     """
-    paths = [picture.path for picture in islice(open_source(source).pictures, number)]
+    paths = [image.path for image in islice(open_source(source).images, number)]
     for backend in backends:
         try:
             ours = Predictor(model, backend=backend)
@@ -39,7 +39,7 @@ def prediction_settings(
             continue
         theirs = DefaultPredictor(ours.cfg)
         theirs.model = ours.model
-        setting = {"backend": backend, "pictures": len(paths)}
+        setting = {"backend": backend, "images": len(paths)}
         memory = return_freed_memory if backend == "plain" else keep_freed_memory  # as it is used
         yield [
             Case("predict", "DefaultPredictor", setting, _loop(theirs, paths), memory),

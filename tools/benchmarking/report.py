@@ -1,4 +1,4 @@
-"""The rows as tables, as JSON, and as a picture of four plots."""
+"""The rows as tables, as JSON, and as an image of four plots."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 _PLOTS = {  # title: key of the x axis, key of the y axis, factor, its label
-    "time against picture size": ("pixels", "seconds", 1e3, "ms"),
+    "time against image size": ("pixels", "seconds", 1e3, "ms"),
     "time against depth": ("depth", "seconds", 1e3, "ms"),
     "time against number of proposals": ("proposals", "seconds", 1e3, "ms"),
     "saved for backward against batch": ("batch", "saved", 1e-6, "MB"),

@@ -18,7 +18,7 @@ from resnest_d2.engine.scoring import has_fast_scoring
 
 from .measure import Case
 
-PER_PICTURE = 100  # detections
+PER_IMAGE = 100  # detections
 _TASKS = {"boxes": ("bbox",), "masks": ("segm",), "boxes and masks": ("bbox", "segm")}
 
 
@@ -46,7 +46,7 @@ def scoring_settings(
     for image_id, found in detections(evaluator._coco_api):
         evaluator.process([{"image_id": image_id}], [{"instances": found}])
     for label, tasks in _TASKS.items():
-        setting = {"of": label, "detections": PER_PICTURE * len(evaluator._predictions)}
+        setting = {"of": label, "detections": PER_IMAGE * len(evaluator._predictions)}
         yield [
             Case("scoring", library, setting, run, prepare=prepare)
             for library, fast in libraries.items()
@@ -69,19 +69,19 @@ def _score(
     return prepare, run
 
 
-def detections(api: COCO, *, number: int = PER_PICTURE, seed: int = 0) -> Iterator[tuple]:
-    """For each picture ``number`` detections: its annotations moved a little, and ellipses.
+def detections(api: COCO, *, number: int = PER_IMAGE, seed: int = 0) -> Iterator[tuple]:
+    """For each image ``number`` detections: its annotations moved a little, and ellipses.
 
     Yields:
-        Id of the picture, and detectron2's Instances.
+        Id of the image, and detectron2's Instances.
     """
     rng = np.random.default_rng(seed)
     row = {category: k for k, category in enumerate(sorted(api.getCatIds()))}
-    for picture in api.dataset["images"]:
-        height, width = picture["height"], picture["width"]
+    for image in api.dataset["images"]:
+        height, width = image["height"], image["width"]
         y_grid, x_grid = np.ogrid[:height, :width]
         boxes, masks, classes = [], [], []
-        for annotation in api.imgToAnns[picture["id"]][: number * 3 // 4]:
+        for annotation in api.imgToAnns[image["id"]][: number * 3 // 4]:
             x, y, w, h = np.array(annotation["bbox"])
             left, top, right, bottom = rng.normal(0, 0.08, 4) * (w, h, w, h)
             boxes.append([x + left, y + top, x + w + right, y + h + bottom])
@@ -100,4 +100,4 @@ def detections(api: COCO, *, number: int = PER_PICTURE, seed: int = 0) -> Iterat
         found.pred_masks = torch.from_numpy(np.stack(masks))
         found.pred_classes = torch.tensor(classes)
         found.scores = torch.tensor(rng.uniform(0.05, 1, number), dtype=torch.float32)
-        yield picture["id"], found
+        yield image["id"], found

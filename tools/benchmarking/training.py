@@ -38,9 +38,9 @@ def training_cases(
     The useful work is the step's without checkpointing: what is computed twice counts once.
 
     Args:
-        size: of the pictures.
+        size: of the images.
         depth: of the ResNeSt.
-        batch: number of pictures.
+        batch: number of images.
         checkpoint: values of MODEL.RESNETS.CHECKPOINT; "none" is a model without that key.
         skip: told the name and the reason of what cannot be measured.
         config: name of the detector's.
@@ -96,8 +96,8 @@ def training_inputs(size: Size, batch: int) -> list[dict]:
         truth = Instances(size)
         truth.gt_boxes = Boxes(torch.cat([corner, corner + extent + 1], dim=1))
         truth.gt_classes = torch.zeros(8, dtype=torch.long)
-        picture = torch.rand(3, *size, generator=generator) * 255
-        inputs.append({"image": picture, "instances": truth, "height": size[0], "width": size[1]})
+        image = torch.rand(3, *size, generator=generator) * 255
+        inputs.append({"image": image, "instances": truth, "height": size[0], "width": size[1]})
     return inputs
 
 

@@ -1,4 +1,4 @@
-"""The whole check of a data set: its files, their pictures, classes and anchors, as tables."""
+"""The whole check of a data set: its files, their images, classes and anchors, as tables."""
 
 import os
 from collections import Counter
@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from .entries import AnnotationFile, check_entries, read_annotations
 from .findings import Finding
-from .pictures import check_pictures
+from .images import check_images
 from .statistics import Anchors, ClassFacts, check_anchors, describe_classes
 
 _SEVERITIES = ("error", "warning", "note")
@@ -31,9 +31,9 @@ class DataCheck(NamedTuple):
         """One line with the number of findings of each severity."""
         counts = Counter(finding.severity for finding in self.findings)
         said = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in _SEVERITIES]
-        pictures = sum(len(file.data["images"]) for file in self.files)
+        images = sum(len(file.data["images"]) for file in self.files)
         objects = sum(len(file.data["annotations"]) for file in self.files)
-        return f"{', '.join(said)} in {pictures} pictures with {objects} annotations."
+        return f"{', '.join(said)} in {images} images with {objects} annotations."
 
     def table(self, limit: int | None = None) -> str:
         """The findings, the first ``limit`` of them, one a line with file, id and reason."""
@@ -44,11 +44,11 @@ class DataCheck(NamedTuple):
 
     def class_table(self) -> str:
         """Objects of each class, their sizes, and how many of them the anchors meet."""
-        headers = ["file", "class", "objects", "pictures", "share", "median side"]
+        headers = ["file", "class", "objects", "images", "share", "median side"]
         with_anchors = any(facts.overlaps is not None for facts in self.classes)
         rows = []
         for c in self.classes:
-            row = [c.file, c.name, c.objects, c.pictures, f"{c.share:.1%}", f"{c.side:.0f} px"]
+            row = [c.file, c.name, c.objects, c.images, f"{c.share:.1%}", f"{c.side:.0f} px"]
             if with_anchors:
                 parts = [(c.overlaps >= t).mean() if c.objects else 0.0 for t in (0.5, 0.7)]
                 row += [f"{part:.0%}" for part in parts]
@@ -57,7 +57,7 @@ class DataCheck(NamedTuple):
 
 
 def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Annotation files with the folders of their pictures, as a command line gives them.
+    """Annotation files with the folders of their images, as a command line gives them.
 
     Each annotation file begins a set; a folder belongs to the file before it; a file without a
     folder takes that of the one before.
@@ -81,7 +81,7 @@ def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
             pairs[-1].append(path)
     for i, pair in enumerate(pairs):
         if len(pair) == 1 and i == 0:
-            raise ValueError(f"{pair[0]} is without pictures; give their folder after it.")
+            raise ValueError(f"{pair[0]} is without images; give their folder after it.")
         if len(pair) == 1:
             pair.append(pairs[i - 1][1])
     return [(json_file, folder) for json_file, folder in pairs]
@@ -90,10 +90,10 @@ def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
 def check_data(
     pairs: Sequence[tuple[str, str]], *, anchors: Anchors | None = None, progress: bool = True
 ) -> DataCheck:
-    """Check annotation files and decode all of their pictures; nothing is changed.
+    """Check annotation files and decode all of their images; nothing is changed.
 
     Args:
-        pairs: annotation file and folder of its pictures, train first, then what it is tested on.
+        pairs: annotation file and folder of its images, train first, then what it is tested on.
         anchors: compare object sizes with these.
         progress: show a progress bar.
 
@@ -111,7 +111,7 @@ def check_data(
         except ValueError as error:
             findings.append(Finding("file", json_file, "", str(error)))
     findings += check_entries(files)
-    findings += check_pictures(files, progress=progress)
+    findings += check_images(files, progress=progress)
     classes = describe_classes(files, anchors)
     findings += check_anchors(classes)
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))

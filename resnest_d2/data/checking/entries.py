@@ -1,4 +1,4 @@
-"""The quick part: everything that can be told without opening a picture. Training runs it first."""
+"""The quick part: everything that can be told without opening an image. Training runs it first."""
 
 import json
 import os
@@ -13,7 +13,7 @@ _SINGULAR = {"categories": "category", "images": "image", "annotations": "annota
 
 
 class AnnotationFile(NamedTuple):
-    """An annotation file, the folder of its pictures, and what the file holds."""
+    """An annotation file, the folder of its images, and what the file holds."""
 
     json_file: str
     image_root: str
@@ -27,7 +27,7 @@ def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
         FileNotFoundError: no such file or folder.
         ValueError: not JSON, or without its lists.
     """
-    for path, what in ((json_file, "annotation file"), (image_root, "picture folder")):
+    for path, what in ((json_file, "annotation file"), (image_root, "image folder")):
         if not os.path.exists(path):
             raise FileNotFoundError(f"The {what} {path} does not exist; correct its path.")
     try:
@@ -92,7 +92,7 @@ def _check_images(file: AnnotationFile) -> Iterator[Finding]:
     for i, image in sound_entries(file, "images"):
         name, path = f"image id {image['id']}", image["file_name"]
         if fault := missing_file(image, file.image_root):
-            yield Finding("missing picture", file.json_file, name, fault, ("images", i))
+            yield Finding("missing image", file.json_file, name, fault, ("images", i))
         if path in first:
             fault = f"its file {path} is that of image id {first[path]} too"
             yield Finding("listed twice", file.json_file, name, fault, ("images", i))

@@ -93,10 +93,10 @@ def _image_of(data: dict, annotation: dict) -> dict:
 _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "field": _dropped,
     "id twice": _separated,
-    "missing picture": _dropped,
-    "unreadable picture": _dropped,
-    "truncated picture": _dropped,
-    "picture size": _dropped,  # whether its boxes fit the old or the new size is not known
+    "missing image": _dropped,
+    "unreadable image": _dropped,
+    "truncated image": _dropped,
+    "image size": _dropped,  # whether its boxes fit the old or the new size is not known
     "EXIF orientation": _dropped,
     "unknown image": _dropped,
     "unknown category": _dropped,
@@ -107,7 +107,7 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "negative box": _dropped,
     "in two sets": _dropped,
     "unusable box": _dropped,
-    "box beyond picture": _clipped,
+    "box beyond image": _clipped,
     "polygon": _without_polygons,
     "area": _with_area,
     "no iscrowd": _with_iscrowd,
@@ -165,7 +165,7 @@ def repair_table(repairs: Sequence[Repair]) -> str:
 
 
 def _next(findings: list[Finding]) -> list[Finding]:
-    """Errors first, with what only pictures tell: other repairs rely on sound entries."""
+    """Errors first, with what only images tell: other repairs rely on sound entries."""
     todo = [f for f in findings if f.kind in _REPAIRS and f.where]
     first = [f for f in todo if KINDS[f.kind][0] == "error" or f.kind == "in two sets"]
     return first or todo

@@ -1,7 +1,7 @@
 """What is asked of one annotation, and of one image entry: a table of small functions.
 
 Each takes the entry and gives the reason why it is at fault, or None. Boxes are [x, y, width,
-height] in pixels; a picture is its entry under "images".
+height] in pixels; an image is its entry under "images".
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pycocotools.mask as mask_util
 
-BEYOND = 1.0  # pixels that a box may reach beyond its picture: tools round
+BEYOND = 1.0  # pixels that a box may reach beyond its image: tools round
 _NUMBER, _ID = (int, float), (int, float, str)
 _FIELDS = {
     "categories": {"id": _NUMBER, "name": str},
@@ -40,7 +40,7 @@ def field_fault(section: str, entry: dict) -> str | None:
 
 
 def missing_file(image: dict, folder: str) -> str | None:
-    """Of an image entry whose picture is not in the folder."""
+    """Of an image entry whose image is not in the folder."""
     if not os.path.isfile(os.path.join(folder, image["file_name"])):
         return f"there is no {image['file_name']} in {folder}"
     return None
@@ -77,17 +77,17 @@ def _unusable_box(annotation: dict, image: dict | None) -> str | None:
     if w == 0 or h == 0:
         return f"its bbox {box} is empty"
     if image and (x >= image["width"] or y >= image["height"] or x + w <= 0 or y + h <= 0):
-        return f"its bbox {box} is outside its picture of {image['width']} x {image['height']}"
+        return f"its bbox {box} is outside its image of {image['width']} x {image['height']}"
     return None
 
 
 def has_usable_box(annotation: dict, image: dict | None) -> bool:
-    """Whether something of the box lies inside its picture."""
+    """Whether something of the box lies inside its image."""
     faults = (rule(annotation, image) for rule in (_not_a_box, _negative_box, _unusable_box))
     return not any(faults)
 
 
-def _box_beyond_picture(annotation: dict, image: dict | None) -> str | None:
+def _box_beyond_image(annotation: dict, image: dict | None) -> str | None:
     if image is None or not has_usable_box(annotation, image):
         return None
     x, y, w, h = annotation["bbox"]
@@ -95,7 +95,7 @@ def _box_beyond_picture(annotation: dict, image: dict | None) -> str | None:
     if beyond <= BEYOND:
         return None
     return (
-        f"its bbox {annotation['bbox']} reaches {beyond:g} pixels beyond its picture of "
+        f"its bbox {annotation['bbox']} reaches {beyond:g} pixels beyond its image of "
         f"{image['width']} x {image['height']}"
     )
 
@@ -113,13 +113,13 @@ def _not_a_mask(annotation: dict, image: dict | None) -> str | None:
         return None
     size = [image["height"], image["width"]]
     if mask["size"] != size:
-        return f"its RLE is of size {mask['size']}, its picture of [height, width] {size}"
+        return f"its RLE is of size {mask['size']}, its image of [height, width] {size}"
     try:
         covered = sum(_run_lengths(mask["counts"]))
     except ValueError as error:
         return str(error)
     if covered != size[0] * size[1]:
-        return f"its RLE covers {covered} pixels, its picture has {size[0] * size[1]}"
+        return f"its RLE covers {covered} pixels, its image has {size[0] * size[1]}"
     return None
 
 
@@ -209,7 +209,7 @@ def _ignored(annotation: dict, image: dict | None) -> str | None:
     return f"has ignore {annotation['ignore']!r}, which detectron2 refuses"
 
 
-# Kind of finding -> what is asked. The picture is None where its entry has faults of its own.
+# Kind of finding -> what is asked. The image is None where its entry has faults of its own.
 ANNOTATION_RULES: dict[str, Callable[[dict, dict | None], str | None]] = {
     "not a box": _not_a_box,
     "not a mask": _not_a_mask,
@@ -217,7 +217,7 @@ ANNOTATION_RULES: dict[str, Callable[[dict, dict | None], str | None]] = {
     "iscrowd": _bad_iscrowd,
     "negative box": _negative_box,
     "unusable box": _unusable_box,
-    "box beyond picture": _box_beyond_picture,
+    "box beyond image": _box_beyond_image,
     "polygon": _bad_polygon,
     "area": _no_area,
     "no iscrowd": _no_iscrowd,

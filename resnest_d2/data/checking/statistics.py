@@ -17,7 +17,7 @@ FAR, TOO_MANY = 0.4, 0.2  # overlap under which an anchor is far, and the part o
 
 
 class Anchors(NamedTuple):
-    """A config's anchors, in pixels of the resized picture, and what it resizes to.
+    """A config's anchors, in pixels of the resized image, and what it resizes to.
 
     ``sizes`` and ``aspect_ratios`` are MODEL.ANCHOR_GENERATOR's, ``min_size`` and ``max_size``
     INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
@@ -39,18 +39,18 @@ class ClassFacts(NamedTuple):
     file: str
     name: str
     objects: int
-    pictures: int
+    images: int
     share: float
     side: float
     overlaps: np.ndarray | None
 
 
-def anchor_overlaps(boxes: np.ndarray, pictures: np.ndarray, anchors: Anchors) -> np.ndarray:
+def anchor_overlaps(boxes: np.ndarray, images: np.ndarray, anchors: Anchors) -> np.ndarray:
     """IoU of each box with the best anchor, both at one centre.
 
     Args:
-        boxes: (M, 2) width and height in pixels of the picture.
-        pictures: (M, 2) width and height of its picture.
+        boxes: (M, 2) width and height in pixels of the image.
+        images: (M, 2) width and height of its image.
         anchors: of the config.
 
     Returns:
@@ -62,8 +62,8 @@ def anchor_overlaps(boxes: np.ndarray, pictures: np.ndarray, anchors: Anchors) -
     cells = np.concatenate([cell.numpy() for cell in generator.cell_anchors])  # (A, 4)
     shapes = cells[:, 2:] - cells[:, :2]  # (A, 2)
     scale = np.ones(len(boxes))
-    if anchors.min_size:  # 0 leaves pictures as they are
-        scale = np.minimum(anchors.min_size / pictures.min(1), anchors.max_size / pictures.max(1))
+    if anchors.min_size:  # 0 leaves images as they are
+        scale = np.minimum(anchors.min_size / images.min(1), anchors.max_size / images.max(1))
     boxes = boxes * scale[:, None]
     best = np.zeros(len(boxes))
     for shape in shapes:  # one at a time: (M, A) would be large
@@ -95,7 +95,7 @@ def _describe(file: AnnotationFile, anchors: Anchors | None) -> Iterator[ClassFa
             file=file.json_file,
             name=category["name"],
             objects=len(own),
-            pictures=len({a["image_id"] for a in own}),
+            images=len({a["image_id"] for a in own}),
             share=len(own) / max(1, total),
             side=float(np.median(np.sqrt(boxes.prod(1)))) if own else 0.0,
             overlaps=anchor_overlaps(boxes, sizes, anchors) if anchors else None,

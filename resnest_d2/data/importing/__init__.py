@@ -1,4 +1,4 @@
-"""YOLO, Pascal VOC and labelme folders into COCO JSON; pictures stay where they are."""
+"""YOLO, Pascal VOC and labelme folders into COCO JSON; images stay where they are."""
 
 from .importing import FORMATS, Imported, import_data
 

@@ -16,11 +16,11 @@ FORMATS = {"yolo": read_yolo, "voc": read_voc, "labelme": read_labelme}
 
 
 class Imported(NamedTuple):
-    """An annotation file that was written, and the folder that its pictures are in."""
+    """An annotation file that was written, and the folder that its images are in."""
 
     json_file: str
     image_root: str
-    pictures: int
+    images: int
     objects: int
 
 
@@ -32,7 +32,7 @@ def import_data(
     categories: str | None = None,
     overwrite: bool = False,
 ) -> list[Imported]:
-    """Write COCO JSON for folders in another format; pictures are neither copied nor changed.
+    """Write COCO JSON for folders in another format; images are neither copied nor changed.
 
     Args:
         format: one of :data:`FORMATS`.
@@ -66,7 +66,7 @@ def import_data(
     if categories:
         ids = {name: id_ for id_, name in read_categories(categories).items()}
     for split in splits:
-        found = {o.name for picture in split.pictures for o in picture.objects}
+        found = {o.name for source in split.images for o in source.objects}
         if unknown := sorted(found - set(ids)):
             raise ValueError(f"Classes {unknown} are not among the categories {list(ids)}.")
     written = []
@@ -103,16 +103,16 @@ def _number(splits: list[Split]) -> dict[str, int]:
     given = {tuple(split.classes) for split in splits if split.classes}
     if len(given) > 1:
         raise ValueError(f"The sources name their classes differently: {sorted(given)}.")
-    found = {o.name for split in splits for p in split.pictures for o in p.objects}
+    found = {o.name for split in splits for p in split.images for o in p.objects}
     return {name: i for i, name in enumerate(next(iter(given), sorted(found)), 1)}
 
 
 def _as_coco(split: Split, ids: dict[str, int]) -> dict:
     images, annotations = [], []
-    for picture in split.pictures:
-        image = {"id": len(images) + 1, "file_name": picture.path}
-        images.append(image | {"height": picture.height, "width": picture.width})
-        for name, (left, top, right, bottom), polygons in picture.objects:
+    for source in split.images:
+        image = {"id": len(images) + 1, "file_name": source.path}
+        images.append(image | {"height": source.height, "width": source.width})
+        for name, (left, top, right, bottom), polygons in source.objects:
             # Thousandths of a pixel: what is behind them came with 32-bit numbers.
             box = [round(v, 3) for v in (left, top, right - left, bottom - top)]
             annotation = {

@@ -1,6 +1,6 @@
-"""Readers of YOLO, Pascal VOC and labelme: folders into splits of pictures with their objects.
+"""Readers of YOLO, Pascal VOC and labelme: folders into splits of images with their objects.
 
-supervision reads one picture's annotations (extra ``supervision``): https://supervision.roboflow.com.
+supervision reads one image's annotations (extra ``supervision``): https://supervision.roboflow.com.
 Its boxes are taken; polygons as they stand in the file, because its masks are drawn from rounded
 corners with their rim: a square of 4 x 4 pixels becomes one of 5 x 5.
 """
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import yaml
 
-from resnest_d2.data.checking.pictures import picture_size
+from resnest_d2.data.checking.images import image_size
 
-_PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SPLITS = ("train", "val", "test")
 
 
@@ -29,8 +29,8 @@ class Object(NamedTuple):
     polygons: list[list[float]]
 
 
-class Picture(NamedTuple):
-    """A picture's path within its split's folder, size in pixels, and objects."""
+class LabelledImage(NamedTuple):
+    """An image's path within its split's folder, size in pixels, and objects."""
 
     path: str
     width: int
@@ -39,18 +39,18 @@ class Picture(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Pictures with their folder; ``classes`` in their order where the format has one, else []."""
+    """Images with their folder; ``classes`` in their order where the format has one, else []."""
 
     name: str
     folder: Path
     classes: list[str]
-    pictures: list[Picture]
+    images: list[LabelledImage]
 
 
 def read_yolo(source: Path) -> Iterator[Split]:
     """The splits that a data.yaml names; ``labels`` stands beside each ``images``.
 
-    A picture without labels has no objects.
+    An image without labels has no objects.
 
     Args:
         source: the data.yaml, or its folder.
@@ -67,11 +67,11 @@ def read_yolo(source: Path) -> Iterator[Split]:
     root = file.parent / str(data.get("path", ""))
     given = [split for split in _SPLITS if data.get(split)]
     if not given:
-        raise ValueError(f"{file} names no pictures: it has none of {', '.join(_SPLITS)}.")
+        raise ValueError(f"{file} names no images: it has none of {', '.join(_SPLITS)}.")
     for split in given:
         folder = _yolo_folder(data[split], [root, file.parent], f"{file}: {split}")
-        pictures = [_yolo_picture(path, folder, names) for path in _pictures(folder)]
-        yield Split(split, folder, list(names.values()), pictures)
+        images = [_yolo_image(path, folder, names) for path in _images(folder)]
+        yield Split(split, folder, list(names.values()), images)
 
 
 def _yolo_folder(given: object, roots: list[Path], what: str) -> Path:
@@ -81,17 +81,17 @@ def _yolo_folder(given: object, roots: list[Path], what: str) -> Path:
             for root in roots:
                 if (root / path).is_dir():
                     return root / path
-    raise ValueError(f"{what} is {given!r}, not a folder of pictures.")
+    raise ValueError(f"{what} is {given!r}, not a folder of images.")
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES)
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
 
 
-def _yolo_picture(path: Path, folder: Path, names: dict[int, str]) -> Picture:
+def _yolo_image(path: Path, folder: Path, names: dict[int, str]) -> LabelledImage:
     from supervision.dataset.formats.yolo import yolo_annotations_to_detections
 
-    width, height = picture_size(str(path))
+    width, height = image_size(str(path))
     parts = list(path.parts)
     if "images" in parts:  # the last one
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -111,7 +111,7 @@ def _yolo_picture(path: Path, folder: Path, names: dict[int, str]) -> Picture:
             objects.append(Object(names[int(id_)], box.tolist(), polygons))
     except ValueError as error:
         raise ValueError(f"{labels}: {error}") from error
-    return Picture(path.relative_to(folder).as_posix(), width, height, objects)
+    return LabelledImage(path.relative_to(folder).as_posix(), width, height, objects)
 
 
 def read_voc(source: Path) -> Iterator[Split]:
@@ -137,15 +137,15 @@ def read_voc(source: Path) -> Iterator[Split]:
     for name, stems in (splits or {source.resolve().name: list(trees)}).items():
         if absent := [stem for stem in stems if stem not in trees]:
             raise ValueError(f"{name}: there is no {absent[0]}.xml in {labels}.")
-        pictures = [_voc_picture(trees[stem], stem, folder) for stem in stems]
-        yield Split(name, folder, [], pictures)
+        images = [_voc_image(trees[stem], stem, folder) for stem in stems]
+        yield Split(name, folder, [], images)
 
 
 def _subfolder(source: Path, *names: str) -> Path:
     return next((source / name for name in names if (source / name).is_dir()), source)
 
 
-def _voc_picture(root, stem: str, folder: Path) -> Picture:
+def _voc_image(root, stem: str, folder: Path) -> LabelledImage:
     from supervision.dataset.formats.pascal_voc import (
         detections_from_xml_obj,
         parse_polygon_points,
@@ -156,7 +156,7 @@ def _voc_picture(root, stem: str, folder: Path) -> Picture:
     width, height = said if all(said) else _size_of(folder / name)
     found = root.findall("object")
     polygons = [[parse_polygon_points(p) - 1 for p in o.findall("polygon")] for o in found]
-    for one in found:  # else a mask of the whole picture would be drawn for each
+    for one in found:  # else a mask of the whole image would be drawn for each
         for polygon in one.findall("polygon"):
             one.remove(polygon)
     try:
@@ -167,17 +167,17 @@ def _voc_picture(root, stem: str, folder: Path) -> Picture:
         Object(classes[id_], box.tolist(), [part.ravel().tolist() for part in parts])
         for box, id_, parts in zip(boxes.xyxy, boxes.class_id, polygons, strict=True)
     ]
-    return Picture(name, width, height, objects)
+    return LabelledImage(name, width, height, objects)
 
 
 def _size_of(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no {path}, and its annotations do not say its size.")
-    return picture_size(str(path))
+    return image_size(str(path))
 
 
 def read_labelme(source: Path) -> Iterator[Split]:
-    """One JSON file a picture: polygons, rectangles, circles; other shapes are left out and told.
+    """One JSON file an image: polygons, rectangles, circles; other shapes are left out and told.
 
     Shapes of one label and group_id are one object.
 
@@ -187,10 +187,10 @@ def read_labelme(source: Path) -> Iterator[Split]:
     files = sorted(source.glob("*.json"))
     if not files:
         raise ValueError(f"There are no JSON files in {source}.")
-    yield Split(source.resolve().name, source, [], [_labelme_picture(file) for file in files])
+    yield Split(source.resolve().name, source, [], [_labelme_image(file) for file in files])
 
 
-def _labelme_picture(file: Path) -> Picture:
+def _labelme_image(file: Path) -> LabelledImage:
     from supervision.dataset.formats.labelme import labelme_shapes_to_detections
 
     try:
@@ -221,7 +221,7 @@ def _labelme_picture(file: Path) -> Picture:
     for box, id_, polygons in zip(found.xyxy, ids, groups.values(), strict=True):
         flat = [[v for point in polygon for v in point] for polygon in polygons if polygon]
         objects.append(Object(kept[id_]["label"], box.tolist(), flat))
-    return Picture(os.path.join(*parts), int(width), int(height), objects)
+    return LabelledImage(os.path.join(*parts), int(width), int(height), objects)
 
 
 def _without_circle(shape: dict) -> dict:

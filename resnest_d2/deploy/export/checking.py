@@ -17,10 +17,10 @@ BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2  # pixels, and differences of probabiliti
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a file is from the detector on one picture.
+    """How far a file is from the detector on one image.
 
     Args:
-        size: height and width of the picture.
+        size: height and width of the image.
         detections: how many the detector found.
         unmatched: how many of either have no counterpart: one of the same class, within 0.1 pixels
             and scores within 1e-3, mask probabilities within 1e-2; at least the difference of the
@@ -55,7 +55,7 @@ def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Diffe
     """Match detections as sets, for rounding may swap two of one score.
 
     Args:
-        size: height and width of the picture.
+        size: height and width of the image.
         expected: boxes, scores, classes and perhaps masks of the detector, arrays.
         found: the same of the file.
     """
@@ -89,29 +89,29 @@ def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Diffe
 
 @torch.no_grad()
 def check(
-    run: Run, detector: nn.Module, pictures: Sequence[torch.Tensor], *, threshold: float
+    run: Run, detector: nn.Module, images: Sequence[torch.Tensor], *, threshold: float
 ) -> list[Difference]:
-    """Compare on every picture; on the last one at a threshold of 1, where nothing is found.
+    """Compare on every image; on the last one at a threshold of 1, where nothing is found.
 
     Where the detector finds nothing in the others, the threshold is lowered until it does.
 
     Args:
         run: the file in its engine.
         detector: a :class:`WholeDetector` around the model.
-        pictures: as it takes them.
+        images: as it takes them.
         threshold: of the scores.
     """
-    *filled, empty = pictures
+    *filled, empty = images
     for lower in range(4):
         limit = threshold / 10**lower
-        expected = [detector(picture, torch.tensor(limit)) for picture in filled]
+        expected = [detector(image, torch.tensor(limit)) for image in filled]
         if any(len(boxes) for boxes, *_ in expected):
             break
     cases = [(p, limit, e) for p, e in zip(filled, expected, strict=True)]
     cases.append((empty, 1.0, detector(empty, torch.tensor(1.0))))
     differences = []
-    for picture, limit, expected in cases:
-        height, width = picture.shape[:2] if picture.dtype == torch.uint8 else picture.shape[1:]
-        found = run(picture.numpy(), limit)
+    for image, limit, expected in cases:
+        height, width = image.shape[:2] if image.dtype == torch.uint8 else image.shape[1:]
+        found = run(image.numpy(), limit)
         differences.append(compare((height, width), [e.numpy() for e in expected], found))
     return differences

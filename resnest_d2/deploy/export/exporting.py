@@ -25,7 +25,7 @@ _CHECKED_SIZES = ((240, 320), (352, 256), (200, 360))
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A written file, and how far it is from the detector on each picture it was run on."""
+    """A written file, and how far it is from the detector on each image it was run on."""
 
     path: Path
     differences: tuple[Difference, ...]
@@ -46,7 +46,7 @@ def export(
 ) -> ExportReport:
     """Write a detector as one file, run it in its own engine, and compare.
 
-    The file takes one picture of any size, and a score threshold. Inputs: ``image``, with a resize
+    The file takes one image of any size, and a score threshold. Inputs: ``image``, with a resize
     inside (H, W, 3), uint8, else (3, H, W), float32, 0 to 255, already resized; channels in the
     order of ``model.input_format``; ``score_threshold``, float32 scalar. Outputs: ``boxes`` (R, 4)
     in pixels of ``image``, ``scores`` (R,), ``classes`` (R,), int64, and ``masks`` (R, M, M),
@@ -58,14 +58,14 @@ def export(
         path: of the file: .onnx, .xml (OpenVINO; writes its weights beside it, in a .bin) or .pt
             (TorchScript).
         format: one of :data:`FORMATS`.
-        resize: done inside the file; None if pictures come resized.
+        resize: done inside the file; None if images come resized.
         class_names: in the order of the classes, for the metadata.
         config: name of the config, for the metadata.
         score_threshold: the one in the metadata, and of an ONNX file when none is given; None for
             the model's.
 
     Returns:
-        The differences on three pictures of different sizes, one with no detection.
+        The differences on three images of different sizes, one with no detection.
 
     Raises:
         ImportError: the format's packages are missing.
@@ -89,7 +89,7 @@ def export(
     }
     kind = FORMATS[format]
     module, inputs = traceable(model, resize)
-    pictures = [example(resize, *size) for size in _CHECKED_SIZES]
+    images = [example(resize, *size) for size in _CHECKED_SIZES]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
@@ -99,7 +99,7 @@ def export(
             kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
         detector = WholeDetector(EagerDetector(model), resize)
         report = ExportReport(
-            path, tuple(check(kind.open(file), detector, pictures, threshold=threshold))
+            path, tuple(check(kind.open(file), detector, images, threshold=threshold))
         )
         if not all(difference.small for difference in report.differences):
             raise ValueError(f"The {format} file differs too much, and was not kept. {report}")

@@ -3,7 +3,7 @@
 PIL's and OpenCV's bilinear filters are separable: each is a matrix product down and one across.
 The engines' own resize operators differ from both, and from one another, where they shrink.
 
-Shapes: H, W of the picture, h, w of the resized one.
+Shapes: H, W of the image, h, w of the resized one.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ RESIZERS = ("pil", "cv2")
 
 @dataclass(frozen=True)
 class ShortestEdge:
-    """detectron2's ResizeShortestEdge with fixed sizes, for pictures as tensors.
+    """detectron2's ResizeShortestEdge with fixed sizes, for images as tensors.
 
     Args:
         min_size: of the shorter side, in pixels (INPUT.MIN_SIZE_TEST).
@@ -40,21 +40,21 @@ class ShortestEdge:
         if self.resizer not in RESIZERS:
             raise ValueError(f"The resizer is {self.resizer!r}; choose from {RESIZERS}.")
 
-    def size_of(self, picture: torch.Tensor) -> torch.Tensor:
-        """h and w for a picture (3, H, W), int64 (2,)."""
+    def size_of(self, image: torch.Tensor) -> torch.Tensor:
+        """h and w for an image (3, H, W), int64 (2,)."""
         # in double, as detectron2 computes it in Python
-        size = shapes_to_tensor(list(picture.shape[-2:])).double()
+        size = shapes_to_tensor(list(image.shape[-2:])).double()
         new = size * (self.min_size / size.min())
         new = new * (self.max_size / new.max()).clamp(max=1)
         return (new + 0.5).floor().long()
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """(3, H, W), float32 in whole numbers, to (3, h, w), likewise."""
-        size = self.size_of(picture)
+        size = self.size_of(image)
         smooth = self.resizer == "pil"
-        down = _filter(size[0], picture.shape[1], smooth=smooth)  # (h, H)
-        across = _filter(size[1], picture.shape[2], smooth=smooth)  # (w, W)
-        x = picture @ across.T  # (3, H, w)
+        down = _filter(size[0], image.shape[1], smooth=smooth)  # (h, H)
+        across = _filter(size[1], image.shape[2], smooth=smooth)  # (w, W)
+        x = image @ across.T  # (3, H, w)
         if smooth:  # PIL keeps bytes between the two passes
             x = _rounded(x)
         return _rounded(down @ x)
@@ -71,7 +71,7 @@ def _filter(new: torch.Tensor, old: int, *, smooth: bool) -> torch.Tensor:
     Args:
         new: number of new pixels, a scalar.
         old: number of old ones.
-        smooth: widen the triangle where the picture shrinks.
+        smooth: widen the triangle where the image shrinks.
     """
     old = shapes_to_tensor([old])[0]
     # Places times 2 * new are whole numbers: exact in engines without doubles, as OpenVINO.

@@ -1,6 +1,6 @@
-"""A detector as a traced module: one picture and a score threshold in, tensors out.
+"""A detector as a traced module: one image and a score threshold in, tensors out.
 
-Shapes: H, W of the given picture, R detections, M mask size.
+Shapes: H, W of the given image, R detections, M mask size.
 """
 
 import copy
@@ -22,7 +22,7 @@ _TRACED_SIZE = 64
 
 
 def detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
-    """Detections of one picture as tensors.
+    """Detections of one image as tensors.
 
     Args:
         model: in eval mode; its score threshold becomes the one given.
@@ -49,20 +49,20 @@ def _detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor
 
 
 def _batched_nms(boxes, scores, classes, iou_threshold):
-    """torchvision's batched_nms for boxes inside a picture, without a branch."""
+    """torchvision's batched_nms for boxes inside an image, without a branch."""
     far = torch.cat((boxes.flatten(), boxes.new_zeros(1))).max() + 1
     moved = boxes + (classes.to(boxes) * far)[:, None]
     return torchvision.ops.nms(moved, scores, iou_threshold)
 
 
 class WholeDetector(nn.Module):
-    """Everything from the given picture to boxes in its own pixels, around a detector."""
+    """Everything from the given image to boxes in its own pixels, around a detector."""
 
     def __init__(self, detector: nn.Module, resize: ShortestEdge | None):
         """
         Args:
             detector: called as :func:`detect` without its first argument.
-            resize: what is done inside; None if pictures come resized.
+            resize: what is done inside; None if images come resized.
         """
         super().__init__()
         self.detector, self.resize = detector, resize
@@ -70,12 +70,12 @@ class WholeDetector(nn.Module):
     def forward(self, image: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As :func:`detect`; with a resize, ``image`` is (H, W, 3), uint8."""
         if self.resize is None:
-            picture = resized = image
+            image = resized = image
         else:
-            picture = image.permute(2, 0, 1).float()
-            resized = self.resize(picture)
+            image = image.permute(2, 0, 1).float()
+            resized = self.resize(image)
         boxes, *rest = self.detector(resized, threshold)
-        height, width = picture.shape[1], picture.shape[2]
+        height, width = image.shape[1], image.shape[2]
         across, down = width / resized.shape[2], height / resized.shape[1]
         low, high = boxes[:, :2], boxes[:, 2:]
         x = torch.stack((low[:, 0], high[:, 0])) * across
@@ -100,7 +100,7 @@ class EagerDetector(nn.Module):
 
 
 def example(resize: ShortestEdge | None, height: int, width: int) -> torch.Tensor:
-    """A picture as the traced module takes it, of smooth random colours."""
+    """An image as the traced module takes it, of smooth random colours."""
     generator = torch.Generator().manual_seed(height * width)
     small = torch.rand(1, 3, height // 8 + 1, width // 8 + 1, generator=generator) * 255
     x = nn.functional.interpolate(small, (height, width), mode="bilinear")[0].round()
@@ -111,7 +111,7 @@ def example(resize: ShortestEdge | None, height: int, width: int) -> torch.Tenso
 def traceable(
     model: GeneralizedRCNN, resize: ShortestEdge | None
 ) -> tuple[WholeDetector, tuple[torch.Tensor, torch.Tensor]]:
-    """A :class:`WholeDetector` that can be traced for pictures of any size and any threshold.
+    """A :class:`WholeDetector` that can be traced for images of any size and any threshold.
 
     Args:
         model: on the CPU, in eval mode; stays as it is.

@@ -53,17 +53,17 @@ def test_one_is_not_the_counterpart_of_two():
 def test_the_file_runs_at_the_threshold_of_the_detector(score):
     asked, ran = [], []
 
-    def detector(picture, threshold):
+    def detector(image, threshold):
         asked.append(float(threshold))
         kept = torch.tensor([score]) > threshold
         return torch.zeros(1, 4)[kept], torch.tensor([score])[kept], torch.zeros(1)[kept]
 
-    def run(picture, threshold):
+    def run(image, threshold):
         ran.append(threshold)
-        return [part.numpy() for part in detector(picture, torch.tensor(threshold))]
+        return [part.numpy() for part in detector(image, torch.tensor(threshold))]
 
-    pictures = [torch.zeros(8, 9, 3, dtype=torch.uint8)] * 2
-    found = check(run, detector, pictures, threshold=0.5)
+    images = [torch.zeros(8, 9, 3, dtype=torch.uint8)] * 2
+    found = check(run, detector, images, threshold=0.5)
     tries = [0.5, 0.05, 0.005] if score == 0.05 else [0.5, 0.05, 0.005, 0.0005]
     assert asked[: len(tries)] == pytest.approx(tries)
     assert ran == pytest.approx([tries[-1], 1.0]) and all(one.small for one in found)

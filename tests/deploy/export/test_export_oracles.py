@@ -1,4 +1,4 @@
-"""Files of full-size ResNeSt-50 detectors against the detector, on the reference's picture.
+"""Files of full-size ResNeSt-50 detectors against the detector, on the reference's image.
 
 Minutes for all: RESNEST_D2_EXPORT_ALL=1 pytest -s tests/deploy/export/test_export_oracles.py
 """
@@ -38,7 +38,7 @@ def test_published_kinds(name, format, oracles, tmp_path):
     threshold = float(oracle["score_thr"])
     path = tmp_path / f"model{FORMATS[format].suffix}"
     print(export(model, path, format=format, score_threshold=threshold))
-    image = np.ascontiguousarray(oracles.picture(oracle).transpose(2, 0, 1), np.float32)
+    image = np.ascontiguousarray(oracles.image(oracle).transpose(2, 0, 1), np.float32)
     if model.input_format == "BGR":
         image = np.ascontiguousarray(image[::-1])
     run = FORMATS[format].open(path)

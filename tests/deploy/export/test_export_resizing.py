@@ -21,13 +21,13 @@ def test_sizes_are_detectron2s():
 @pytest.mark.parametrize("size", [(50, 70), (33, 91), (200, 170), (64, 640)])
 @pytest.mark.parametrize("resizer", ["pil", "cv2"])
 def test_pixels(resizer, size):
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    found = ShortestEdge(64, 128, resizer)(torch.from_numpy(picture).permute(2, 0, 1).float())
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    found = ShortestEdge(64, 128, resizer)(torch.from_numpy(image).permute(2, 0, 1).float())
     height, width = ResizeShortestEdge.get_output_shape(*size, 64, 128)
     if resizer == "pil":
-        expected = np.asarray(Image.fromarray(picture).resize((width, height), Image.BILINEAR))
+        expected = np.asarray(Image.fromarray(image).resize((width, height), Image.BILINEAR))
     else:
-        expected = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     apart = np.abs(found.permute(1, 2, 0).numpy() - expected)
     assert apart.max() <= 1
     # OpenCV keeps its weights in eleven bits

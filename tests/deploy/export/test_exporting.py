@@ -16,7 +16,7 @@ from resnest_d2.deploy.export.formats import FORMATS, METADATA
 
 ROOT = Path(__file__).parents[3]
 RESIZE = ShortestEdge(64, 128)
-THRESHOLD = 0.26  # which the random heads pass in some pictures
+THRESHOLD = 0.26  # which the random heads pass in some images
 
 
 @pytest.fixture
@@ -87,17 +87,16 @@ def test_kinds(make, one_graph, tmp_path, kind):
     if kind == "mask":
         assert_runs_without_torch(tmp_path / "model.onnx", model.input_format)
     if about["resize"] is None:
-        done = run_tool(tmp_path / "model.onnx", "picture.png")
+        done = run_tool(tmp_path / "model.onnx", "image.png")
         assert done.returncode == 1 and done.stderr == (
-            f"{tmp_path / 'model.onnx'} takes resized pictures; export it with --preprocess "
-            "inside.\n"
+            f"{tmp_path / 'model.onnx'} takes resized images; export it with --preprocess inside.\n"
         )
 
 
-def run_tool(path, picture):
+def run_tool(path, image):
     tool = f"""
 import runpy, sys
-sys.argv = ["run_onnx", {str(path)!r}, {str(picture)!r}]
+sys.argv = ["run_onnx", {str(path)!r}, {str(image)!r}]
 runpy.run_path({str(ROOT / "tools/run_onnx.py")!r})
 assert not {{"torch", "detectron2", "resnest_d2"}} & set(sys.modules)
 """
@@ -105,14 +104,14 @@ assert not {{"torch", "detectron2", "resnest_d2"}} & set(sys.modules)
 
 
 def assert_runs_without_torch(path, input_format):
-    """What tools/run_onnx.py prints is what the file finds, on a picture that EXIF turns."""
-    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    """What tools/run_onnx.py prints is what the file finds, on an image that EXIF turns."""
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     exif = Image.Exif()
     exif[274] = 6
-    Image.fromarray(np.rot90(picture)).save(path.parent / "picture.png", exif=exif)
-    done = run_tool(path, path.parent / "picture.png")
+    Image.fromarray(np.rot90(image)).save(path.parent / "image.png", exif=exif)
+    done = run_tool(path, path.parent / "image.png")
     assert done.returncode == 0, done.stderr
-    given = picture[:, :, ::-1] if input_format == "BGR" else picture
+    given = image[:, :, ::-1] if input_format == "BGR" else image
     boxes, scores, classes, _ = FORMATS["onnx"].open(path)(np.ascontiguousarray(given), THRESHOLD)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == [["cat", "dog", "cow"][c] for c in classes]

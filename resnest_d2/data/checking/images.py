@@ -1,4 +1,4 @@
-"""The thorough part: every picture is decoded to its end, as truncated ones open well."""
+"""The thorough part: every image is decoded to its end, as truncated ones open well."""
 
 import hashlib
 import os
@@ -14,11 +14,11 @@ from .findings import Finding, listed
 from .rules import missing_file
 
 _ORIENTATION = 274  # EXIF's tag
-_QUARTERS = (5, 6, 7, 8)  # its values that turn a picture by a quarter
+_QUARTERS = (5, 6, 7, 8)  # its values that turn an image by a quarter
 
 
-class PictureFacts(NamedTuple):
-    """What a picture file holds.
+class ImageFacts(NamedTuple):
+    """What an image file holds.
 
     ``size`` is (width, height) as detectron2 reads it, turned by EXIF; ``digest`` is of the pixels.
     ``fault`` is the kind of finding and its reason where it cannot be read.
@@ -30,32 +30,32 @@ class PictureFacts(NamedTuple):
     fault: tuple[str, str] | None = None
 
 
-def picture_size(path: str) -> tuple[int, int]:
-    """(width, height) as detectron2 reads a picture, from its header alone."""
-    with Image.open(path) as picture:
-        quarter = picture.getexif().get(_ORIENTATION, 1) in _QUARTERS
-        return picture.size[::-1] if quarter else picture.size
+def image_size(path: str) -> tuple[int, int]:
+    """(width, height) as detectron2 reads an image, from its header alone."""
+    with Image.open(path) as image:
+        quarter = image.getexif().get(_ORIENTATION, 1) in _QUARTERS
+        return image.size[::-1] if quarter else image.size
 
 
-def read_picture(path: str) -> PictureFacts:
-    """Decode a picture; one that cannot be is told in the result."""
+def inspect_image(path: str) -> ImageFacts:
+    """Decode an image; one that cannot be is told in the result."""
     try:
-        with Image.open(path) as picture:
-            orientation = picture.getexif().get(_ORIENTATION, 1)
-            pixels = hashlib.blake2b(picture.tobytes(), digest_size=16)  # decodes it
-            pixels.update(f"{picture.size} {picture.mode}".encode())
-            width, height = picture.size
+        with Image.open(path) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            pixels = hashlib.blake2b(image.tobytes(), digest_size=16)  # decodes it
+            pixels.update(f"{image.size} {image.mode}".encode())
+            width, height = image.size
     except UnidentifiedImageError:
-        return PictureFacts(fault=("unreadable picture", "is not a picture of a known format"))
+        return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
     except Exception as error:  # Pillow's decoders raise nearly everything
-        kind = "truncated picture" if "truncated" in str(error) else "unreadable picture"
-        return PictureFacts(fault=(kind, f"{type(error).__name__}: {error}"))
+        kind = "truncated image" if "truncated" in str(error) else "unreadable image"
+        return ImageFacts(fault=(kind, f"{type(error).__name__}: {error}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
-    return PictureFacts(size, orientation, pixels.digest())
+    return ImageFacts(size, orientation, pixels.digest())
 
 
-def read_pictures(paths: Sequence[str], *, progress: bool = True) -> dict[str, PictureFacts]:
-    """Decode pictures on all threads.
+def inspect_images(paths: Sequence[str], *, progress: bool = True) -> dict[str, ImageFacts]:
+    """Decode images on all threads.
 
     Args:
         paths: of the files; one that stands twice is read once.
@@ -63,13 +63,13 @@ def read_pictures(paths: Sequence[str], *, progress: bool = True) -> dict[str, P
     """
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without Python's lock
-        facts = threads.map(read_picture, unique)
-        bar = tqdm(facts, "Pictures", total=len(unique), disable=not progress)
+        facts = threads.map(inspect_image, unique)
+        bar = tqdm(facts, "Images", total=len(unique), disable=not progress)
         return dict(zip(unique, bar, strict=True))
 
 
-def check_pictures(files: list[AnnotationFile], *, progress: bool = True) -> list[Finding]:
-    """Findings in the pictures of one data set; files that are missing are the quick part's.
+def check_images(files: list[AnnotationFile], *, progress: bool = True) -> list[Finding]:
+    """Findings in the images of one data set; files that are missing are the quick part's.
 
     Args:
         files: the first is trained on, the later ones are evaluated on.
@@ -83,7 +83,7 @@ def check_pictures(files: list[AnnotationFile], *, progress: bool = True) -> lis
         ]
         for file in files
     ]
-    facts = read_pictures([path for images in present for *_, path in images], progress=progress)
+    facts = inspect_images([path for images in present for *_, path in images], progress=progress)
     findings: list[Finding] = []
     for file, images in zip(files, present, strict=True):
         findings += _check_file(file, images, facts)
@@ -107,11 +107,11 @@ def _check_file(file: AnnotationFile, images: list, facts: dict) -> Iterator[Fin
             if quarter:
                 reason += f" when turned by its EXIF orientation {fact.orientation}"
             reason += f", not {'{} x {}'.format(*said)}"
-            kind = "EXIF orientation" if quarter else "picture size"
+            kind = "EXIF orientation" if quarter else "image size"
             yield Finding(kind, file.json_file, name, reason, where)
     if turned:
         reason = f"{len(turned)} turned or mirrored by EXIF: were their boxes drawn so, too?"
-        yield Finding("turned picture", file.json_file, f"image id {listed(turned)}", reason)
+        yield Finding("turned image", file.json_file, f"image id {listed(turned)}", reason)
 
 
 def _check_copies(files: list[AnnotationFile], present: list, facts: dict) -> Iterator[Finding]:
@@ -132,4 +132,4 @@ def _check_copies(files: list[AnnotationFile], present: list, facts: dict) -> It
                 yield Finding("in two sets", file.json_file, name, reason, ("images", i))
             elif twin_path != path:  # else it is listed twice, and named as such
                 reason += f"{twin['file_name']}, image id {twin['id']}"
-                yield Finding("same picture", file.json_file, name, reason)
+                yield Finding("same image", file.json_file, name, reason)

@@ -6,12 +6,12 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from resnest_d2.inference.sources import _frames, open_source, read_picture
+from resnest_d2.inference.sources import _frames, open_source, read_pixels
 
 
 def save(path, mode, values):
-    picture = Image.fromarray(values)
-    (picture if picture.mode == mode else picture.convert(mode)).save(path)
+    image = Image.fromarray(values)
+    (image if image.mode == mode else image.convert(mode)).save(path)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])
@@ -19,7 +19,7 @@ def save(path, mode, values):
 def test_reads_as_the_evaluation_does(tmp_path, mode, order):
     values = np.random.default_rng(0).integers(0, 256, (7, 9, 4), np.uint8)
     save(tmp_path / "a.png", mode, values)
-    ours = read_picture(str(tmp_path / "a.png"), order)
+    ours = read_pixels(str(tmp_path / "a.png"), order)
     assert np.array_equal(ours, read_image(str(tmp_path / "a.png"), order))
     assert ours.shape == (7, 9, 3)
 
@@ -30,7 +30,7 @@ def test_a_folder_by_name(tmp_path):
     (tmp_path / "deeper").mkdir()
     source = open_source(tmp_path)
     assert (source.number, source.single) == (2, False)
-    assert [p.name for p in source.pictures] == ["a.png", "b.JPG"]
+    assert [p.name for p in source.images] == ["a.png", "b.JPG"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def video(tmp_path):
 
 def test_frames_of_a_video(video):
     source = open_source(video)
-    frames = list(source.pictures)
+    frames = list(source.images)
     assert (source.number, source.single) == (5, False)
     assert [f.name for f in frames] == [f"v.avi#{i}" for i in range(5)]
     for frame in frames:
@@ -65,7 +65,7 @@ def test_a_video_that_breaks_off_ends_in_one_that_cannot_be_read(video):
 
 def test_grey_arrays_need_no_order():
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    (one, other) = open_source([grey, grey[:, :, None]]).pictures
+    (one, other) = open_source([grey, grey[:, :, None]]).images
     assert np.array_equal(one.read("BGR"), np.dstack([grey] * 3))
     assert np.array_equal(one.read("RGB"), other.read("RGB"))
 
@@ -73,16 +73,16 @@ def test_grey_arrays_need_no_order():
 @pytest.mark.parametrize(
     ("source", "channels", "error", "message"),
     [
-        ("nowhere.jpg", None, FileNotFoundError, "no picture, video or folder nowhere.jpg"),
+        ("nowhere.jpg", None, FileNotFoundError, "no image, video or folder nowhere.jpg"),
         (["nowhere.jpg"], None, FileNotFoundError, "nowhere.jpg"),
         ([], None, ValueError, "the list is empty"),
         (3, None, TypeError, "is a int; give a path"),
-        ([None], None, TypeError, "picture 0 is a NoneType"),
+        ([None], None, TypeError, "image 0 is a NoneType"),
         (np.zeros((4, 4, 3), np.uint8), None, ValueError, "channels='BGR'"),
         (np.zeros((4, 4, 3), np.uint8), "GBR", ValueError, "channels is 'GBR'; choose from"),
         (np.zeros((4, 4, 3)), "RGB", ValueError, "dtype float64 and shape"),
         (np.zeros((2, 4, 4, 3), np.uint8), "RGB", ValueError, r"shape \(2, 4, 4, 3\) is no"),
-        (np.zeros((0, 4, 3), np.uint8), "RGB", ValueError, "is no picture"),
+        (np.zeros((0, 4, 3), np.uint8), "RGB", ValueError, "is no image"),
     ],
 )
 def test_says_what_it_cannot_take(source, channels, error, message):
@@ -91,7 +91,7 @@ def test_says_what_it_cannot_take(source, channels, error, message):
 
 
 def test_says_which_folder_and_video_it_cannot_take(tmp_path):
-    with pytest.raises(ValueError, match="has no picture"):
+    with pytest.raises(ValueError, match="has no image"):
         open_source(tmp_path)
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(ValueError, match="cannot read .*a.mp4 as a video"):

@@ -1,4 +1,4 @@
-"""Pictures with what is in them and what was found, as JPEG thumbnails under drawn outlines."""
+"""Images with what is in them and what was found, as JPEG thumbnails under drawn outlines."""
 
 import base64
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data.detection_utils import read_image
 
-from .matching import CROWD, NONE, Picture, judge
+from .matching import CROWD, NONE, MatchedImage, judge
 
 _SIDE = 480  # of a thumbnail, pixels; a mask's outline is accurate to a pixel of it
 
@@ -23,21 +23,21 @@ class Outline(NamedTuple):
 
 
 class Thumbnail(NamedTuple):
-    """A picture, made small; ``uri`` is empty where the file cannot be read."""
+    """An image, made small; ``uri`` is empty where the file cannot be read."""
 
     uri: str
     width: int
     height: int
 
 
-def thumbnail(picture: Picture, path: str) -> Thumbnail:
-    """The picture, at most 480 pixels wide and high.
+def thumbnail(matched: MatchedImage, path: str) -> Thumbnail:
+    """The image, at most 480 pixels wide and high.
 
     Args:
-        picture: with the size that its annotations are in.
+        matched: image with the size that its annotations are in.
         path: of the file.
     """
-    height, width = picture.image["height"], picture.image["width"]
+    height, width = matched.image["height"], matched.image["width"]
     scale = min(_SIDE / max(height, width), 1)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     try:
@@ -50,19 +50,19 @@ def thumbnail(picture: Picture, path: str) -> Thumbnail:
 
 
 def outline_truth(
-    picture: Picture, size: Thumbnail, *, threshold: float, classes: dict[int, str]
+    matched: MatchedImage, size: Thumbnail, *, threshold: float, classes: dict[int, str]
 ) -> Iterator[Outline]:
     """Annotations: right where found, else confused or missed.
 
     Args:
-        picture: that is drawn.
+        matched: image that is drawn.
         size: what it is drawn on.
         threshold: score from which detections count.
         classes: names by id.
     """
-    pairs = judge(picture, threshold)
-    at = {int(g): picture.found[d] for d, g in enumerate(pairs) if g >= 0}
-    for g, annotation in enumerate(picture.truth):
+    pairs = judge(matched, threshold)
+    at = {int(g): matched.found[d] for d, g in enumerate(pairs) if g >= 0}
+    for g, annotation in enumerate(matched.truth):
         name = classes[annotation["category_id"]]
         if annotation["iscrowd"]:
             kind, label = "crowd", f"{name}, a crowd: not judged"
@@ -72,32 +72,32 @@ def outline_truth(
             kind, label = "confused", f"{name}, found as {classes[at[g]['category_id']]}"
         else:
             kind, label = "right", name
-        yield Outline(_path(annotation, size, picture), kind, label)
+        yield Outline(_path(annotation, size, matched), kind, label)
 
 
 def outline_found(
-    picture: Picture, size: Thumbnail, *, threshold: float, classes: dict[int, str]
+    matched: MatchedImage, size: Thumbnail, *, threshold: float, classes: dict[int, str]
 ) -> Iterator[Outline]:
     """Detections: right, of the wrong class, or false; arguments as :func:`outline_truth`."""
-    for d, g in enumerate(judge(picture, threshold)):
-        detection = picture.found[d]
+    for d, g in enumerate(judge(matched, threshold)):
+        detection = matched.found[d]
         label = f"{classes[detection['category_id']]} {detection['score']:.2f}"
         if g == CROWD:
             kind, label = "crowd", f"{label}, in a crowd: not judged"
         elif g == NONE:
             kind, label = "false", f"{label}, false"
         else:
-            same = picture.truth[g]["category_id"] == detection["category_id"]
+            same = matched.truth[g]["category_id"] == detection["category_id"]
             kind = "right" if same else "confused"
-            truth = "" if same else f", is {classes[picture.truth[g]['category_id']]}"
-            label = f"{label}{truth}, IoU {picture.iou[d, g]:.2f}"
-        yield Outline(_path(detection, size, picture), kind, label)
+            truth = "" if same else f", is {classes[matched.truth[g]['category_id']]}"
+            label = f"{label}{truth}, IoU {matched.iou[d, g]:.2f}"
+        yield Outline(_path(detection, size, matched), kind, label)
 
 
-def _path(entry: dict, size: Thumbnail, picture: Picture) -> str:
+def _path(entry: dict, size: Thumbnail, matched: MatchedImage) -> str:
     """Outline of an annotation's or detection's mask, or of its box where it has none."""
     scale = np.array(
-        [size.width / picture.image["width"], size.height / picture.image["height"]]
+        [size.width / matched.image["width"], size.height / matched.image["height"]]
     )  # (x, y)
     if not entry.get("segmentation"):
         x, y, w, h = (np.array(entry["bbox"]) * np.tile(scale, 2)).round(1)
