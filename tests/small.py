@@ -28,8 +28,8 @@ def write_data(folder: Path) -> None:
         for image in content["images"]:
             name = image["file_name"]
             image["file_name"] = f"{split}_{name}"
-            image = (source / f"shapes_{split}" / name).read_bytes()
-            (folder / "images" / image["file_name"]).write_bytes(image)
+            pixels = (source / f"shapes_{split}" / name).read_bytes()
+            (folder / "images" / image["file_name"]).write_bytes(pixels)
         (folder / f"{split}.json").write_text(json.dumps(content))
 
 
