@@ -15,10 +15,10 @@ from .config import add_resnest_config, get_cfg
 from .data import register_datasets
 from .inference import Predictor
 from .model_zoo import load_config
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
+    "__version__",
     "Predictor",
     "add_resnest_config",
     "get_cfg",

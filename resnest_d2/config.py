@@ -6,6 +6,8 @@ A key's default is the published ResNeSt-50's where the key is ours; detectron2'
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from resnest_d2.errors import UserError
+
 # Keys that only one class reads: (key that names a class, that class, keys under MODEL).
 _KEYS_OF_CLASSES = (
     (
@@ -28,7 +30,7 @@ _KEYS_OF_CLASSES = (
     ),
 )
 LOW_QUALITY_MATCHES = ("detectron2", "mmdetection")
-CHECKPOINTS = ("none", "light", "block")
+ACTIVATION_CHECKPOINTS = ("none", "light", "block")
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
 
 
@@ -50,7 +52,7 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # What training computes again in the backward pass to save memory: "none"; "light", norms,
     # activations and attention; "block", whole blocks; in a CheckpointConvFCHead too. The gradients
     # are the same.
-    keys.CHECKPOINT = "none"
+    keys.ACTIVATION_CHECKPOINT = "none"
 
     # What mmdetection's cascades do otherwise than detectron2's, for CascadeMaskROIHeads.
     keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
@@ -148,7 +150,7 @@ def _check_classes(cfg: CfgNode) -> None:
         for key in keys:
             value = _value(cfg, key)
             if name != known and value != _value(default, key):
-                raise ValueError(
+                raise UserError(
                     f"MODEL.{key} is {value!r}, but MODEL.{name_key} is {name}, which does not "
                     f"know it; set NAME to {known}, or leave the key out."
                 )
@@ -162,24 +164,24 @@ def _value(cfg: CfgNode, key: str) -> object:
 def _check_backbone(cfg: CfgNode) -> None:
     keys = cfg.MODEL.RESNETS
     if keys.AVD and keys.STRIDE_IN_1X1:
-        raise ValueError(
+        raise UserError(
             "MODEL.RESNETS.AVD and MODEL.RESNETS.STRIDE_IN_1X1 are both True, but only one of the "
             "average pool and the first 1x1 convolution can carry the stride; set STRIDE_IN_1X1 "
             "False (every published ResNeSt), or AVD False."
         )
     if keys.AVD_FIRST and not keys.AVD:
-        raise ValueError(
+        raise UserError(
             "MODEL.RESNETS.AVD_FIRST is True and MODEL.RESNETS.AVD False: there is no average pool "
             "to put first; set AVD True, or AVD_FIRST False."
         )
     if keys.WIDTH_PER_GROUP != 64 and keys.BOTTLENECK_WIDTH != 64:
-        raise ValueError(
+        raise UserError(
             f"MODEL.RESNETS.WIDTH_PER_GROUP ({keys.WIDTH_PER_GROUP}) and BOTTLENECK_WIDTH "
             f"({keys.BOTTLENECK_WIDTH}) both set the width of a group; leave one of them at 64."
         )
     for name, value, allowed in (
         ("MODEL.RESNETS.NORM", keys.NORM, NORMS),
-        ("MODEL.RESNETS.CHECKPOINT", keys.CHECKPOINT, CHECKPOINTS),
+        ("MODEL.RESNETS.ACTIVATION_CHECKPOINT", keys.ACTIVATION_CHECKPOINT, ACTIVATION_CHECKPOINTS),
         ("MODEL.RESNETS.RES5_DILATION", keys.RES5_DILATION, (1, 2)),
         ("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT, tuple(range(6))),
         *(
@@ -192,14 +194,14 @@ def _check_backbone(cfg: CfgNode) -> None:
         ),
     ):
         if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; choose from {allowed}.")
+            raise UserError(f"{name} is {value!r}; choose from {allowed}.")
     for name in ("NUM_GROUPS", "BOTTLENECK_WIDTH", "WIDTH_PER_GROUP", "DEFORM_NUM_GROUPS"):
         if keys[name] < 1:
-            raise ValueError(f"MODEL.RESNETS.{name} is {keys[name]}; choose 1 or more.")
+            raise UserError(f"MODEL.RESNETS.{name} is {keys[name]}; choose 1 or more.")
     if keys.RADIX < 0:
-        raise ValueError(f"MODEL.RESNETS.RADIX is {keys.RADIX}; choose 0 (plain), 1, 2 or 4.")
+        raise UserError(f"MODEL.RESNETS.RADIX is {keys.RADIX}; choose 0 (plain), 1, 2 or 4.")
     if len(keys.DEFORM_ON_PER_STAGE) != 4:
-        raise ValueError(
+        raise UserError(
             f"MODEL.RESNETS.DEFORM_ON_PER_STAGE is {keys.DEFORM_ON_PER_STAGE}; give four values, "
             "one each for res2 to res5."
         )

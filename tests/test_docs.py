@@ -22,7 +22,7 @@ import small
 from typer.testing import CliRunner
 
 from resnest_d2 import get_cfg
-from resnest_d2.checkpoint.sources import converted_file
+from resnest_d2.checkpoint.origins import converted_file
 from resnest_d2.cli.main import app
 from resnest_d2.model_zoo import config_dir
 

@@ -4,9 +4,9 @@ from .convert import Conversion, convert, convert_file, write_checkpoint
 from .handlers import WeightsHandler
 from .layouts import LAYOUTS, Layout, recognise
 from .loading import LoadReport, ReportingCheckpointer
+from .origins import WeightsOrigin, local_weights
 from .reading import find_weights, read_checkpoint
-from .saving import WriteError, whole_file
-from .sources import Source, local_weights
+from .saving import SavingCheckpointer
 
 __all__ = [
     "LAYOUTS",
@@ -14,15 +14,14 @@ __all__ = [
     "Layout",
     "LoadReport",
     "ReportingCheckpointer",
-    "Source",
+    "SavingCheckpointer",
     "WeightsHandler",
-    "WriteError",
+    "WeightsOrigin",
     "convert",
     "convert_file",
     "find_weights",
     "local_weights",
     "read_checkpoint",
     "recognise",
-    "whole_file",
     "write_checkpoint",
 ]

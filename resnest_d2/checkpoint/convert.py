@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from resnest_d2.errors import UserError
 from resnest_d2.modeling import ARCHS, ResNeSt
 
 from .layouts import Layout, get_layout, recognise, translate
@@ -74,13 +75,13 @@ def convert(
     target = get_layout(to)
     found = recognise(weights)
     if found is None:
-        raise ValueError(f"{origin} {_what_it_is(weights)}")
+        raise UserError(f"{origin} {_what_it_is(weights)}")
     source, prefix = found
     unused = [n for n in weights if any(re.fullmatch(d, n) for d in source.dropped)]
     kept = [name for name in weights if name not in set(unused)]
     ours = _to_ours(kept, source, prefix)
     if unknown := [name for name, own in ours.items() if own is None]:
-        raise ValueError(
+        raise UserError(
             f"{origin} is in {source.name} layout, but {len(unknown)} of its {len(weights)} names "
             f"are none of it: {some(unknown)}."
         )
@@ -92,7 +93,7 @@ def convert(
         unused += left
         theirs = {name: t for name, t in theirs.items() if name not in set(left)}
     if unknown := [ours[name] for name, t in theirs.items() if t is None]:
-        raise ValueError(
+        raise UserError(
             f"{origin} cannot be written in {target.name} layout, which has no names for "
             f"{len(unknown)} of its tensors: {some(unknown)}."
         )
@@ -161,10 +162,10 @@ def _check_backbone(own_names: Iterable[str], origin: str) -> tuple[int, list[st
     own_names = list(own_names)
     present = {re.sub(r"^backbone\.(bottom_up\.)?", "", n) for n in own_names if _in_backbone(n)}
     if not has_attention(present):
-        raise ValueError(f"{origin} is a plain ResNet: its blocks have no split attention.")
+        raise UserError(f"{origin} is a plain ResNet: its blocks have no split attention.")
     depth = depth_of(own_names)
     if depth is None:
-        raise ValueError(
+        raise UserError(
             f"{origin} has {blocks_of(own_names)} blocks in its stages, which no ResNeSt has; the "
             f"depths are {', '.join(f'{d} {a.blocks}' for d, a in ARCHS.items())}. Is it cut off?"
         )

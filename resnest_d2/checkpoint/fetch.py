@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from resnest_d2.errors import UserError
+
 _CHUNK = 1 << 20
 
 
@@ -34,7 +36,7 @@ def check_hash(path: str | os.PathLike, head: str) -> None:
     """
     found = sha256_of(path)
     if not found.startswith(head):
-        raise ValueError(
+        raise UserError(
             f"{path} is corrupt: its SHA-256 begins {found[: len(head)]}, but must begin {head}"
         )
 
@@ -78,7 +80,7 @@ def fetch(
             check_hash(partial, hash_head)
         except ValueError as error:
             partial.unlink()
-            raise ValueError(
+            raise UserError(
                 f"{url}: {error}; the download was removed. Try again, or tell whoever keeps the "
                 "server."
             ) from None

@@ -11,7 +11,9 @@ from urllib.parse import unquote
 
 from detectron2.utils.file_io import PathHandler
 
-from .sources import Source, converted_file, local_weights
+from resnest_d2.errors import UserError
+
+from .origins import WeightsOrigin, converted_file, local_weights
 
 
 class WeightsHandler(PathHandler):
@@ -19,7 +21,7 @@ class WeightsHandler(PathHandler):
 
     NAME, FILE, ADDRESS = "resnest://", "resnest+file:", ("resnest+http:", "resnest+https:")
 
-    def __init__(self, find: Callable[[str], Source]):
+    def __init__(self, find: Callable[[str], WeightsOrigin]):
         """
         Args:
             find: source of a name, e.g. of "faster_rcnn_s50"; raises ValueError if there is none.
@@ -36,7 +38,7 @@ class WeightsHandler(PathHandler):
             return local_weights(self._find(path.removeprefix(self.NAME)))
         if path.startswith(self.ADDRESS):
             url = path.removeprefix("resnest+")
-            return local_weights(Source(name=path, url=url))
+            return local_weights(WeightsOrigin(name=path, url=url))
         # detectron2 makes resnest+file:///a.pth to resnest+file:/a.pth
         file = path.removeprefix(self.FILE)
         file = file[2:] if file.startswith("//") else file
@@ -46,7 +48,7 @@ class WeightsHandler(PathHandler):
         self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any
     ) -> IO[str] | IO[bytes]:
         if not set(mode) <= set("rbt"):
-            raise ValueError(f"{path} can only be read, not opened with mode {mode!r}.")
+            raise UserError(f"{path} can only be read, not opened with mode {mode!r}.")
         return open(self._get_local_path(path), mode, buffering, **kwargs)
 
     def _isfile(self, path: str, **kwargs: Any) -> bool:

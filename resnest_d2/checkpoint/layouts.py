@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from resnest_d2.errors import UserError
+
 _LEAF = "weight|bias|running_mean|running_var|num_batches_tracked"
 Rules = tuple[tuple[str, str], ...]
 
@@ -134,7 +136,7 @@ def get_layout(name: str) -> Layout:
     """
     layout = LAYOUTS.get(ALIASES.get(name, name))
     if layout is None:
-        raise ValueError(f"There is no layout {name!r}; choose from {(*LAYOUTS, *ALIASES)}.")
+        raise UserError(f"There is no layout {name!r}; choose from {(*LAYOUTS, *ALIASES)}.")
     return layout
 
 

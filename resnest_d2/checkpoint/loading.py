@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
+from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.modeling import ARCHS
 
 from .convert import COUNTER, blocks_of, convert, depth_of, has_attention
@@ -43,7 +44,7 @@ class LoadReport(NamedTuple):
             ValueError: saying what the file lacks.
         """
         if not self.complete:
-            raise ValueError(
+            raise UserError(
                 f"resnest_d2 refuses an incomplete detector. {self} Give the checkpoint of a "
                 "trained detector of this config, not of a backbone."
             )
@@ -98,12 +99,12 @@ def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) 
         if depth:
             stem = ARCHS[depth].stem_channels
             advice = f"set MODEL.RESNETS.DEPTH {depth} and STEM_OUT_CHANNELS {stem}"
-        raise ValueError(
+        raise UserError(
             f"{path} has the {file_blocks} blocks of depth {depth or 'unknown'}, this model the "
             f"{model_blocks} of depth {own_depth or 'unknown'}; {advice}."
         )
     if has_attention(ours) and not has_attention(theirs):
-        raise ValueError(
+        raise UserError(
             f"{path} is a plain ResNet, whose blocks have no split attention; this model is a "
             "ResNeSt. Give a ResNeSt's checkpoint, or set MODEL.RESNETS.RADIX 0."
         )
@@ -129,7 +130,7 @@ class ReportingCheckpointer(SavingCheckpointer):
         self._resumes = everything and bool(self.checkpointables)
         address = len(urlparse(path).scheme) > 1 if path else False  # not a drive's letter
         if path and not address and not os.path.isfile(path):
-            raise FileNotFoundError(f"The checkpoint {path} does not exist.")
+            raise MissingFileError(f"The checkpoint {path} does not exist.")
         try:
             return super().load(path, *args, **kwargs)
         except OSError as error:
@@ -172,7 +173,7 @@ class ReportingCheckpointer(SavingCheckpointer):
             unused=tuple(n for n in incompatible.unexpected_keys if COUNTER not in n),
         )
         if not self.report.num_loaded:
-            raise ValueError(
+            raise UserError(
                 f"{self._path} is a checkpoint of another model: not one of its {len(names)} "
                 f"tensors fits. It has names like {names[0]}, this model like {own[0]}."
             )
@@ -183,7 +184,7 @@ class ReportingCheckpointer(SavingCheckpointer):
         logging.getLogger(__name__).info(str(self.report))
         # The optimizer's state comes next and fits only the same parameters.
         if self._resumes and (self.report.unused or not self.report.complete):
-            raise ValueError(
+            raise UserError(
                 f"A run cannot be resumed with another model. {self.report} Take the config of the "
                 "run (config.yaml beside the checkpoint), or start a new one in another OUTPUT_DIR."
             )

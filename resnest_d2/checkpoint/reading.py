@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from packaging.version import Version
 
+from resnest_d2.errors import MissingFileError, UserError
+
 WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
@@ -57,11 +59,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"The checkpoint {path} does not exist.")
+        raise MissingFileError(f"The checkpoint {path} does not exist.")
     with open(path, "rb") as file:
         start = file.read(16)
     if not start:
-        raise ValueError(f"The checkpoint {path} is empty.")
+        raise UserError(f"The checkpoint {path} is empty.")
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -69,12 +71,12 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+            raise UserError(f"{path} is not a readable safetensors file: {error}") from error
     if not start.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle
         kind = "a web page" if start.lstrip().startswith(b"<") else f"a file that begins {start!r}"
-        raise ValueError(f"{path} is not a checkpoint of torch, but {kind}; download it again.")
+        raise UserError(f"{path} is not a checkpoint of torch, but {kind}; download it again.")
     if path.endswith((".pkl", ".pyth")):
-        raise ValueError(
+        raise UserError(
             f"{path} is a pickle, which can run any code when it is read; give a .pth file of "
             "tensors, or .safetensors."
         )
@@ -84,17 +86,17 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     except Exception as error:  # torch raises half a dozen kinds for broken files
         message = str(error) or type(error).__name__
         if asked := re.search(r"(?:GLOBAL|[Uu]nsupported class|function) ([\w.]+)", message):
-            raise ValueError(
+            raise UserError(
                 f"{path} is refused: to be read it asks for {asked[1]}, which is neither a tensor "
                 "nor a plain type and could run code. Save its weights alone, as a dictionary of "
                 "tensors, where you trust it."
             ) from error
-        raise ValueError(
+        raise UserError(
             f"{path} is not a checkpoint that can be read safely; it is cut off, damaged or of "
             f"another kind: {message.splitlines()[0]}"
         ) from error
     if not isinstance(loaded, Mapping):
-        raise ValueError(f"{path} holds no dictionary of tensors, but {type(loaded).__name__}.")
+        raise UserError(f"{path} holds no dictionary of tensors, but {type(loaded).__name__}.")
     return dict(loaded)
 
 
@@ -120,5 +122,5 @@ def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict
         if weights and all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     if not weights:
-        raise ValueError(f"{path} holds no dictionary of tensors, only {list(found)[:5]}.")
+        raise UserError(f"{path} holds no dictionary of tensors, only {list(found)[:5]}.")
     return weights

@@ -4,8 +4,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from resnest_d2.data.checking import Anchors, fix_data, pair_paths, repair_table
-from resnest_d2.data.checking import check_data as check
+from resnest_d2.data.validate import Anchors, fix_data, pair_paths, repair_table
+from resnest_d2.data.validate import check_data as check
 from resnest_d2.model_zoo import find_detector, load_config
 
 from .common import complete_config

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import list_configs, models
 
 
@@ -33,7 +34,7 @@ def with_flags(opts: Sequence[str] | None, flags: Mapping[str, Mapping[str, obje
     for flag, keys in flags.items():
         for key in keys:
             if key in opts[::2]:
-                raise ValueError(f"{flag} and {key} both set {key}; leave one of them out.")
+                raise UserError(f"{flag} and {key} both set {key}; leave one of them out.")
         for key, value in keys.items():
             # In quotes a folder named 2024 stays a text.
             opts += [key, repr(str(value)) if isinstance(value, str | Path) else str(value)]

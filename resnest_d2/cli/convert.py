@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 
 from resnest_d2.checkpoint import LAYOUTS, LoadReport, ReportingCheckpointer, convert_file
 from resnest_d2.checkpoint.layouts import ALIASES
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import load_config
 
 from .common import complete_config
@@ -62,7 +63,7 @@ def convert(
         report = fit(str(source), load_config(config))
         typer.echo(str(report))
         if report.unused or not report.complete:
-            raise ValueError(f"{source} does not fit {config}; nothing written.")
+            raise UserError(f"{source} does not fit {config}; nothing written.")
     conversion = convert_file(str(source), str(target), to=to.value)
     typer.echo(f"{target}: {conversion}")
     for title, names in (("unused", conversion.unused), ("missing", conversion.missing)):

@@ -15,7 +15,8 @@ import typer
 from packaging.requirements import Requirement
 from tabulate import tabulate
 
-from resnest_d2.checkpoint.sources import MIRROR, cache_folder
+from resnest_d2.checkpoint.origins import MIRROR, cache_folder
+from resnest_d2.errors import UserError
 
 GIB = 1 << 30
 # One of these is as good.
@@ -52,7 +53,7 @@ def doctor() -> None:
         rows = rows or [("", "unknown: the package is used from its source")]
         typer.echo(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
     if problems:
-        raise ValueError("; ".join(problems))
+        raise UserError("; ".join(problems))
     typer.echo("Nothing is missing.")
 
 

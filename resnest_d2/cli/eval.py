@@ -7,6 +7,7 @@ import typer
 from detectron2.engine import default_argument_parser
 
 from resnest_d2.engine import launch
+from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.model_zoo import find_detector
 from resnest_d2.report import write_comparison
 
@@ -58,7 +59,7 @@ def evaluate(
     """
     if compare:
         if model or weights or data:
-            raise ValueError("--compare takes two evaluated runs and scores nothing itself.")
+            raise UserError("--compare takes two evaluated runs and scores nothing itself.")
         page = write_comparison(*map(str, compare), str(output or "comparison.html"))
         typer.echo(f"The comparison is in {page}.")
         return
@@ -89,7 +90,7 @@ def _score(
         keys = {"COCO": [entry], "TRAIN": (), "TEST": (entry[0],)}
         flags["--data"] = {f"DATASETS.{key}": value for key, value in keys.items()}
     if run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{model} has no checkpoint; name one by --weights, or go on with "
             "`resnest-d2 train --resume`."
         )

@@ -6,9 +6,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from resnest_d2.data.checking import check_data
-from resnest_d2.data.importing import FORMATS
-from resnest_d2.data.importing import import_data as import_
+from resnest_d2.data.convert import FORMATS
+from resnest_d2.data.convert import import_data as import_
+from resnest_d2.data.validate import check_data
 
 Format = Enum("Format", {name: name for name in FORMATS}, type=str)
 

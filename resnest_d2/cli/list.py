@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 import typer
 from tabulate import tabulate
 
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import list_configs, models
 
 
@@ -39,7 +40,7 @@ def list_names(
                 typer.echo(tabulate(rows, headers=headers, disable_numparse=True) + "\n")
             shown = shown or bool(rows)
     if not shown:
-        raise ValueError(f"Nothing contains all of: {' '.join(words or ())}.")
+        raise UserError(f"Nothing contains all of: {' '.join(words or ())}.")
 
 
 def _contains(row: list[str], words: list[str]) -> bool:

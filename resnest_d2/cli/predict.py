@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from resnest_d2.checkpoint import whole_file
 from resnest_d2.deploy import BACKENDS
+from resnest_d2.errors import UserError
+from resnest_d2.files import whole_file
 from resnest_d2.inference import Failure, Prediction, Predictor
 
 from .common import complete_config
@@ -82,7 +83,7 @@ def _check_output(output: Path, sources: list[str]) -> None:
     for source in sources:
         folder = source if os.path.isdir(source) else os.path.dirname(source)
         if os.path.realpath(folder) == os.path.realpath(output):
-            raise ValueError(
+            raise UserError(
                 f"--output is {output}, the folder of the source {source}, whose images the "
                 "drawings could replace; choose another folder."
             )

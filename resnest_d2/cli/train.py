@@ -7,6 +7,7 @@ import typer
 from detectron2.engine import default_argument_parser
 
 from resnest_d2.engine import launch
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import find_detector
 
 from .common import complete_config, dataset, with_flags
@@ -63,9 +64,9 @@ def train(
     """
     path, start, run = find_detector(config)
     if run and not resume:
-        raise ValueError(f"{run} is a run: give --resume to go on, or a config to begin anew.")
+        raise UserError(f"{run} is a run: give --resume to go on, or a config to begin anew.")
     if run and run != config:
-        raise ValueError(
+        raise UserError(
             f"--resume goes on from the last checkpoint of a run: give its folder, {run}."
         )
     flags = _data_flags(data, val, val_images)
@@ -89,9 +90,9 @@ def _data_flags(
         ValueError: --val without --data, or --val-images without --val.
     """
     if val and not data:
-        raise ValueError("--val is given without --data; the data to train on is missing.")
+        raise UserError("--val is given without --data; the data to train on is missing.")
     if val_images and not val:
-        raise ValueError("--val-images is given without --val, the annotations of its images.")
+        raise UserError("--val-images is given without --val, the annotations of its images.")
     if not data:
         return {}
     sets = [dataset(*data)]

@@ -1,7 +1,7 @@
 """One's own data in COCO format: read once and checked, then registered with detectron2.
 
 Format: https://cocodataset.org/#format-data. The images and annotations are loaded by detectron2;
-:mod:`resnest_d2.data.checking` says what it would only find hours later, or never say.
+:mod:`resnest_d2.data.validate` says what it would only find hours later, or never say.
 """
 
 import json
@@ -13,9 +13,11 @@ from typing import NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .checking.entries import check_entries, read_annotations
-from .checking.findings import KINDS, SHOWN, Finding, listed
-from .checking.rules import has_usable_box
+from resnest_d2.errors import UserError
+
+from .validate.entries import check_entries, read_annotations
+from .validate.findings import KINDS, SHOWN, Finding, listed
+from .validate.rules import has_usable_box
 
 
 class CocoFacts(NamedTuple):
@@ -63,7 +65,7 @@ def read_categories(json_file: str) -> dict[int, str]:
     except (ValueError, KeyError, TypeError):  # the first where it is not JSON
         names = []
     if not names:
-        raise ValueError(f"{json_file} has no list of categories with ids and names.")
+        raise UserError(f"{json_file} has no list of categories with ids and names.")
     return dict(names)
 
 
@@ -74,7 +76,7 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     findings = check_entries([file])
     if errors := [str(finding) for finding in findings if finding.severity == "error"]:
         more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-        raise ValueError(
+        raise UserError(
             f"{json_file} cannot be trained or evaluated on as it is:\n  "
             + "\n  ".join(errors[:SHOWN])
             + more
@@ -129,7 +131,7 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
     if name in DatasetCatalog:
         before = (metadata.get("json_file"), metadata.get("image_root"))
         if before != (json_file, image_root):
-            raise ValueError(
+            raise UserError(
                 f"The data set {name} is registered as {before[0]} with {before[1]} already, not "
                 f"as {json_file} with {image_root}; give it another name."
             )

@@ -5,7 +5,7 @@ import io
 
 from pycocotools.coco import COCO
 
-from .checking.rules import area_of, is_polygon
+from .validate.rules import area_of, is_polygon
 
 
 def complete_annotations(api: COCO) -> None:

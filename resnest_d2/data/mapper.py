@@ -3,6 +3,8 @@
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 
+from resnest_d2.errors import UserError
+
 from .resize import with_resizer
 
 
@@ -24,7 +26,7 @@ class NamingDatasetMapper(DatasetMapper):
         try:
             return super().__call__(dataset_dict)
         except Exception as error:
-            raise ValueError(
+            raise UserError(
                 f"{dataset_dict['file_name']} (image id {dataset_dict.get('image_id')}) cannot be "
                 f"used: {type(error).__name__}: {error}. Repair or remove it from the annotations."
             ) from error

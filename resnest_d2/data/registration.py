@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnest_d2.config import get_cfg
+from resnest_d2.errors import MissingFileError, UserError
 
 from .coco import read_categories, register_coco
 
@@ -40,7 +41,7 @@ def resolve_dataset_paths(
     entries = []
     for entry in cfg.DATASETS.COCO:
         if not isinstance(entry, list | tuple) or [type(v) for v in entry] != [str] * 3:
-            raise ValueError(
+            raise UserError(
                 f"DATASETS.COCO holds {entry!r}; each entry must be "
                 '["name", "annotation file", "image folder"].'
             )
@@ -56,7 +57,7 @@ def _find(path: str, places: list[str], *, key: str, may_be_missing: bool) -> st
             return candidate
     if may_be_missing:
         return path
-    raise FileNotFoundError(f"{key}: no {path}; looked for " + " and ".join(dict.fromkeys(tried)))
+    raise MissingFileError(f"{key}: no {path}; looked for " + " and ".join(dict.fromkeys(tried)))
 
 
 def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
@@ -80,7 +81,7 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     for entry in cfg.DATASETS.COCO:
         facts = register_coco(*entry)
         if entry[0] in cfg.DATASETS.TRAIN and not facts.num_annotations:
-            raise ValueError(
+            raise UserError(
                 f"{entry[0]} ({entry[1]}) has no annotations to train on (crowds, and boxes that "
                 "are empty or outside their image, do not count); correct it, or take another."
             )
@@ -88,7 +89,7 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     for name in names:
         if name not in DatasetCatalog:
             close = difflib.get_close_matches(name, DatasetCatalog.list(), n=3) or ["none close"]
-            raise ValueError(
+            raise UserError(
                 f"No data set is named {name} (DATASETS.TRAIN or TEST); DATASETS.COCO registers "
                 f"{[entry[0] for entry in cfg.DATASETS.COCO]}; close names: {', '.join(close)}."
             )
@@ -107,7 +108,7 @@ def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) ->
     first, expected = next(iter(classes.items()))
     for name, other in classes.items():
         if other != expected:
-            raise ValueError(
+            raise UserError(
                 f"{first} and {name} have different classes: {_show(expected)} and {_show(other)}. "
                 "Data sets of one config need the same categories, in the order of their ids."
             )
@@ -171,7 +172,7 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
     for name in cfg.DATASETS.TRAIN:
         mask_format = MetadataCatalog.get(name).get("mask_format")  # None: not one of ours
         if mask_format == "":
-            raise ValueError(
+            raise UserError(
                 f"MODEL.MASK_ON is True, but annotations of {name} have no segmentation; use a "
                 "config without masks (faster_rcnn, cascade_rcnn), or set MODEL.MASK_ON False."
             )
@@ -180,7 +181,7 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
             _agree(cfg, "INPUT.MASK_FORMAT", "bitmask", because=because, given=given)
     for name in cfg.DATASETS.TEST:
         if MetadataCatalog.get(name).get("mask_format") == "":
-            raise ValueError(
+            raise UserError(
                 f"MODEL.MASK_ON is True, but annotations of {name} have no segmentation to "
                 "evaluate masks on; leave it out of DATASETS.TEST, or evaluate boxes only: set "
                 "MODEL.MASK_ON False."
@@ -196,7 +197,7 @@ def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collec
     if node[leaf] == value:
         return
     if key in given or node[leaf] != default.get(leaf):
-        raise ValueError(
+        raise UserError(
             f"{key} is {node[leaf]!r}, but {because}: it must be {value!r}. Correct it, or leave "
             "it out of the config: it is then taken from the data."
         )

@@ -11,6 +11,8 @@ import numpy as np
 from detectron2.data import transforms as T
 from PIL import Image
 
+from resnest_d2.errors import UserError
+
 RESIZERS = ("pil", "cv2")
 
 
@@ -50,7 +52,7 @@ def with_resizer(augmentations: Sequence[T.Augmentation], resizer: str) -> list[
         ValueError: no such resizer.
     """
     if resizer not in RESIZERS:
-        raise ValueError(f"INPUT.RESIZE is {resizer!r}; choose from {RESIZERS}.")
+        raise UserError(f"INPUT.RESIZE is {resizer!r}; choose from {RESIZERS}.")
     if resizer == "pil":
         return list(augmentations)
     return [

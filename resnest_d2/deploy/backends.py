@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnest_d2.errors import MissingPackageError
+
 from .layers import FusedConv2d, FusedMaskHead
 
 
@@ -14,8 +16,8 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
     """Hand convolutional parts to a backend; each is prepared at its first run.
 
     On the CPU that is the ResNeSt alone: pyramid and heads are wide 3x3 convolutions, for which
-    :mod:`resnest_d2.deploy.winograd` is faster than both engines, and with AVX-512 oneDNN's own as
-    fast. On a GPU the heads follow.
+    :mod:`resnest_d2.deploy.cpu.winograd` is faster than both engines, and with AVX-512 oneDNN's own
+    as fast. On a GPU the heads follow.
 
     Image sizes, batches and numbers of regions may differ from call to call: both backends are
     told that these dimensions are dynamic, so that a new size costs no new compilation.
@@ -58,7 +60,7 @@ def _openvino() -> Callable[[nn.Module], Callable]:
     try:
         import openvino
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "The openvino backend needs openvino: pip install 'resnest-d2[openvino]'."
         ) from error
     core = openvino.Core()

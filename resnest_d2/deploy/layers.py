@@ -18,7 +18,7 @@ from torch import nn
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d, weighted_sum
 from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
-from . import winograd
+from .cpu import winograd
 from .folding import can_fold, fold
 
 _MAX_ORDERS = 4  # of one kernel; oneDNN's are two or three
@@ -28,7 +28,7 @@ class FusedConv2d(Conv2d):
     """Convolution with its norm folded in, then a sum, then a ReLU, in one operation if it can be.
 
     On the CPU that operation is oneDNN's, which torch.compile uses too, with the weights in the
-    order that it wants; or, for wide 3x3 convolutions, :mod:`resnest_d2.deploy.winograd`'s.
+    order that it wants; or, for wide 3x3 convolutions, :mod:`resnest_d2.deploy.cpu.winograd`'s.
     """
 
     def prepare(self, *, pack: bool) -> None:

@@ -11,13 +11,14 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
+from resnest_d2.errors import UserError
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
 from resnest_d2.modeling import CheckpointConvFCHead, DeepStem, ResNeStBottleneck
 
 from . import layers
 from .backends import compile_parts
-from .memory import keep_freed_memory
-from .pooling import ChannelsLastPooler
+from .cpu.allocator import keep_freed_memory
+from .cpu.roi_align import ChannelsLastPooler
 
 BACKENDS = ("eager", "inductor", "openvino")
 # In this order: what holds others says first where their ReLUs go.
@@ -55,12 +56,12 @@ def optimize_for_inference(
             training mode.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"There is no backend {backend!r}; choose from {BACKENDS}.")
+        raise UserError(f"There is no backend {backend!r}; choose from {BACKENDS}.")
     if model.training:
-        raise ValueError("optimize_for_inference takes a model in eval mode: call model.eval().")
+        raise UserError("optimize_for_inference takes a model in eval mode: call model.eval().")
     device = next(model.parameters()).device.type
     if backend == "openvino" and (device != "cpu" or amp):
-        raise ValueError(
+        raise UserError(
             f"The openvino backend runs on the CPU in float32; the model is on {device}, amp {amp}."
         )
     fast = copy.deepcopy(model).requires_grad_(False)

@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 
 from resnest_d2.data.coco_api import complete_annotations
+from resnest_d2.errors import MissingPackageError, UserError
 
 from .scoring import fast_scoring, has_fast_scoring
 
@@ -77,12 +78,12 @@ def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
 def _evaluators(dataset_name: str) -> tuple[type, ...]:
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind not in _EVALUATORS:
-        raise ValueError(
+        raise UserError(
             f"{dataset_name} has evaluator_type {kind}; choose from {', '.join(_EVALUATORS)}, or "
             "leave it out of DATASETS.TEST."
         )
     if COCOPanopticEvaluator in _EVALUATORS[kind] and find_spec("panopticapi") is None:
-        raise ImportError(
+        raise MissingPackageError(
             f"{dataset_name} needs panopticapi: pip install "
             "git+https://github.com/cocodataset/panopticapi.git"
         )
@@ -105,7 +106,7 @@ def check_evaluation(cfg: CfgNode) -> None:
     if cfg.TEST.AUG.ENABLED and (
         cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.KEYPOINT_ON
     ):
-        raise ValueError(
+        raise UserError(
             "TEST.AUG.ENABLED is True, but test-time augmentation is for GeneralizedRCNN without "
             f"keypoints, not for {cfg.MODEL.META_ARCHITECTURE} with KEYPOINT_ON "
             f"{cfg.MODEL.KEYPOINT_ON}; set it False."

@@ -7,6 +7,7 @@ from detectron2.data import get_detection_dataset_dicts
 from detectron2.utils import comm
 
 from resnest_d2.data.small import without_small
+from resnest_d2.errors import UserError
 
 
 def check_training(cfg: CfgNode) -> None:
@@ -20,25 +21,25 @@ def check_training(cfg: CfgNode) -> None:
         ("TEST.EVAL_EPOCHS", cfg.TEST.EVAL_EPOCHS),
     ):
         if value < 0:
-            raise ValueError(f"{name} is {value}; choose 0 (off) or more.")
+            raise UserError(f"{name} is {value}; choose 0 (off) or more.")
     stopping = cfg.SOLVER.EARLY_STOPPING
     if stopping.ENABLED:
         if stopping.PATIENCE < 1:
-            raise ValueError(f"SOLVER.EARLY_STOPPING.PATIENCE is {stopping.PATIENCE}; choose 1 up.")
+            raise UserError(f"SOLVER.EARLY_STOPPING.PATIENCE is {stopping.PATIENCE}; choose 1 up.")
         if not cfg.DATASETS.TEST or not (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS):
-            raise ValueError(
+            raise UserError(
                 "SOLVER.EARLY_STOPPING.ENABLED is True, but nothing is evaluated on the way: "
                 f"DATASETS.TEST is {cfg.DATASETS.TEST}, TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; "
                 "set both, or TEST.EVAL_EPOCHS."
             )
     if cfg.TEST.VALIDATION_LOSS and not cfg.DATASETS.TEST:
-        raise ValueError("TEST.VALIDATION_LOSS is True, but DATASETS.TEST is empty; set it.")
+        raise UserError("TEST.VALIDATION_LOSS is True, but DATASETS.TEST is empty; set it.")
     average = cfg.MODEL.EMA
     if average.ENABLED:
         if not 0 < average.DECAY < 1:
-            raise ValueError(f"MODEL.EMA.DECAY is {average.DECAY}; choose between 0 and 1.")
+            raise UserError(f"MODEL.EMA.DECAY is {average.DECAY}; choose between 0 and 1.")
         if cfg.TEST.PRECISE_BN.ENABLED:
-            raise ValueError(
+            raise UserError(
                 "MODEL.EMA.ENABLED and TEST.PRECISE_BN.ENABLED are both True, but precise BN sets "
                 "the statistics of the trained weights, and the average is evaluated; set one "
                 "False."
@@ -58,7 +59,7 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
-        raise ValueError("There is nothing to train on: DATASETS.TRAIN is empty.")
+        raise UserError("There is nothing to train on: DATASETS.TRAIN is empty.")
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     try:
         images = get_detection_dataset_dicts(
@@ -70,7 +71,7 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
             ),
         )
     except AssertionError as error:
-        raise ValueError(
+        raise UserError(
             f"DATASETS.TRAIN {names} cannot be trained on: {error} (Images without annotations, "
             "or with crowds alone, are left out.)"
         ) from error
@@ -79,7 +80,7 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
         images, min_image_size=loader.MIN_IMAGE_SIZE, min_box_size=loader.MIN_BOX_SIZE
     )
     if not kept:
-        raise ValueError(
+        raise UserError(
             f"DATASETS.TRAIN {names} has no image with sides of DATALOADER.MIN_IMAGE_SIZE "
             f"({loader.MIN_IMAGE_SIZE}) pixels; lower it."
         )

@@ -12,7 +12,7 @@ from detectron2.utils.events import CommonMetricPrinter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from resnest_d2.checkpoint import whole_file
+from resnest_d2.files import whole_file
 
 
 def set_aside(output_dir: str) -> None:

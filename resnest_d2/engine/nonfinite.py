@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from resnest_d2.checkpoint import WriteError, whole_file
+from resnest_d2.files import WriteError, whole_file
 
 _WINDOW = 20  # iterations whose losses are looked at
 

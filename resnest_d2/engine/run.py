@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.deploy import optimize_for_inference
+from resnest_d2.errors import UserError
 
 from .evaluation import by_dataset, check_evaluation
 from .reporting import report
@@ -31,7 +32,7 @@ def launch(args: argparse.Namespace) -> None:
     """
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
-        raise ValueError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
+        raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
     if args.num_gpus * args.num_machines == 1:
         run(args)
         return
@@ -98,13 +99,13 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
             say nothing.
     """
     if not cfg.DATASETS.TEST:
-        raise ValueError("Evaluation without data: DATASETS.TEST is empty.")
+        raise UserError("Evaluation without data: DATASETS.TEST is empty.")
     check_evaluation(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if checkpointer.report is None:
-        raise ValueError(
+        raise UserError(
             "Evaluation without a checkpoint: MODEL.WEIGHTS is empty; set it to a file. "
             "train_net.py --eval-only --resume takes the last checkpoint in OUTPUT_DIR."
         )

@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 
 from resnest_d2.deploy import keep_freed_memory
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import find_config, load_config
 
 
@@ -34,7 +35,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         ValueError: no config file, or one that contradicts itself or its data.
     """
     if not args.config_file:
-        raise ValueError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
+        raise UserError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
     args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
     cfg = load_config(args.config_file, args.opts)
     no_cuda = choose_device(cfg)

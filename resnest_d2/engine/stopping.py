@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from resnest_d2.errors import UserError
+
 _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
     "SIGCHLD": signal.SIG_DFL,
     "SIGTERM": signal.SIG_IGN,
@@ -39,7 +41,7 @@ def in_plain_words(error: BaseException) -> BaseException:
 
     Returns:
         A KeyboardInterrupt where a cluster's SIGTERM stopped the worker, and stops the run; the
-        worker's own ValueError without its traceback; any other error of it as an OSError; an error
+        worker's own UserError without its traceback; any other error of it as an OSError; an error
         of another kind itself.
     """
     text = str(error)
@@ -54,8 +56,8 @@ def in_plain_words(error: BaseException) -> BaseException:
             f"{text.strip()}: the system may be out of memory, or of shared memory (/dev/shm). Set "
             "DATALOADER.NUM_WORKERS lower, or 0."
         )
-    if isinstance(error, ValueError) and text.startswith("Caught ValueError in DataLoader worker"):
-        return ValueError(text.rpartition("\nValueError: ")[2].strip())
+    if isinstance(error, UserError) and text.startswith("Caught UserError in DataLoader worker"):
+        return UserError(text.rpartition("resnest_d2.errors.UserError: ")[2].strip())
     return error
 
 

@@ -17,8 +17,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
-from resnest_d2.checkpoint import ReportingCheckpointer, WriteError
+from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.data.mapper import NamingDatasetMapper
+from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
 
 from .early_stopping import EarlyStop, EarlyStopping

@@ -1,6 +1,6 @@
 """Prediction in one line: on paths, folders, images, arrays and videos."""
 
-from .loading import build_metadata, build_trained, prediction_config
+from .detector import build_metadata, build_trained, prediction_config
 from .predictor import Predictor
 from .result import Prediction
 from .stream import Failure, Predictions, Stream

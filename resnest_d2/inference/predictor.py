@@ -13,8 +13,9 @@ from detectron2.data.detection_utils import build_augmentation
 
 from resnest_d2.data.resize import with_resizer
 from resnest_d2.deploy import keep_freed_memory, optimize_for_inference
+from resnest_d2.errors import UserError
 
-from .loading import build_metadata, build_trained, check_only_one, prediction_config
+from .detector import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
 from .sources import InputImage, Source, open_source
 from .stream import Failure, Predictions, Stream
@@ -66,7 +67,7 @@ class Predictor:
         """
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; choose 1 or more.")
+                raise UserError(f"{name} is {value}; choose 1 or more.")
         if classes:
             check_only_one("classes", ["DATASETS.CLASSES"], opts)
             opts = [*opts, "DATASETS.CLASSES", list(classes)]
@@ -107,7 +108,7 @@ class Predictor:
         if opened.single:
             (result,) = self._work(list(opened.images))
             if isinstance(result, Failure):
-                raise ValueError(f"{result.name} cannot be read: {result.reason}")
+                raise UserError(f"{result.name} cannot be read: {result.reason}")
             return result
         stream = self._stream(opened)
         predictions = Predictions()

@@ -11,6 +11,8 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image
 
+from resnest_d2.errors import MissingPackageError
+
 from .drawing import draw
 from .sources import InputImage
 
@@ -115,7 +117,7 @@ class Prediction:
         try:
             import supervision
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackageError(
                 "to_supervision needs supervision: pip install 'resnest-d2[supervision]'."
             ) from error
         detections = supervision.Detections.from_detectron2({"instances": self.instances})

@@ -15,6 +15,8 @@ import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
 
+from resnest_d2.errors import MissingFileError, UserError
+
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 ORDERS = ("RGB", "BGR")
@@ -57,12 +59,12 @@ def open_source(source: Any, channels: str | None = None) -> Source:
             dtype or shape, or one whose order of channels is not said.
     """
     if channels not in (None, *ORDERS):
-        raise ValueError(f"channels is {channels!r}; choose from {ORDERS}.")
+        raise UserError(f"channels is {channels!r}; choose from {ORDERS}.")
     several = isinstance(source, Iterable) and not isinstance(source, str | Image.Image)
     if several and not isinstance(source, np.ndarray | os.PathLike):
         given = list(source)
         if not given:
-            raise ValueError("There is nothing to predict on: the list is empty.")
+            raise UserError("There is nothing to predict on: the list is empty.")
         parts = [_open_one(one, channels, f"image {i}") for i, one in enumerate(given)]
         numbers = [part.number for part in parts]
         number = None if None in numbers else sum(numbers)
@@ -91,10 +93,10 @@ def _open_path(path: str) -> Source:
         names = sorted(n for n in os.listdir(path) if Path(n).suffix.lower() in IMAGES)
         paths = [os.path.join(path, name) for name in names if not name.startswith(".")]
         if not paths:
-            raise ValueError(f"The folder {path} has no image ({', '.join(IMAGES)}) in it.")
+            raise UserError(f"The folder {path} has no image ({', '.join(IMAGES)}) in it.")
         return Source(map(_from_path, paths), len(paths), single=False)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no image, video or folder {path}.")
+        raise MissingFileError(f"There is no image, video or folder {path}.")
     if Path(path).suffix.lower() in VIDEOS:
         return _open_video(path)
     return Source(iter([_from_path(path)]), 1, single=True)
@@ -118,7 +120,7 @@ def read_pixels(path: str, order: str) -> np.ndarray:
 
 def _from_pil(image: Image.Image, order: str) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
-        raise ValueError(
+        raise UserError(
             f"it has more than 8 bits a channel (mode {image.mode}), which would be cut off at "
             "255; convert it to 8 bits as the images of the training were"
         )
@@ -131,7 +133,7 @@ def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, s
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     colour = array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not array.size or not (grey or colour):
-        raise ValueError(
+        raise UserError(
             f"An array of dtype {array.dtype} and shape {array.shape} is no image; give uint8, 0 "
             "to 255, of (height, width), (height, width, 3) or (height, width, 4), and several "
             "images as a list."
@@ -139,7 +141,7 @@ def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, s
     if grey:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), "RGB"
     if channels is None:
-        raise ValueError(
+        raise UserError(
             "The order of an array's channels must be said: channels='BGR' (of cv2.imread) or "
             "channels='RGB' (of PIL, imageio, matplotlib)."
         )
@@ -154,7 +156,7 @@ def _open_video(path: str) -> Source:
     video = cv2.VideoCapture(path)
     try:
         if not video.read()[0]:
-            raise ValueError(f"OpenCV cannot read {path} as a video.")
+            raise UserError(f"OpenCV cannot read {path} as a video.")
         number = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         video.release()

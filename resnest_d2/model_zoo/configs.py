@@ -17,6 +17,7 @@ from resnest_d2.data.registration import (
     register_datasets,
     resolve_dataset_paths,
 )
+from resnest_d2.errors import MissingFileError, UserError
 
 _PLACES = (Path(__file__).parents[2] / "configs", Path(__file__).parent / "configs")
 
@@ -26,7 +27,7 @@ def config_dir() -> Path:
     for place in _PLACES:
         if (place / "Base-ResNeSt-FPN.yaml").is_file():
             return place
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"The config files are missing, looked in {' and '.join(map(str, _PLACES))}; "
         "install resnest_d2 again."
     )
@@ -51,7 +52,7 @@ def find_config(name: str) -> str:
         if path.is_file():
             return str(path)
     close = difflib.get_close_matches(name, list_configs(), n=3, cutoff=0.3)
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"There is no config file {name}, here or in the package; close names: {', '.join(close)}."
     )
 
@@ -79,7 +80,7 @@ def load_config(name: str, opts: Sequence[str] = (), *, with_data: bool = True) 
         cfg.merge_from_file(path, allow_unsafe=False)
         given = {*_keys(CfgNode.load_yaml_with_base(path, allow_unsafe=False)), *opts[::2]}
     except (AssertionError, KeyError, ValueError, YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     override(cfg, opts, name=path)
     _check_length(cfg, opts[::2])
     folder = os.path.dirname(os.path.abspath(path))
@@ -103,11 +104,11 @@ def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
         ValueError: a key that does not exist or is of another type, or one without a value.
     """
     if len(opts) % 2:
-        raise ValueError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
+        raise UserError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
     try:
         cfg.merge_from_list(list(opts))
     except (AssertionError, KeyError, ValueError) as error:
-        raise ValueError(f"{name} with {list(opts)}: {error}") from error
+        raise UserError(f"{name} with {list(opts)}: {error}") from error
 
 
 def _check_length(cfg: CfgNode, overrides: Sequence[str]) -> None:
@@ -119,7 +120,7 @@ def _check_length(cfg: CfgNode, overrides: Sequence[str]) -> None:
     ):
         section, name = epochs.split(".")
         if key in overrides and cfg[section][name]:
-            raise ValueError(
+            raise UserError(
                 f"{key} is given, but {epochs} is {cfg[section][name]} and replaces it; leave out "
                 f"{key}, or set {epochs} 0."
             )

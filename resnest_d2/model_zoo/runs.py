@@ -3,6 +3,8 @@
 import os
 from typing import NamedTuple
 
+from resnest_d2.errors import MissingFileError
+
 from .configs import find_config
 from .table import find_model
 from .zoo import get_config
@@ -52,7 +54,7 @@ def _find_run(folder: str) -> tuple[str, str | None]:
     """Config file of a run, and the checkpoint to take, if there is one."""
     config = os.path.join(folder, "config.yaml")
     if not os.path.isfile(config):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder} is a folder without config.yaml; give the OUTPUT_DIR of a run, a config "
             "file, or a name that `resnest-d2 list` shows."
         )

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from resnest_d2.checkpoint import Source
+from resnest_d2.checkpoint import WeightsOrigin
+from resnest_d2.errors import UserError
 
 TABLE = Path(__file__).with_name("models.yaml")
 
@@ -39,11 +40,11 @@ class Model(NamedTuple):
         return f"resnest://{self.id}"
 
     @property
-    def origin(self) -> Source:
+    def origin(self) -> WeightsOrigin:
         """Where its weights come from."""
         if self.source == "timm":
-            return Source(name=self.path, timm=self.weights)
-        return Source(name=self.path, url=self.weights)
+            return WeightsOrigin(name=self.path, timm=self.weights)
+        return WeightsOrigin(name=self.path, url=self.weights)
 
     @property
     def aliases(self) -> set[str]:
@@ -78,7 +79,7 @@ def find_model(name: str) -> Model:
     ids = [model.id for model in models()]
     known = [*ids, *(alias for model in models() for alias in model.aliases)]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or ids[:3]
-    raise ValueError(
+    raise UserError(
         f"There is no published model {name!r}; close names: {', '.join(close)}. "
         "resnest_d2.model_zoo.list_models() names all."
     )
@@ -97,7 +98,7 @@ def list_models(*, task: str | None = None, depth: int | None = None) -> list[st
     for what, value in (("task", task), ("depth", depth)):
         choices = list(dict.fromkeys(getattr(model, what) for model in models()))
         if value is not None and value not in choices:
-            raise ValueError(f"No published model has {what} {value!r}; choose from {choices}.")
+            raise UserError(f"No published model has {what} {value!r}; choose from {choices}.")
     return [
         model.id
         for model in models()

@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.errors import UserError
 
 from .configs import find_config, load_config
 from .table import find_model
@@ -34,7 +35,7 @@ def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> Cf
             raise
         return load_config(name, opts)
     if model.is_backbone:
-        raise ValueError(
+        raise UserError(
             f"{model.id} is a backbone, no detector: set MODEL.WEIGHTS {model.path} and "
             f"MODEL.RESNETS {model.config} in a detector's config."
         )
@@ -62,5 +63,5 @@ def get(name: str, trained: bool = False, device: str | None = None) -> nn.Modul
     checkpointer = ReportingCheckpointer(model)
     checkpointer.load(cfg.MODEL.WEIGHTS)
     if trained and not checkpointer.report.complete:
-        raise ValueError(f"The published weights of {name} do not fit. {checkpointer.report}")
+        raise UserError(f"The published weights of {name} do not fit. {checkpointer.report}")
     return model

@@ -6,6 +6,8 @@ ResNet's. A stage's width and stride follow from its place: 64, 128, 256, 512 an
 
 from typing import NamedTuple
 
+from resnest_d2.errors import UserError
+
 
 class Arch(NamedTuple):
     """One depth: the number of blocks in res2..res5 and the output channels of its deep stem."""
@@ -33,5 +35,5 @@ def get_arch(depth: int) -> Arch:
     """
     if depth not in ARCHS:
         choices = ", ".join(map(str, ARCHS))
-        raise ValueError(f"MODEL.RESNETS.DEPTH is {depth}; ResNeSt has {choices}.")
+        raise UserError(f"MODEL.RESNETS.DEPTH is {depth}; ResNeSt has {choices}.")
     return ARCHS[depth]

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from torch import nn
 
+from resnest_d2.errors import UserError
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
 
-from .recompute import check_checkpoint, recompute, wants_recomputing
+from .activation_checkpoint import check_activation_checkpoint, recompute, wants_recomputing
 
 
 class ResNeStBottleneck(CNNBlockBase):
@@ -38,7 +39,7 @@ class ResNeStBottleneck(CNNBlockBase):
         deformable: bool = False,
         deform_modulated: bool = False,
         deform_num_groups: int = 1,
-        checkpoint: str = "none",
+        activation_checkpoint: str = "none",
     ):
         """
         Args:
@@ -57,18 +58,18 @@ class ResNeStBottleneck(CNNBlockBase):
             deformable: whether the 3x3 convolution is deformable.
             deform_modulated: deformable convolution v2 instead of v1.
             deform_num_groups: groups of offsets.
-            checkpoint: what is computed again in the backward pass, see :func:`recompute`.
+            activation_checkpoint: what the backward pass computes again, see :func:`recompute`.
 
         Raises:
             ValueError: groups that do not divide the width, or a checkpoint that cannot be.
         """
         super().__init__(in_channels, out_channels, stride)
-        check_checkpoint(checkpoint, norm=norm)
-        self.checkpoint = checkpoint
+        check_activation_checkpoint(activation_checkpoint, norm=norm)
+        self.activation_checkpoint = activation_checkpoint
         assert not (avd and stride_in_1x1), "config.check_resnest_config refuses this pair"
         width = bottleneck_channels
         if width % num_groups or (deformable and width % deform_num_groups):
-            raise ValueError(
+            raise UserError(
                 f"A bottleneck of {width} channels cannot be split into NUM_GROUPS {num_groups} "
                 f"and DEFORM_NUM_GROUPS {deform_num_groups}; choose divisors of {width}."
             )
@@ -137,8 +138,8 @@ class ResNeStBottleneck(CNNBlockBase):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
         if not torch.jit.is_scripting():
-            if self.checkpoint != "none" and wants_recomputing(self, x):
-                return F.relu_(recompute(self, self.compute, x, mode=self.checkpoint))
+            if self.activation_checkpoint != "none" and wants_recomputing(self, x):
+                return F.relu_(recompute(self, self.compute, x, mode=self.activation_checkpoint))
         return F.relu_(self.compute(x))
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:

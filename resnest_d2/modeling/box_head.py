@@ -5,46 +5,46 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead
 
-from .recompute import check_checkpoint, gains, recompute, wants_recomputing
+from .activation_checkpoint import check_activation_checkpoint, gains, recompute, wants_recomputing
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class CheckpointConvFCHead(FastRCNNConvFCHead):
-    """The head that follows MODEL.RESNETS.CHECKPOINT as the blocks of the backbone do.
+    """The head that follows MODEL.RESNETS.ACTIVATION_CHECKPOINT as the blocks of the backbone do.
 
     Of a Faster R-CNN with four convolutions on 512 regions an image, it keeps a third of what
     a training step keeps; its parameters are those of detectron2's.
     """
 
     @configurable
-    def __init__(self, input_shape: ShapeSpec, *, checkpoint: str = "none", **kwargs):
+    def __init__(self, input_shape: ShapeSpec, *, activation_checkpoint: str = "none", **kwargs):
         """As detectron2's, and:
 
         Args:
             input_shape: of the pooled regions.
-            checkpoint: what of the convolutions is computed again in the backward pass, see
-                :func:`resnest_d2.modeling.recompute.recompute`. "light" leaves convolutions
-                without trained norms alone, as it has nothing to gain there.
+            activation_checkpoint: what of the convolutions the backward pass computes again, see
+                :func:`resnest_d2.modeling.activation_checkpoint.recompute`. "light" leaves
+                convolutions without trained norms alone, as it has nothing to gain there.
             **kwargs: of detectron2's head.
         """
         super().__init__(input_shape, **kwargs)
         norm = kwargs.get("conv_norm", "")
-        if not self.conv_norm_relus or not gains(checkpoint, norm=norm):
-            checkpoint = "none"
-        check_checkpoint(checkpoint, norm=norm)
-        self.checkpoint = checkpoint
+        if not self.conv_norm_relus or not gains(activation_checkpoint, norm=norm):
+            activation_checkpoint = "none"
+        check_activation_checkpoint(activation_checkpoint, norm=norm)
+        self.activation_checkpoint = activation_checkpoint
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """MODEL.ROI_BOX_HEAD, and MODEL.RESNETS.CHECKPOINT."""
+        """MODEL.ROI_BOX_HEAD, and MODEL.RESNETS.ACTIVATION_CHECKPOINT."""
         arguments = super().from_config(cfg, input_shape)
-        return {**arguments, "checkpoint": cfg.MODEL.RESNETS.CHECKPOINT}
+        return {**arguments, "activation_checkpoint": cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(R, C, H, W) to (R, D)."""
         if not torch.jit.is_scripting():
-            if self.checkpoint != "none" and wants_recomputing(self, x):
-                x = recompute(self, self.convolve, x, mode=self.checkpoint)
+            if self.activation_checkpoint != "none" and wants_recomputing(self, x):
+                x = recompute(self, self.convolve, x, mode=self.activation_checkpoint)
                 for layer in list(self)[len(self.conv_norm_relus) :]:
                     x = layer(x)
                 return x

@@ -120,7 +120,7 @@ class ResNeSt(ResNet):
             "out_features": keys.OUT_FEATURES,
             "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
             "norm": keys.NORM,
-            "checkpoint": keys.CHECKPOINT,
+            "activation_checkpoint": keys.ACTIVATION_CHECKPOINT,
             "radix": keys.RADIX,
             "avd": keys.AVD,
             "avd_first": keys.AVD_FIRST,

@@ -18,6 +18,8 @@ from detectron2.structures import ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
+from resnest_d2.errors import UserError
+
 from .box_transform import TwoSidedBox2BoxTransform
 
 
@@ -73,7 +75,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         super().__init__(**kwargs)
         self.stage_loss_weights = tuple(stage_loss_weights) or (1.0,) * self.num_cascade_stages
         if len(self.stage_loss_weights) != self.num_cascade_stages:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.ROI_BOX_CASCADE_HEAD.STAGE_LOSS_WEIGHTS {self.stage_loss_weights} has "
                 f"{len(self.stage_loss_weights)} values; IOUS has {self.num_cascade_stages} stages."
             )
@@ -109,7 +111,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
     def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         keys = cfg.MODEL.ROI_MASK_HEAD
         if keys.PER_STAGE and not keys.POOLER_TYPE:
-            raise ValueError(
+            raise UserError(
                 "MODEL.ROI_MASK_HEAD.PER_STAGE needs pooled features, but POOLER_TYPE is empty; "
                 "set it to ROIAlignV2, or PER_STAGE False."
             )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 
+from resnest_d2.errors import UserError
+
 
 class DeepStem(CNNBlockBase):
     """(N, C_in, H, W) to (N, C, H/4, W/4); the first two convolutions are half as wide."""
@@ -24,7 +26,7 @@ class DeepStem(CNNBlockBase):
         """
         super().__init__(in_channels, out_channels, 4)
         if out_channels % 2:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.RESNETS.STEM_OUT_CHANNELS is {out_channels}; DEEP_STEM needs an even number"
             )
         width = out_channels // 2

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from resnest_d2.errors import UserError
+
 from .analysis import Analysis, analyse
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
 from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
@@ -46,7 +48,7 @@ def write_comparison(run_a: str, run_b: str, path: str, *, images: int = 10) -> 
     runs = [read_run(folder) for folder in (run_a, run_b)]
     common = [d for d in datasets_of(runs[0]) if d.name in runs[1].results]
     if not common:
-        raise ValueError(
+        raise UserError(
             f"{run_a} was evaluated on {', '.join(runs[0].results)}, {run_b} on "
             f"{', '.join(runs[1].results)}: there is nothing to compare; evaluate both on one "
             "data set."
@@ -77,7 +79,7 @@ def _check_same(first: DataSet, second: DataSet) -> None:
         for api in (read_annotations(d.json_file) for d in (first, second))
     ]
     if contents[0] != contents[1]:
-        raise ValueError(
+        raise UserError(
             f"{first.name} is {first.json_file} in one run and {second.json_file}, with other "
             "images or categories, in the other; evaluate both on one file with "
             "`resnest-d2 eval RUN --data JSON FOLDER`."

@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
 from resnest_d2.data.coco_api import complete_annotations
+from resnest_d2.errors import MissingFileError, UserError
 
 
 class DataSet(NamedTuple):
@@ -46,7 +47,7 @@ def read_run(folder: str) -> Run:
     """
     path = os.path.join(folder, "results.json")
     if not os.path.isfile(path):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder} has no results.json; give the OUTPUT_DIR of a run that was evaluated."
         )
     with open(path, encoding="utf-8") as file:
@@ -92,7 +93,7 @@ def datasets_of(run: Run) -> list[DataSet]:
         elif metadata.get("json_file") and metadata.get("evaluator_type", "coco") == "coco":
             found.append(DataSet(name, metadata.json_file, metadata.get("image_root", "")))
     if not found:
-        raise ValueError(
+        raise UserError(
             f"{run.folder}: no annotations for {', '.join(run.results) or 'any data set'}; "
             "DATASETS.COCO in its config.yaml does not name it, and it is not registered."
         )
@@ -118,6 +119,6 @@ def read_detections(folder: str, name: str) -> list[dict]:
     """
     path = os.path.join(folder, "inference", name, "coco_instances_results.json")
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist; evaluate {name} again with --eval-only.")
+        raise MissingFileError(f"{path} does not exist; evaluate {name} again with --eval-only.")
     with open(path, encoding="utf-8") as file:
         return json.load(file)

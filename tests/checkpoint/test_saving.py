@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from resnest_d2.checkpoint import ReportingCheckpointer, WriteError, whole_file
+from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.files import WriteError, whole_file
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from detectron2.modeling import GeneralizedRCNNWithTTA, build_backbone, build_mo
 from same import assert_same_detections
 
 from resnest_d2.deploy import optimize_for_inference
+from resnest_d2.deploy.cpu.roi_align import ChannelsLastPooler
 from resnest_d2.deploy.layers import ChannelsLastFlatten, FusedConv2d, FusedMaskHead
-from resnest_d2.deploy.pooling import ChannelsLastPooler
 from resnest_d2.modeling import ResNeSt
 
 

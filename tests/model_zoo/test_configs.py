@@ -106,8 +106,8 @@ def test_full_size_on_the_cpu(name, tmp_path):
     torch.manual_seed(0)
     cfg = get_config(name)
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
-    # fewer regions than in training, the network whole; hardly an anchor is inside so small an image
-    cfg.MODEL.RPN.BOUNDARY_THRESH = -1
+    cfg.MODEL.RPN.BOUNDARY_THRESH = -1  # hardly an anchor is inside so small an image
+    # fewer regions than in training, the network whole
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 32, 100
     model = build_model(cfg)
     truth = Instances((96, 128))

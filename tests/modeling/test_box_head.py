@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from benchmarking.training import Living
 
 
-def head(checkpoint, *, norm="BN", convs=4):
+def head(activation_checkpoint, *, norm="BN", convs=4):
     torch.manual_seed(0)
     shape = ShapeSpec(channels=16, height=7, width=7)
     options = {"conv_dims": [16] * convs, "fc_dims": [32], "conv_norm": norm}
-    if checkpoint is None:
+    if activation_checkpoint is None:
         return FastRCNNConvFCHead(shape, **options)
-    return CheckpointConvFCHead(shape, checkpoint=checkpoint, **options)
+    return CheckpointConvFCHead(shape, activation_checkpoint=activation_checkpoint, **options)
 
 
 def step(net):
@@ -41,7 +41,7 @@ def step(net):
 @pytest.mark.parametrize(("mode", "most"), [("none", 1.0), ("light", 0.7), ("block", 0.3)])
 def test_values_and_bytes(mode, most):
     if mode == "light" and not hasattr(torch_checkpoint, "create_selective_checkpoint_contexts"):
-        pytest.skip("CHECKPOINT 'light' needs torch 2.4")
+        pytest.skip("ACTIVATION_CHECKPOINT 'light' needs torch 2.4")
     (ours, kept), (expected, before) = step(head(mode)), step(head(None))
     torch.testing.assert_close(ours, expected)
     assert kept <= most * before
@@ -49,21 +49,21 @@ def test_values_and_bytes(mode, most):
 
 def test_light_leaves_heads_without_trained_norms_alone():
     for options in ({"norm": ""}, {"norm": "FrozenBN"}, {"convs": 0}):
-        assert head("light", **options).checkpoint == "none"
-    assert head("block", norm="").checkpoint == "block"
-    assert head("block", convs=0).checkpoint == "none"
+        assert head("light", **options).activation_checkpoint == "none"
+    assert head("block", norm="").activation_checkpoint == "block"
+    assert head("block", convs=0).activation_checkpoint == "none"
 
 
 def test_an_unknown_mode():
-    with pytest.raises(ValueError, match="CHECKPOINT is 'all'; choose from"):
+    with pytest.raises(ValueError, match="ACTIVATION_CHECKPOINT is 'all'; choose from"):
         head("all")
 
 
 def test_out_of_a_config_and_scripted(rcnn_cfg):
     rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
-    rcnn_cfg.MODEL.RESNETS.CHECKPOINT = "block"
+    rcnn_cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT = "block"
     net = build_model(rcnn_cfg).roi_heads.box_head
-    assert net.checkpoint == "block" and list(net.state_dict()) == [
+    assert net.activation_checkpoint == "block" and list(net.state_dict()) == [
         "conv1.weight", "conv1.bias", "fc1.weight", "fc1.bias",
     ]  # fmt: skip
     x = torch.rand(3, 16, 7, 7)

@@ -21,7 +21,7 @@ from .measure import Case
 from .models import Size, build_detector
 
 CONFIG = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml"
-KEY = "MODEL.RESNETS.CHECKPOINT"
+KEY = "MODEL.RESNETS.ACTIVATION_CHECKPOINT"
 
 
 def training_cases(
@@ -41,7 +41,7 @@ def training_cases(
         size: of the images.
         depth: of the ResNeSt.
         batch: number of images.
-        checkpoint: values of MODEL.RESNETS.CHECKPOINT; "none" is a model without that key.
+        checkpoint: values of MODEL.RESNETS.ACTIVATION_CHECKPOINT; "none" is without that key.
         skip: told the name and the reason of what cannot be measured.
         config: name of the detector's.
     """
@@ -49,7 +49,7 @@ def training_cases(
     inputs = training_inputs(size, batch)
     cases, flop = [], None
     for kind in checkpoint:
-        if kind != "none" and "CHECKPOINT" not in get_cfg().MODEL.RESNETS:
+        if kind != "none" and "ACTIVATION_CHECKPOINT" not in get_cfg().MODEL.RESNETS:
             skip(kind, f"there is no key {KEY}")
             continue
         opts = [] if kind == "none" else [KEY, kind]

@@ -13,6 +13,7 @@ from torch import nn
 from torch.jit import TracerWarning
 
 import resnest_d2
+from resnest_d2.errors import UserError
 from resnest_d2.layers import DeformConv2d
 
 from .checking import Difference, check
@@ -102,7 +103,7 @@ def export(
             path, tuple(check(kind.open(file), detector, images, threshold=threshold))
         )
         if not all(difference.small for difference in report.differences):
-            raise ValueError(f"The {format} file differs too much, and was not kept. {report}")
+            raise UserError(f"The {format} file differs too much, and was not kept. {report}")
         for written in Path(folder).iterdir():
             os.replace(written, path.parent / written.name)
     return report
@@ -111,25 +112,25 @@ def export(
 def _check_arguments(model: nn.Module, path: Path, *, format: str, class_names: Sequence[str]):
     """Refuse what cannot be exported, before the work begins."""
     if format not in FORMATS:
-        raise ValueError(f"There is no format {format!r}; choose from {tuple(FORMATS)}.")
+        raise UserError(f"There is no format {format!r}; choose from {tuple(FORMATS)}.")
     if path.suffix != FORMATS[format].suffix:
-        raise ValueError(
+        raise UserError(
             f"The {format} format writes files named *{FORMATS[format].suffix}; got {path}."
         )
     heads = getattr(model, "roi_heads", None)
     if type(model) is not GeneralizedRCNN or not hasattr(heads, "mask_on") or heads.keypoint_on:
-        raise ValueError(
+        raise UserError(
             f"A {type(model).__name__} cannot be exported, only a GeneralizedRCNN with boxes and "
             "perhaps masks: Faster, Mask, Cascade and Cascade Mask R-CNN."
         )
     if model.training:
-        raise ValueError("export takes a model in eval mode: call model.eval().")
+        raise UserError("export takes a model in eval mode: call model.eval().")
     if class_names and len(class_names) != heads.num_classes:
-        raise ValueError(
+        raise UserError(
             f"{len(class_names)} class names were given, the model has {heads.num_classes} classes."
         )
     if format != "torchscript" and any(isinstance(m, DeformConv2d) for m in model.modules()):
-        raise ValueError(
+        raise UserError(
             f"The model has deformable convolutions, which torch cannot write as {format}; "
             "choose the format torchscript."
         )

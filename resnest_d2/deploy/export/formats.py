@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import torchvision  # noqa: F401 (registers the operators that a TorchScript file calls)
 
+from resnest_d2.errors import MissingPackageError
+
 OPSET = 17  # the highest that torch 2.1 writes; RoiAlign with half pixels needs 16
 OUTPUTS = ("boxes", "scores", "classes", "masks")
 METADATA = "resnest_d2.json"  # of a TorchScript file
@@ -66,7 +68,7 @@ def _import_onnx():
     try:
         import onnx
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "ONNX and OpenVINO files are written through onnx: pip install 'resnest-d2[onnx]'."
         ) from error
     return onnx
@@ -88,7 +90,7 @@ def _open_onnx(path: Path) -> Run:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "An ONNX file is checked by onnxruntime: pip install 'resnest-d2[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
@@ -103,7 +105,7 @@ def _import_openvino():
     try:
         import openvino
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "The openvino format needs openvino: pip install 'resnest-d2[openvino]'."
         ) from error
     return openvino

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from detectron2.layers import shapes_to_tensor
 
+from resnest_d2.errors import UserError
+
 RESIZERS = ("pil", "cv2")
 
 
@@ -33,12 +35,12 @@ class ShortestEdge:
 
     def __post_init__(self):
         if self.min_size < 1 or self.max_size < 1:
-            raise ValueError(
+            raise UserError(
                 f"A resize inside the file needs sizes of 1 or more, got {self.min_size} and "
                 f"{self.max_size} (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST); or leave it outside."
             )
         if self.resizer not in RESIZERS:
-            raise ValueError(f"The resizer is {self.resizer!r}; choose from {RESIZERS}.")
+            raise UserError(f"The resizer is {self.resizer!r}; choose from {RESIZERS}.")
 
     def size_of(self, image: torch.Tensor) -> torch.Tensor:
         """h and w for an image (3, H, W), int64 (2,)."""

@@ -15,6 +15,7 @@ from detectron2.structures import Boxes
 from torch import nn
 
 from resnest_d2.deploy.optimize import optimize_for_inference
+from resnest_d2.errors import UserError
 
 from .resizing import ShortestEdge
 
@@ -134,4 +135,4 @@ def traceable(
         if len(whole(image, torch.tensor(threshold))[0]):
             return whole, (image, torch.tensor(threshold))
     # a trace of no detections would never give any
-    raise ValueError("The detector finds nothing, even at a score of 0: are its weights NaN?")
+    raise UserError("The detector finds nothing, even at a score of 0: are its weights NaN?")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from resnest_d2.errors import UserError
+
 from .check import DataCheck
 from .entries import AnnotationFile, check_entries
 from .findings import KINDS, SHOWN, Finding
@@ -138,7 +140,7 @@ def fix_data(
             only a person can settle.
     """
     if unread := [str(finding) for finding in check.findings if finding.kind == "file"]:
-        raise ValueError(f"Nothing was repaired: {unread[0]}")
+        raise UserError(f"Nothing was repaired: {unread[0]}")
     _check_outputs([file.json_file for file in check.files], outputs, overwrite=overwrite)
     files = [file._replace(data=copy.deepcopy(file.data)) for file in check.files]
     repairs: list[Repair] = []
@@ -148,7 +150,7 @@ def fix_data(
         repairs += _repair(files, todo)
         findings = check_entries(files)
     if left := [str(finding) for finding in findings if finding.severity != "note"]:
-        raise ValueError(
+        raise UserError(
             "Nothing was written, as this cannot be repaired without guessing; correct it by "
             "hand:\n  " + "\n  ".join(left[:SHOWN])
         )
@@ -191,12 +193,12 @@ def _repair(files: list[AnnotationFile], findings: list[Finding]) -> list[Repair
 
 def _check_outputs(inputs: list[str], outputs: Sequence[str], *, overwrite: bool) -> None:
     if len(outputs) != len(inputs):
-        raise ValueError(
+        raise UserError(
             f"{len(inputs)} annotation files need as many outputs for their clean copies, in "
             f"their order; got {len(outputs)}."
         )
     for output in map(str, outputs):
         if os.path.realpath(output) in map(os.path.realpath, inputs):
-            raise ValueError(f"{output} is an input, which is never changed; give another output.")
+            raise UserError(f"{output} is an input, which is never changed; give another output.")
         if os.path.exists(output) and not overwrite:
             raise FileExistsError(f"{output} exists; give another output or ask to overwrite it.")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from resnest_d2.cli.check_data import check_data as command
 from resnest_d2.data import read_coco
-from resnest_d2.data.checking import Anchors, check_data, fix_data, pair_paths
-from resnest_d2.data.checking.findings import KINDS
-from resnest_d2.data.checking.statistics import anchor_overlaps
+from resnest_d2.data.validate import Anchors, check_data, fix_data, pair_paths
+from resnest_d2.data.validate.findings import KINDS
+from resnest_d2.data.validate.statistics import anchor_overlaps
 
 # Of train.json: id -> kind of its fault, and the change that plants it.
 ANNOTATION_FAULTS = {

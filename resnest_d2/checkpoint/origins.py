@@ -14,6 +14,8 @@ from urllib.parse import unquote
 import torch
 from iopath.common.file_io import file_lock, get_cache_dir
 
+from resnest_d2.errors import MissingFileError, MissingPackageError
+
 from .convert import convert_file
 from .fetch import DownloadError, check_hash, fetch, sha256_of
 
@@ -21,7 +23,7 @@ MIRROR = "RESNEST_D2_WEIGHTS"
 VERSION = 1  # of the conversion; raise it when its result changes
 
 
-class Source(NamedTuple):
+class WeightsOrigin(NamedTuple):
     """Weights of one name: a file at an address, or a model of timm's own.
 
     ``url`` is the address of a file in any layout of :data:`LAYOUTS`; ``timm`` the name of a model
@@ -52,7 +54,7 @@ def cache_folder() -> Path:
     return Path(get_cache_dir()) / f"resnest_d2-v{VERSION}"
 
 
-def local_weights(source: Source) -> str:
+def local_weights(source: WeightsOrigin) -> str:
     """Path of a source's weights in detectron2's layout, fetched and converted where needed.
 
     Raises:
@@ -94,7 +96,7 @@ def converted_file(path: str | os.PathLike) -> str:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"The checkpoint {path} does not exist.")
+        raise MissingFileError(f"The checkpoint {path} does not exist.")
     target = cache_folder() / f"{path.stem}-{sha256_of(path)[:16]}.pth"
     target.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(str(target)):
@@ -108,14 +110,14 @@ def _convert(raw: Path, target: Path) -> None:
     logging.getLogger(__name__).info(f"{raw}: {conversion} Kept as {target}.")
 
 
-def _fetch(source: Source, raw: Path) -> None:
+def _fetch(source: WeightsOrigin, raw: Path) -> None:
     try:
         fetch(source.url, raw, hash_head=source.hash_head)
     except DownloadError as error:
         raise DownloadError(f"{source.name}: {error}. {_by_hand(source, source.url)}") from error
 
 
-def _by_hand(source: Source, address: str) -> str:
+def _by_hand(source: WeightsOrigin, address: str) -> str:
     mirror = os.environ.get(MIRROR)
     folder = f"the folder {mirror}" if mirror else "a folder"
     return (
@@ -124,11 +126,11 @@ def _by_hand(source: Source, address: str) -> str:
     )
 
 
-def _save_timm(source: Source, raw: Path) -> None:
+def _save_timm(source: WeightsOrigin, raw: Path) -> None:
     try:
         import timm
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"{source.name} is fetched by timm, which is not installed: pip install "
             f"'resnest-d2[timm]'. {_by_hand(source, f'timm/{source.timm} from huggingface.co')}"
         ) from error

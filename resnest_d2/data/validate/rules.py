@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import pycocotools.mask as mask_util
 
+from resnest_d2.errors import UserError
+
 BEYOND = 1.0  # pixels that a box may reach beyond its image: tools round
 _NUMBER, _ID = (int, float), (int, float, str)
 _FIELDS = {
@@ -132,16 +134,16 @@ def _run_lengths(counts: list | str) -> list[int]:
     fault = f"its RLE has counts that do not decode: {str(counts)[:20]}"
     if isinstance(counts, list):
         if not _finite(counts) or any(run < 0 or run != int(run) for run in counts):
-            raise ValueError(fault)
+            raise UserError(fault)
         return counts
     if not isinstance(counts, str):
-        raise ValueError(fault)
+        raise UserError(fault)
     runs: list[int] = []
     value = shift = 0
     for character in counts:
         bits = ord(character) - 48
         if not 0 <= bits < 64:
-            raise ValueError(fault)
+            raise UserError(fault)
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -151,7 +153,7 @@ def _run_lengths(counts: list | str) -> list[int]:
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value = shift = 0
     if shift or any(run < 0 for run in runs):
-        raise ValueError(fault)
+        raise UserError(fault)
     return runs
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.data.registration import learn_classes
+from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.model_zoo import RUN_WEIGHTS, find_detector, load_config, override
 
 from .sources import ORDERS
@@ -43,7 +44,7 @@ def prediction_config(
             keys and arguments that contradict each other.
     """
     if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise ValueError(f"score_threshold is {score_threshold}; choose 0 to 1.")
+        raise UserError(f"score_threshold is {score_threshold}; choose 0 to 1.")
     for argument, given, keys in (
         ("weights", weights is not None, ["MODEL.WEIGHTS"]),
         ("device", device != "auto", ["MODEL.DEVICE"]),
@@ -60,12 +61,12 @@ def prediction_config(
         if "MODEL.WEIGHTS" not in opts[::2]:
             weights = weights or found.weights
             if found.run and not weights:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"{model} has none of {', '.join(RUN_WEIGHTS)}; say weights=... yourself."
                 )
     learn_classes(cfg)
     if cfg.INPUT.FORMAT not in ORDERS:
-        raise ValueError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {ORDERS}.")
+        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {ORDERS}.")
     cfg.MODEL.WEIGHTS = os.fspath(weights or cfg.MODEL.WEIGHTS)
     cfg.MODEL.DEVICE = _choose_device(cfg.MODEL.DEVICE if "MODEL.DEVICE" in opts[::2] else device)
     if score_threshold is not None:
@@ -78,7 +79,7 @@ def check_only_one(argument: str, keys: Sequence[str], opts: Sequence) -> None:
     """Refuse an argument and a pair in ``opts`` for the same key."""
     for key in keys:
         if key in opts[::2]:
-            raise ValueError(f"{argument} and {key} in opts both set it; leave one of them out.")
+            raise UserError(f"{argument} and {key} in opts both set it; leave one of them out.")
 
 
 def _choose_device(device: str) -> str:
@@ -88,11 +89,11 @@ def _choose_device(device: str) -> str:
     try:
         torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"device is {device!r}; choose auto, cpu, cuda, or cuda:1 and so on."
         ) from error
     if device.startswith("cuda") and not has_cuda:
-        raise ValueError(f"device is {device!r}, but torch finds no CUDA here; choose 'cpu'.")
+        raise UserError(f"device is {device!r}, but torch finds no CUDA here; choose 'cpu'.")
     return device
 
 
@@ -104,7 +105,7 @@ def build_trained(cfg: CfgNode) -> nn.Module:
         ValueError: there are none, or not for every part.
     """
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError("There are no weights to predict with: say weights=..., a checkpoint.")
+        raise UserError("There are no weights to predict with: say weights=..., a checkpoint.")
     model = build_model(cfg).eval()
     checkpointer = ReportingCheckpointer(model)
     checkpointer.load(cfg.MODEL.WEIGHTS)

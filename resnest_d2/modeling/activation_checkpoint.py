@@ -12,34 +12,40 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint as torch_checkpoint
 
-from resnest_d2.config import CHECKPOINTS
+from resnest_d2.config import ACTIVATION_CHECKPOINTS
+from resnest_d2.errors import UserError
 
 
-def check_checkpoint(mode: str, *, norm: str) -> None:
+def check_activation_checkpoint(mode: str, *, norm: str) -> None:
     """Refuse what cannot be recomputed.
 
     Args:
-        mode: one of :data:`resnest_d2.config.CHECKPOINTS`.
+        mode: one of :data:`resnest_d2.config.ACTIVATION_CHECKPOINTS`.
         norm: name of the block's norms.
 
     Raises:
         ValueError: an unknown mode; or "light" with norms that it does not help, or with a torch
             that lacks it.
     """
-    if mode not in CHECKPOINTS:
-        raise ValueError(f"MODEL.RESNETS.CHECKPOINT is {mode!r}; choose from {CHECKPOINTS}.")
+    if mode not in ACTIVATION_CHECKPOINTS:
+        raise UserError(
+            f"MODEL.RESNETS.ACTIVATION_CHECKPOINT is {mode!r}; choose from "
+            f"{ACTIVATION_CHECKPOINTS}."
+        )
     if mode != "light":
         return
     if not gains(mode, norm=norm):
-        raise ValueError(
-            "MODEL.RESNETS.CHECKPOINT is 'light', which keeps the outputs of the convolutions, but "
+        raise UserError(
+            "MODEL.RESNETS.ACTIVATION_CHECKPOINT is 'light', which keeps the outputs of the "
+            "convolutions, but "
             f"with MODEL.RESNETS.NORM {norm!r} training needs none of them, and it would keep more "
-            "than 'none'; set CHECKPOINT 'block' or 'none', or another NORM."
+            "than 'none'; set ACTIVATION_CHECKPOINT 'block' or 'none', or another NORM."
         )
     if not hasattr(torch_checkpoint, "create_selective_checkpoint_contexts"):
-        raise ValueError(
-            f"MODEL.RESNETS.CHECKPOINT is 'light', which needs torch 2.4 or newer, but this is "
-            f"{torch.__version__}; set CHECKPOINT 'block' or 'none', or install a newer torch."
+        raise UserError(
+            "MODEL.RESNETS.ACTIVATION_CHECKPOINT is 'light', which needs torch 2.4 or newer, but "
+            f"this is {torch.__version__}; set ACTIVATION_CHECKPOINT 'block' or 'none', or install "
+            "a newer torch."
         )
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from resnest_d2.errors import MissingFileError, UserError
+
 from .findings import Finding, listed
 from .rules import ANNOTATION_RULES, field_fault, missing_file
 
@@ -29,18 +31,18 @@ def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
     """
     for path, what in ((json_file, "annotation file"), (image_root, "image folder")):
         if not os.path.exists(path):
-            raise FileNotFoundError(f"The {what} {path} does not exist; correct its path.")
+            raise MissingFileError(f"The {what} {path} does not exist; correct its path.")
     try:
         with open(json_file, encoding="utf-8") as file:
             data = json.load(file)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{json_file} is not JSON: {error}.") from error
+        raise UserError(f"{json_file} is not JSON: {error}.") from error
     if not isinstance(data, dict):
         data = {}
     lists = {"images": data.get("images"), "categories": data.get("categories")}
     lists["annotations"] = data.get("annotations", [])
     if missing := [name for name, value in lists.items() if not isinstance(value, list)]:
-        raise ValueError(f"{json_file} is not in COCO format: it has no list {missing}.")
+        raise UserError(f"{json_file} is not in COCO format: it has no list {missing}.")
     return AnnotationFile(json_file, image_root, {**data, **lists})
 
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnest_d2.deploy import winograd
+from resnest_d2.deploy.cpu import winograd
 from resnest_d2.deploy.layers import FusedConv2d
 
 

@@ -8,7 +8,7 @@ import pytest
 from formats import OBJECTS, images, labelme, voc, yolo
 
 from resnest_d2.data import read_coco
-from resnest_d2.data.importing import import_data
+from resnest_d2.data.convert import import_data
 
 pytest.importorskip("supervision", reason="the extra supervision is not installed")
 
@@ -97,7 +97,7 @@ def test_mistakes(tmp_path, monkeypatch):
     (tmp_path / "train.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [circle]}))
     with pytest.raises(ValueError, match="train.json is not of labelme: .* circle has 1 points"):
         import_data("labelme", [str(tmp_path)], output=out)
-    monkeypatch.setattr("resnest_d2.data.importing.importing.find_spec", lambda name: None)
+    monkeypatch.setattr("resnest_d2.data.convert.importing.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"resnest-d2\[supervision\]"):
         import_data("yolo", [source], output=out)
 

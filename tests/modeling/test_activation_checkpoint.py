@@ -22,7 +22,7 @@ from benchmarking.training import Living, training_inputs
 def enough_torch(request):
     selective = hasattr(torch_checkpoint, "create_selective_checkpoint_contexts")
     if not selective and "light" in request.node.name:
-        pytest.skip("CHECKPOINT 'light' needs torch 2.4")
+        pytest.skip("ACTIVATION_CHECKPOINT 'light' needs torch 2.4")
 
 
 MODES = pytest.mark.parametrize("mode", ["light", "block"])
@@ -31,7 +31,7 @@ MODES = pytest.mark.parametrize("mode", ["light", "block"])
 def small(mode, **kwargs):
     torch.manual_seed(0)
     kwargs = {"width": 16, "res2_channels": 64, **kwargs}
-    return ResNeSt(14, checkpoint=mode, **kwargs).train()
+    return ResNeSt(14, activation_checkpoint=mode, **kwargs).train()
 
 
 def step(net, x):
@@ -170,9 +170,9 @@ def test_scripts(mode):
 
 @MODES
 def test_the_key_reaches_every_block(mode, cfg):
-    cfg.MODEL.RESNETS.CHECKPOINT = mode
+    cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT = mode
     net = build_backbone(cfg)
-    assert {b.checkpoint for stage in net.stages for b in stage} == {mode}
+    assert {b.activation_checkpoint for stage in net.stages for b in stage} == {mode}
 
 
 @MODES
@@ -181,10 +181,10 @@ def test_losses_of_twenty_steps(mode, rcnn_cfg):
     rcnn_cfg.MODEL.ROI_BOX_HEAD.NORM, rcnn_cfg.MODEL.MASK_ON = "BN", False
     histories = []
     for kind in ("none", mode):
-        rcnn_cfg.MODEL.RESNETS.CHECKPOINT = kind
+        rcnn_cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT = kind
         torch.manual_seed(0)
         net = build_model(rcnn_cfg).train()
-        assert net.roi_heads.box_head.checkpoint == kind
+        assert net.roi_heads.box_head.activation_checkpoint == kind
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
         histories.append([])
         for number in range(20):
@@ -206,25 +206,27 @@ def train_step(net, optimizer, inputs):
 
 
 def test_unknown_value(cfg):
-    cfg.MODEL.RESNETS.CHECKPOINT = "full"
-    with pytest.raises(ValueError, match=r"CHECKPOINT is 'full'; choose from \('none', 'light'"):
+    cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT = "full"
+    with pytest.raises(
+        ValueError, match=r"ACTIVATION_CHECKPOINT is 'full'; choose from \('none', 'light'"
+    ):
         build_backbone(cfg)
-    with pytest.raises(ValueError, match="CHECKPOINT is 'full'"):
-        ResNeSt(14, checkpoint="full")
+    with pytest.raises(ValueError, match="ACTIVATION_CHECKPOINT is 'full'"):
+        ResNeSt(14, activation_checkpoint="full")
 
 
 @pytest.mark.parametrize("norm", ["", "FrozenBN"])
 def test_light_needs_norms_that_train(norm, cfg):
-    cfg.MODEL.RESNETS.CHECKPOINT, cfg.MODEL.RESNETS.NORM = "light", norm
-    with pytest.raises(ValueError, match=f"CHECKPOINT is 'light'.*NORM '{norm}'"):
+    cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT, cfg.MODEL.RESNETS.NORM = "light", norm
+    with pytest.raises(ValueError, match=f"ACTIVATION_CHECKPOINT is 'light'.*NORM '{norm}'"):
         build_backbone(cfg)
-    cfg.MODEL.RESNETS.CHECKPOINT = "block"
+    cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT = "block"
     net, x = build_backbone(cfg).train(), torch.rand(1, 3, 64, 64)
     assert step(net, x)[1]["res5.0.conv3.weight"].abs().max() > 0
 
 
 def test_light_needs_torch_2_4(cfg, monkeypatch):
     monkeypatch.delattr(torch_checkpoint, "create_selective_checkpoint_contexts")
-    cfg.MODEL.RESNETS.CHECKPOINT = "light"
-    with pytest.raises(ValueError, match="CHECKPOINT is 'light', which needs torch 2.4"):
+    cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT = "light"
+    with pytest.raises(ValueError, match="ACTIVATION_CHECKPOINT is 'light', which needs torch 2.4"):
         build_backbone(cfg)

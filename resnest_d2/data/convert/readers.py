@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import yaml
 
-from resnest_d2.data.checking.images import image_size
+from resnest_d2.data.validate.images import image_size
+from resnest_d2.errors import MissingFileError, UserError
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SPLITS = ("train", "val", "test")
@@ -60,14 +61,12 @@ def read_yolo(source: Path) -> Iterator[Split]:
     names = data.get("names") if isinstance(data, dict) else None
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict):
-        raise ValueError(
-            f"{file} has no names: a list of class names, or a mapping of ids to them."
-        )
+        raise UserError(f"{file} has no names: a list of class names, or a mapping of ids to them.")
     names = {int(id_): str(names[id_]) for id_ in sorted(names, key=int)}
     root = file.parent / str(data.get("path", ""))
     given = [split for split in _SPLITS if data.get(split)]
     if not given:
-        raise ValueError(f"{file} names no images: it has none of {', '.join(_SPLITS)}.")
+        raise UserError(f"{file} names no images: it has none of {', '.join(_SPLITS)}.")
     for split in given:
         folder = _yolo_folder(data[split], [root, file.parent], f"{file}: {split}")
         images = [_yolo_image(path, folder, names) for path in _images(folder)]
@@ -81,7 +80,7 @@ def _yolo_folder(given: object, roots: list[Path], what: str) -> Path:
             for root in roots:
                 if (root / path).is_dir():
                     return root / path
-    raise ValueError(f"{what} is {given!r}, not a folder of images.")
+    raise UserError(f"{what} is {given!r}, not a folder of images.")
 
 
 def _images(folder: Path) -> list[Path]:
@@ -103,14 +102,14 @@ def _yolo_image(path: Path, folder: Path, names: dict[int, str]) -> LabelledImag
         ids = found.class_id if lines else ()  # supervision has none without objects
         for line, box, id_ in zip(lines, found.xyxy, ids, strict=True):
             if int(id_) not in names:
-                raise ValueError(f"class {id_} is not among the names {list(names)}")
+                raise UserError(f"class {id_} is not among the names {list(names)}")
             values = [float(value) for value in line.split()[1:]]
             polygon = [v * (height if i % 2 else width) for i, v in enumerate(values)]
             # Five and six values are a box, an odd one at the end a confidence.
             polygons = [polygon[: len(polygon) // 2 * 2]] if len(values) > 5 else []
             objects.append(Object(names[int(id_)], box.tolist(), polygons))
     except ValueError as error:
-        raise ValueError(f"{labels}: {error}") from error
+        raise UserError(f"{labels}: {error}") from error
     return LabelledImage(path.relative_to(folder).as_posix(), width, height, objects)
 
 
@@ -129,14 +128,14 @@ def read_voc(source: Path) -> Iterator[Split]:
         try:
             trees[path.stem] = parse(path).getroot()
         except SyntaxError as error:
-            raise ValueError(f"{path} is not XML: {error}.") from error
+            raise UserError(f"{path} is not XML: {error}.") from error
     if not trees:
-        raise ValueError(f"There are no XML files in {labels}.")
+        raise UserError(f"There are no XML files in {labels}.")
     lists = [source / "ImageSets" / "Main" / f"{split}.txt" for split in _SPLITS]
     splits = {p.stem: p.read_text().split() for p in lists if p.is_file()}
     for name, stems in (splits or {source.resolve().name: list(trees)}).items():
         if absent := [stem for stem in stems if stem not in trees]:
-            raise ValueError(f"{name}: there is no {absent[0]}.xml in {labels}.")
+            raise UserError(f"{name}: there is no {absent[0]}.xml in {labels}.")
         images = [_voc_image(trees[stem], stem, folder) for stem in stems]
         yield Split(name, folder, [], images)
 
@@ -162,7 +161,7 @@ def _voc_image(root, stem: str, folder: Path) -> LabelledImage:
     try:
         boxes, classes = detections_from_xml_obj(root, [], (width, height))
     except ValueError as error:
-        raise ValueError(f"{stem}.xml: {error}") from error
+        raise UserError(f"{stem}.xml: {error}") from error
     objects = [
         Object(classes[id_], box.tolist(), [part.ravel().tolist() for part in parts])
         for box, id_, parts in zip(boxes.xyxy, boxes.class_id, polygons, strict=True)
@@ -172,7 +171,7 @@ def _voc_image(root, stem: str, folder: Path) -> LabelledImage:
 
 def _size_of(path: Path) -> tuple[int, int]:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}, and its annotations do not say its size.")
+        raise MissingFileError(f"There is no {path}, and its annotations do not say its size.")
     return image_size(str(path))
 
 
@@ -186,7 +185,7 @@ def read_labelme(source: Path) -> Iterator[Split]:
     """
     files = sorted(source.glob("*.json"))
     if not files:
-        raise ValueError(f"There are no JSON files in {source}.")
+        raise UserError(f"There are no JSON files in {source}.")
     yield Split(source.resolve().name, source, [], [_labelme_image(file) for file in files])
 
 
@@ -197,7 +196,7 @@ def _labelme_image(file: Path) -> LabelledImage:
         data = json.loads(file.read_text(encoding="utf-8"))
         name, shapes = data["imagePath"], [_without_circle(shape) for shape in data["shapes"]]
     except (KeyError, TypeError, ValueError) as error:  # the last also where it is not JSON
-        raise ValueError(f"{file} is not of labelme: {type(error).__name__} {error}.") from error
+        raise UserError(f"{file} is not of labelme: {type(error).__name__} {error}.") from error
     parts = PureWindowsPath(name).parts  # which splits at both / and \
     kept = [s for s in shapes if s.get("shape_type") in ("polygon", "rectangle")]
     if len(kept) < len(shapes):
@@ -215,7 +214,7 @@ def _labelme_image(file: Path) -> LabelledImage:
     try:
         found = labelme_shapes_to_detections(kept, index, (width, height), with_masks=False)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise UserError(f"{file}: {error}") from error
     objects = []
     ids = found.class_id if kept else ()  # supervision has none without objects
     for box, id_, polygons in zip(found.xyxy, ids, groups.values(), strict=True):
@@ -229,7 +228,7 @@ def _without_circle(shape: dict) -> dict:
     if shape.get("shape_type") != "circle":
         return shape
     if len(shape["points"]) != 2:
-        raise ValueError(f"a circle has {len(shape['points'])} points, not its centre and its rim")
+        raise UserError(f"a circle has {len(shape['points'])} points, not its centre and its rim")
     (x, y), rim = shape["points"]
     radius = math.dist((x, y), rim)
     turns = [2 * math.pi * i / 64 for i in range(64)]

@@ -15,7 +15,7 @@ from detectron2.utils.file_io import PathManager
 from safetensors.torch import save_file
 
 import resnest_d2  # noqa: F401 (registers the handler)
-from resnest_d2.checkpoint import Source, sources
+from resnest_d2.checkpoint import WeightsOrigin, origins
 from resnest_d2.checkpoint.fetch import DownloadError
 from resnest_d2.model_zoo import table
 
@@ -85,7 +85,7 @@ def test_a_corrupt_download_is_removed(server, weights_cache, cfg):
 
 def test_a_cut_off_download_is_resumed(published_net, server, weights_cache, cfg, monkeypatch):
     monkeypatch.setattr(
-        sources.fetch, "__kwdefaults__", {"hash_head": None, "attempts": 4, "pause": 0}
+        origins.fetch, "__kwdefaults__", {"hash_head": None, "attempts": 4, "pause": 0}
     )
     server.cut[published_net] = 5000
     assert loads("resnest://imagenet/net", cfg)
@@ -111,7 +111,7 @@ print(weights["stem.conv1_1.weight"].flatten()[0].item())
 
 def test_offline_says_what_to_do(monkeypatch, weights_cache, tmp_path):
     monkeypatch.setattr(
-        sources.fetch, "__kwdefaults__", {"hash_head": None, "attempts": 1, "pause": 0}
+        origins.fetch, "__kwdefaults__", {"hash_head": None, "attempts": 1, "pause": 0}
     )
     address = "http://127.0.0.1:9/some%2Bnet-01234567.pth"
     with pytest.raises(DownloadError) as error:
@@ -201,9 +201,9 @@ def test_without_timm(monkeypatch, weights_cache):
 
 
 def test_hash_in_a_files_name():
-    assert Source("a", "https://x.org/net-0123abcd.pth").hash_head == "0123abcd"
-    assert Source("a", "https://x.org/range-scale_1x.pth").hash_head is None
-    assert Source("a", "https://x.org/a%2Bb-0123abcd.pth").files == (
+    assert WeightsOrigin("a", "https://x.org/net-0123abcd.pth").hash_head == "0123abcd"
+    assert WeightsOrigin("a", "https://x.org/range-scale_1x.pth").hash_head is None
+    assert WeightsOrigin("a", "https://x.org/a%2Bb-0123abcd.pth").files == (
         "a+b-0123abcd.pth",
         "a%2Bb-0123abcd.pth",
     )

@@ -4,7 +4,7 @@ from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 
-from resnest_d2.deploy.pooling import ChannelsLastPooler, roi_align
+from resnest_d2.deploy.cpu.roi_align import ChannelsLastPooler, roi_align
 
 # across the border, outside, a sliver, a point, inverted, the whole image, tiny
 ODD = [

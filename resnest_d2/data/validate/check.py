@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from resnest_d2.errors import MissingFileError, UserError
+
 from .entries import AnnotationFile, check_entries, read_annotations
 from .findings import Finding
 from .images import check_images
@@ -72,16 +74,16 @@ def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
     pairs: list[list[str]] = []
     for path in map(str, paths):
         if not os.path.exists(path):
-            raise FileNotFoundError(f"There is no file or folder {path}.")
+            raise MissingFileError(f"There is no file or folder {path}.")
         if not os.path.isdir(path):
             pairs.append([path])
         elif not pairs or len(pairs[-1]) == 2:
-            raise ValueError(f"The folder {path} follows no annotation file; give that first.")
+            raise UserError(f"The folder {path} follows no annotation file; give that first.")
         else:
             pairs[-1].append(path)
     for i, pair in enumerate(pairs):
         if len(pair) == 1 and i == 0:
-            raise ValueError(f"{pair[0]} is without images; give their folder after it.")
+            raise UserError(f"{pair[0]} is without images; give their folder after it.")
         if len(pair) == 1:
             pair.append(pairs[i - 1][1])
     return [(json_file, folder) for json_file, folder in pairs]
@@ -103,7 +105,7 @@ def check_data(
     """
     names = [json_file for json_file, _ in pairs]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{', '.join(twice)} is given twice; give each annotation file once.")
+        raise UserError(f"{', '.join(twice)} is given twice; give each annotation file once.")
     files, findings = [], []
     for json_file, folder in pairs:
         try:

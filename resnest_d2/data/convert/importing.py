@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from resnest_d2.data.checking.rules import area_of
 from resnest_d2.data.coco import read_categories
+from resnest_d2.data.validate.rules import area_of
+from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
 
 from .readers import Split, read_labelme, read_voc, read_yolo
 
@@ -50,16 +51,16 @@ def import_data(
         ValueError: an unknown format, a faulty annotation, or classes that disagree.
     """
     if format not in FORMATS:
-        raise ValueError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
+        raise UserError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
     if find_spec("supervision") is None:
-        raise ImportError(
+        raise MissingPackageError(
             "import-data needs supervision, which is not installed: "
             "pip install 'resnest-d2[supervision]'"
         )
     splits: list[Split] = []
     for source in map(Path, sources):
         if not source.exists():
-            raise FileNotFoundError(f"There is no {source} to import.")
+            raise MissingFileError(f"There is no {source} to import.")
         splits += FORMATS[format](source)
     targets = _targets(splits, output, overwrite=overwrite)
     ids = _number(splits)
@@ -68,7 +69,7 @@ def import_data(
     for split in splits:
         found = {o.name for source in split.images for o in source.objects}
         if unknown := sorted(found - set(ids)):
-            raise ValueError(f"Classes {unknown} are not among the categories {list(ids)}.")
+            raise UserError(f"Classes {unknown} are not among the categories {list(ids)}.")
     written = []
     for split, target in zip(splits, targets, strict=True):
         data = _as_coco(split, ids)
@@ -84,13 +85,13 @@ def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
     names = [split.name for split in splits]
     if output.endswith(".json"):
         if len(names) != 1:
-            raise ValueError(
+            raise UserError(
                 f"{output} is one file for the {len(names)} splits {', '.join(names)}; give a "
                 "folder as output."
             )
         targets = [output]
     elif len(set(names)) < len(names):
-        raise ValueError(f"The splits {', '.join(names)} share names; import them one by one.")
+        raise UserError(f"The splits {', '.join(names)} share names; import them one by one.")
     else:
         targets = [os.path.join(output, f"{name}.json") for name in names]
     for target in targets:
@@ -102,7 +103,7 @@ def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
 def _number(splits: list[Split]) -> dict[str, int]:
     given = {tuple(split.classes) for split in splits if split.classes}
     if len(given) > 1:
-        raise ValueError(f"The sources name their classes differently: {sorted(given)}.")
+        raise UserError(f"The sources name their classes differently: {sorted(given)}.")
     found = {o.name for split in splits for p in split.images for o in p.objects}
     return {name: i for i, name in enumerate(next(iter(given), sorted(found)), 1)}
 

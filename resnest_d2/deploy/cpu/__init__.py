@@ -1,0 +1,1 @@
+"""Faster operations on CPUs: Winograd convolution, RoIAlign on all threads, the allocator."""
