@@ -52,10 +52,11 @@ class BestMatchesMatcher:
         overlaps = overlaps[:, :boxes]
         best = overlaps.max(dim=1, keepdim=True).values  # (M, 1)
         claims = (overlaps == best) & (best >= self.floor)  # (M, N)
-        numbers = torch.arange(1, objects + 1, device=overlaps.device)[:, None]
-        last = (claims * numbers).amax(dim=0)  # (N,), 0 where no object claims the box
-        taken = (last > 0).nonzero().squeeze(1)
-        matches[taken] = last[taken] - 1
+        claimants, claimed = claims.nonzero().unbind(dim=1)
+        owner = torch.full_like(matches[:boxes], -1)  # the last claimant, -1 without one
+        owner.scatter_reduce_(0, claimed, claimants, reduce="amax")
+        taken = (owner >= 0).nonzero().squeeze(1)
+        matches[taken] = owner[taken]
         labels[taken] = 1
         return matches, labels
 
