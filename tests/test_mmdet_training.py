@@ -79,7 +79,7 @@ def build_trained(cfg, oracle, oracles, path):
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.RESNETS.NORM = "BN"  # what SyncBN is in one process
     cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
-    model = build_model(cfg).to(memory_format=torch.channels_last).train()
+    model = build_model(cfg).train()
     DetectionCheckpointer(model).load(f"resnest+file://{path}")
     return model
 
