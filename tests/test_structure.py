@@ -1,6 +1,7 @@
 """How the package is built: imports flow one way, files stay short, configs stay small."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,42 @@ def test_leaf_configs_state_only_their_difference():
     for path in config_dir().rglob("*.yaml"):
         if not path.name.startswith("Base-"):
             assert len(path.read_text().splitlines()) <= 12, path
+
+
+ENGINE = sorted((PACKAGE / "engine").rglob("*.py"))
+
+
+def hook_classes(path):
+    return [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and "HookBase" in map(ast.unparse, node.bases)
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_hooks_are_one_a_file(path):
+    if path.parent == PACKAGE / "engine" / "hooks":
+        builder = path.name in ("__init__.py", "precise_bn.py")  # detectron2's own hook
+        assert len(hook_classes(path)) == (0 if builder else 1)
+    else:
+        assert not hook_classes(path)
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_engine_has_no_side_channels(path):
+    text = path.read_text()
+    assert "torch.load" not in text  # checkpoint/ reads files without running code
+    assert "mtime" not in text  # what was evaluated tells so
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+            # Parameters of another library's object; no method is replaced.
+            assert ast.unparse(node.args[0]).endswith(".params"), ast.unparse(node)
+    calls = re.findall(r"\b(?:add|remove)(?:Handler|Filter)\(|\.handlers\b", text)
+    assert path.name == "logs.py" or not calls  # the one that changes log handlers
+
+
+def test_every_hook_has_a_test():
+    tests = {path.name for path in (Path(__file__).parent / "engine" / "hooks").iterdir()}
+    for path in (PACKAGE / "engine" / "hooks").glob("[!_]*.py"):
+        assert {f"test_{path.name}", f"test_{path.stem}_hook.py"} & tests, path

@@ -95,6 +95,17 @@ def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
     return {names[0]: results} if len(names) == 1 else results
 
 
+def main_metric(cfg: CfgNode) -> str:
+    """Name of the AP that evaluations are compared by: of masks, or of boxes where there are none.
+
+    It is that of the first data set in DATASETS.TEST, under the name that detectron2's EvalHook
+    stores it by.
+    """
+    names = cfg.DATASETS.TEST
+    prefix = f"{names[0]}/" if len(names) > 1 else ""
+    return f"{prefix}{'segm' if cfg.MODEL.MASK_ON else 'bbox'}/AP"
+
+
 def check_evaluation(cfg: CfgNode) -> None:
     """Refuse, before anything is trained, what could not be evaluated in the end.
 

@@ -1,13 +1,11 @@
-"""The HTML report after every evaluation."""
+"""The HTML report of a run's last evaluation."""
 
 import logging
-import os
 import shlex
 import sys
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from resnest_d2.report import DataSet, write_report
@@ -42,34 +40,3 @@ def report(cfg: CfgNode) -> None:
         )
     else:
         logger.info(f"Report: {path}")
-
-
-class ReportHook(HookBase):
-    """Writes the report when results.json is new; it stands behind the writers of metrics.json."""
-
-    def __init__(self, cfg: CfgNode):
-        """
-        Args:
-            cfg: of the run.
-        """
-        self.cfg = cfg
-        self.results_file = os.path.join(cfg.OUTPUT_DIR, "results.json")
-        self.seen = None
-
-    def _state(self) -> int | None:
-        """When the file was written, in nanoseconds; None where there is none."""
-        exists = os.path.isfile(self.results_file)
-        return os.stat(self.results_file).st_mtime_ns if exists else None
-
-    def before_train(self) -> None:
-        """Leave the results of an earlier run be."""
-        self.seen = self._state()
-
-    def after_step(self) -> None:
-        """Write the report after an evaluation."""
-        state = self._state()
-        if state != self.seen:
-            self.seen = state
-            report(self.cfg)
-
-    after_train = after_step  # the last evaluation comes after the last step

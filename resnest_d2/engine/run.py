@@ -80,11 +80,12 @@ def run(args: argparse.Namespace) -> dict | None:
     Returns:
         The last evaluation's metrics, if there was one.
     """
-    cfg = setup(args)
+    cfg, images = setup(args)
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters stop jobs so
-    trainer = Trainer(cfg)
+    trainer = Trainer(cfg, images=images)
+    del images  # the loader has its own
     trainer.resume_or_load(resume=args.resume)
     if args.resume and trainer.start_iter == 0:
         logging.getLogger(__name__).info(f"No checkpoint in {cfg.OUTPUT_DIR}: starting anew.")

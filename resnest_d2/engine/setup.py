@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -14,6 +15,10 @@ from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import find_config, load_config
 
+from .guards import check_training, load_training_images
+from .logs import begin_logs
+from .schedule import resolve_schedule
+
 
 def choose_device(cfg: CfgNode) -> bool:
     """Set MODEL.DEVICE to the CPU where it asks for CUDA and there is none; True if so."""
@@ -23,10 +28,17 @@ def choose_device(cfg: CfgNode) -> bool:
     return no_cuda
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
-    """Config of a run, frozen; its data sets registered, its logs begun.
+class Setup(NamedTuple):
+    """Config of a run, frozen, and the images that it trains on; None where it evaluates only."""
 
-    OUTPUT_DIR receives config.yaml, environment.txt and log.txt.
+    cfg: CfgNode
+    images: list[dict] | None
+
+
+def setup(args: argparse.Namespace) -> Setup:
+    """Read a run's config, register its data sets, begin its logs and resolve its schedule.
+
+    OUTPUT_DIR receives config.yaml, which is what runs, environment.txt and log.txt.
 
     Args:
         args: of :func:`detectron2.engine.default_argument_parser`.
@@ -43,18 +55,18 @@ def setup(args: argparse.Namespace) -> CfgNode:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
+    begin_logs(cfg.OUTPUT_DIR)
+    images = None
+    if not args.eval_only:
+        check_training(cfg)
+        images = load_training_images(cfg)
+        cfg = resolve_schedule(cfg, images=len(images), processes=comm.get_world_size())
     cfg.freeze()
     default_setup(cfg, args)
-    logger = logging.getLogger("resnest_d2")
+    logger = logging.getLogger(__name__)
     if comm.is_main_process():
-        # detectron2 sets up the log of its own names only
-        for handler in logging.getLogger("detectron2").handlers:
-            if handler not in logger.handlers:
-                logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
         with open(os.path.join(cfg.OUTPUT_DIR, "environment.txt"), "w") as file:
             file.write(collect_env_info() + "\n")
     if no_cuda:
         logger.info(f"No CUDA device: running on the CPU, {torch.get_num_threads()} threads.")
-    return cfg
+    return Setup(cfg, images)

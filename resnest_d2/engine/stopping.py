@@ -1,9 +1,7 @@
 """How a training ends that does not reach its end: its signals, its errors in plain words."""
 
 import contextlib
-import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -59,28 +57,3 @@ def in_plain_words(error: BaseException) -> BaseException:
     if isinstance(error, UserError) and text.startswith("Caught UserError in DataLoader worker"):
         return UserError(text.rpartition("resnest_d2.errors.UserError: ")[2].strip())
     return error
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, ValueError | OSError | FloatingPointError)
-
-
-@contextlib.contextmanager
-def tracebacks_in_file() -> Iterator[None]:
-    """Keep detectron2's tracebacks of what a user can mend off the terminal.
-
-    The message follows at the end of the run; the log file has everything.
-    """
-    handlers = [
-        handler
-        for handler in logging.getLogger("detectron2").handlers
-        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
-    ]
-    for handler in handlers:
-        handler.addFilter(_is_news)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(_is_news)

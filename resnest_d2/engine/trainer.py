@@ -1,48 +1,53 @@
 """detectron2's DefaultTrainer with this package's data, evaluation, checkpoints and hooks."""
 
-import contextlib
 import functools
 import logging
 import os
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults
-from detectron2.engine.hooks import EvalHook
+from detectron2.engine import hooks as d2_hooks
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
-from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
 
-from .early_stopping import EarlyStop, EarlyStopping
-from .ema import WeightAverage
-from .epochs import with_epochs
-from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, publish
+from . import hooks
+from .checkpointer import build_checkpointer
+from .earlier_run import set_aside
+from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, main_metric, publish
 from .guards import check_training, load_training_images, warn_of_small_data
-from .hooks import BestCheckpoint, ProgressBar, file_only_printer, set_aside
-from .nonfinite import StepWatch, is_nonfinite
+from .logs import file_only_printer, tracebacks_in_file
 from .precision import BFloat16Trainer
-from .reporting import ReportHook, report
-from .stopping import in_plain_words, tracebacks_in_file, undisturbed
+from .reporting import report
+from .schedule import resolve_schedule
+from .stopping import in_plain_words, undisturbed
 from .validation_loss import build_validation_loader, validation_losses
 from .writers import wandb_writers
 
 
 class Trainer(DefaultTrainer):
-    """Trains and tests any detector of this package, on GPUs or on the CPU."""
+    """Trains and tests any detector of this package, on GPUs or on the CPU.
 
-    def __init__(self, cfg: CfgNode):
+    Attributes:
+        ema: the hook that averages the weights, which are then what is evaluated and saved; None
+            without MODEL.EMA.
+    """
+
+    def __init__(self, cfg: CfgNode, *, images: list[dict] | None = None):
         """
         Args:
             cfg: config whose data sets are registered.
+            images: of :func:`load_training_images`, where they are loaded already.
 
         Raises:
             ImportError, ValueError: as :func:`check_evaluation`, :func:`check_training` and
@@ -50,29 +55,29 @@ class Trainer(DefaultTrainer):
         """
         check_evaluation(cfg)
         check_training(cfg)
-        cfg = with_epochs(cfg)
-        on_cpu = contextlib.nullcontext()
+        self._images = load_training_images(cfg) if images is None else images
+        cfg = resolve_schedule(cfg, images=len(self._images), processes=comm.get_world_size())
+        on_cpu = nullcontext()
         if cfg.MODEL.DEVICE == "cpu":
             # DDP takes device_ids for GPUs only, and detectron2 always gives them.
             ddp = functools.partial(create_ddp_model, device_ids=None)
             on_cpu = mock.patch.multiple(defaults, create_ddp_model=ddp, AMPTrainer=BFloat16Trainer)
         with on_cpu:
             super().__init__(cfg)
-        self._watch = StepWatch(self.model, self.optimizer)
+        self._images = None  # gigabytes of large data sets; the loader has them packed
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The detector; its heads' SyncBN too is one that the process group can run."""
         return adapt_sync_norms(super().build_model(cfg))
 
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode):
+    def build_train_loader(self, cfg: CfgNode):
         """Batches of training images.
 
         Raises:
             ValueError: as :func:`load_training_images`.
         """
-        images = load_training_images(cfg)
+        images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
         return build_detection_train_loader(cfg, mapper=mapper, dataset=images)
@@ -120,56 +125,70 @@ class Trainer(DefaultTrainer):
         publish(results, cfg.OUTPUT_DIR, beside=True)
         return results[names[0]] if len(names) == 1 else results
 
-    def build_hooks(self) -> list[HookBase]:
-        """detectron2's hooks, those that the config asks for, and a bar on a terminal."""
-        # Here and not in __init__, because the hooks built next hold on to it.
-        self.checkpointer = ReportingCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+    def build_hooks(self) -> list[HookBase | None]:
+        """All hooks in their order; detectron2's among them in detectron2's."""
+        cfg, main = self.cfg, comm.is_main_process()
+        period, checkpoint_period = cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD
+        self.ema = hooks.build_ema(cfg, self.model)
+        # Here and not in __init__, because hooks hold on to it.
+        self.checkpointer = build_checkpointer(
+            self.model, cfg.OUTPUT_DIR, ema=self.ema, trainer=weakref.proxy(self)
         )
-        hooks = super().build_hooks()
-        main = comm.is_main_process()
-        last = [hooks.pop()] if main else []  # writes what the others have put into the storage
-        if self.cfg.MODEL.EMA.ENABLED:
-            hooks.insert(1, self._average_weights())
-        keys = self.cfg.TEST
-        if keys.VALIDATION_LOSS:
-            self._validation_loader = build_validation_loader(self.cfg)
-            hooks.append(EvalHook(keys.EVAL_PERIOD, lambda: self.validate()))
-        if keys.AUG.ENABLED:
-            hooks.append(EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model)))
-        best = None
-        if main:
-            task = "segm" if self.cfg.MODEL.MASK_ON else "bbox"
-            prefix = f"{self.cfg.DATASETS.TEST[0]}/" if len(self.cfg.DATASETS.TEST) > 1 else ""
-            best = BestCheckpoint(f"{prefix}{task}/AP", self.cfg.OUTPUT_DIR)
-            hooks.append(best)
-        stopping = self.cfg.SOLVER.EARLY_STOPPING
-        if stopping.ENABLED:
-            hooks.append(EarlyStopping(best, patience=stopping.PATIENCE, period=keys.EVAL_PERIOD))
-        bar = [ProgressBar()] if main and ProgressBar.wanted() else []
-        if main:
-            last.append(ReportHook(self.cfg))  # of what the last one wrote
-        return [*bar, *hooks, *last]
+        self._watch = hooks.StepWatch(self.model, self.optimizer)
+        if cfg.TEST.VALIDATION_LOSS:
+            self._validation_loader = build_validation_loader(cfg)
+        best = hooks.BestCheckpoint(main_metric(cfg), cfg.OUTPUT_DIR) if main else None
+        writers = self.build_writers() if main else []
+        self._report = hooks.ReportHook(
+            lambda: report(cfg),
+            # A line of metrics would be printed twice; files take what is new.
+            writers=[w for w in writers if not isinstance(w, CommonMetricPrinter)],
+        )
+        return [
+            hooks.ProgressBar() if main and hooks.ProgressBar.wanted() else None,
+            self._watch,
+            hooks.BatchSize(cfg.SOLVER.IMS_PER_BATCH),
+            d2_hooks.IterationTimer(),
+            self.ema,
+            d2_hooks.LRScheduler(),
+            hooks.build_precise_bn(cfg, self.model, self.build_train_loader),
+            d2_hooks.PeriodicCheckpointer(self.checkpointer, checkpoint_period) if main else None,
+            d2_hooks.EvalHook(period, self._evaluate),
+            d2_hooks.EvalHook(period, self.validate) if cfg.TEST.VALIDATION_LOSS else None,
+            d2_hooks.EvalHook(0, self._evaluate_augmented) if cfg.TEST.AUG.ENABLED else None,
+            best,  # of the evaluations above
+            hooks.build_early_stopping(cfg, best),
+            d2_hooks.PeriodicWriter(writers) if main else None,  # of what all others have stored
+            self._report,  # of what is written
+        ]
 
-    def _average_weights(self) -> WeightAverage:
-        """The hook that averages; from now on this trainer evaluates and saves the average."""
-        average = WeightAverage(self.checkpointer.model, self.cfg.MODEL.EMA.DECAY)
-        for owner, names in (
-            (self, ("test", "test_with_tta", "validate")),
-            (self.checkpointer, ("save", "save_weights")),
-        ):
-            for name in names:
-                setattr(owner, name, average.inside(getattr(owner, name)))
-        return average
+    def _kept_weights(self) -> AbstractContextManager:
+        """The model holds what is evaluated and saved: the average, if there is one."""
+        return self.ema.applied() if self.ema else nullcontext()
+
+    def _evaluate(self) -> dict:
+        """Metrics as of :meth:`test`; a report of them follows."""
+        with self._kept_weights():
+            self._last_eval_results = self.test(self.cfg, self.model)  # read by super().train()
+        self._report.ask()
+        return self._last_eval_results
+
+    def _evaluate_augmented(self) -> dict:
+        """Metrics as of :meth:`test_with_tta`; a report of them follows."""
+        with self._kept_weights():
+            results = self.test_with_tta(self.cfg, self.model)
+        self._report.ask()
+        return results
 
     def validate(self) -> dict:
         """Losses on DATASETS.TEST, as :func:`validation_losses`."""
-        return validation_losses(self.model, self._validation_loader)
+        with self._kept_weights():
+            return validation_losses(self.model, self._validation_loader)
 
     def build_writers(self) -> list[EventWriter]:
         """metrics.json, TensorBoard, W&B, and lines of metrics; in the log alone beside a bar."""
         writers = super().build_writers()
-        if ProgressBar.wanted():
+        if hooks.ProgressBar.wanted():
             writers = [
                 file_only_printer(self.max_iter) if isinstance(w, CommonMetricPrinter) else w
                 for w in writers
@@ -195,13 +214,13 @@ class Trainer(DefaultTrainer):
         try:
             with tracebacks_in_file():
                 return super().train()
-        except EarlyStop:
+        except hooks.EarlyStop:
             self.checkpointer.save("model_final", iteration=self.iter)
             if self.cfg.TEST.AUG.ENABLED:
-                self.test_with_tta(self.cfg, self.model)
+                self._evaluate_augmented()
                 report(self.cfg)  # again: the hook's was before
         except (FloatingPointError, AssertionError) as error:
-            if not is_nonfinite(error):
+            if not hooks.is_nonfinite(error):
                 raise
             last = self.checkpointer.get_checkpoint_file()
             raise self._watch.explain(

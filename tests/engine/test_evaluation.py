@@ -12,7 +12,13 @@ from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
 from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.engine import CocoEvaluator, ap_table, evaluation
-from resnest_d2.engine.evaluation import build_evaluator, by_dataset, check_evaluation, publish
+from resnest_d2.engine.evaluation import (
+    build_evaluator,
+    by_dataset,
+    check_evaluation,
+    main_metric,
+    publish,
+)
 
 
 @pytest.fixture
@@ -83,6 +89,16 @@ def test_several_data_sets():
     results = {"a": {"bbox": {"AP": 1.0}}, "b": {"bbox": {"AP": 2.0}}}
     assert by_dataset(results, ["a", "b"]) is results
     assert len(ap_table(results).splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "masks", "expected"),
+    [((), True, "segm/AP"), (("a",), False, "bbox/AP"), (("a", "b"), True, "a/segm/AP")],
+)
+def test_names_the_ap_that_evaluations_are_compared_by(names, masks, expected):
+    cfg = get_cfg()
+    cfg.DATASETS.TEST, cfg.MODEL.MASK_ON = names, masks
+    assert main_metric(cfg) == expected
 
 
 def test_augmented_results_stand_beside_the_plain_ones(tmp_path):

@@ -1,11 +1,12 @@
 """What the trainer puts together: each part of it is seen at work in a run."""
 
+import json
 import logging
 
 import pytest
 import torch
 
-from resnest_d2.engine import Trainer, trainer
+from resnest_d2.engine import Trainer, hooks, trainer
 
 
 def test_a_run_has_all_that_its_config_asks_for(tiny_cfg, tmp_path, caplog, monkeypatch):
@@ -48,3 +49,43 @@ def test_refuses_keys_that_contradict_before_anything_is_built(tiny_cfg):
     cfg = tiny_cfg(TEST__VALIDATION_LOSS=True, DATASETS__TEST=())
     with pytest.raises(ValueError, match="TEST.VALIDATION_LOSS is True, but DATASETS.TEST"):
         Trainer(cfg)
+
+
+def test_hooks_stand_in_their_order(tiny_cfg, monkeypatch):
+    monkeypatch.setattr(hooks.ProgressBar, "wanted", staticmethod(lambda: True))
+    keys = {"MODEL__EMA__ENABLED": True, "TEST__AUG__ENABLED": True, "TEST__VALIDATION_LOSS": True}
+    keys |= {"SOLVER__EARLY_STOPPING__ENABLED": True, "TEST__EVAL_PERIOD": 1}
+    run = Trainer(tiny_cfg(**keys))
+    names = [type(hook).__name__ for hook in run._hooks]
+    assert (
+        names
+        == """
+        ProgressBar StepWatch BatchSize IterationTimer WeightAverage LRScheduler
+        PeriodicCheckpointer EvalHook EvalHook EvalHook BestCheckpoint EarlyStopping
+        PeriodicWriter ReportHook
+    """.split()
+    )
+    plain = Trainer(tiny_cfg(TEST__PRECISE_BN__ENABLED=True, TEST__EVAL_PERIOD=0))
+    assert plain.ema is None
+    assert (
+        [type(hook).__name__ for hook in plain._hooks]
+        == """
+        ProgressBar StepWatch BatchSize IterationTimer LRScheduler PreciseBN
+        PeriodicCheckpointer EvalHook BestCheckpoint PeriodicWriter ReportHook
+    """.split()
+    )
+
+
+def test_a_report_is_of_its_evaluation(tiny_cfg, tmp_path, monkeypatch):
+    """Its iteration is none in which metrics.json is written anyway."""
+    seen, metrics = [], tmp_path / "out" / "metrics.json"
+
+    def note(cfg):
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        seen.append([line["iteration"] for line in lines if "bbox/AP" in line])
+        assert (tmp_path / "out" / "results.json").exists()
+
+    monkeypatch.setattr(trainer, "report", note)
+    cfg = tiny_cfg(MODEL__MASK_ON=False, SOLVER__MAX_ITER=5, TEST__EVAL_PERIOD=2)
+    Trainer(cfg).train()
+    assert seen == [[1], [1, 3], [1, 3, 5]]

@@ -3,8 +3,7 @@ import types
 import pytest
 from detectron2.utils.events import EventStorage
 
-from resnest_d2.engine.early_stopping import EarlyStop, EarlyStopping
-from resnest_d2.engine.hooks import BestCheckpoint
+from resnest_d2.engine.hooks import BestCheckpoint, EarlyStop, EarlyStopping
 
 
 def stops_after(folder, values, *, patience, period=2, start_iter=0, max_iter=100):

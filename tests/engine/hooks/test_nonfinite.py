@@ -7,7 +7,7 @@ from torch import nn
 
 from resnest_d2 import get_cfg
 from resnest_d2.engine import Trainer
-from resnest_d2.engine.nonfinite import DivergedError, StepWatch, is_nonfinite, likely_cause
+from resnest_d2.engine.hooks.nonfinite import DivergedError, StepWatch, is_nonfinite, likely_cause
 
 
 def image(box=(1, 1, 5, 5), value=0.0):
@@ -47,6 +47,7 @@ def test_gradients_that_are_not_finite_do_not_reach_the_weights():
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     watch = StepWatch(model, optimizer)
+    watch.before_train()
     before = model.weight.detach().clone()
     x = torch.tensor([[1.0, float("inf")]])
     model(x).sum().backward()
@@ -57,6 +58,10 @@ def test_gradients_that_are_not_finite_do_not_reach_the_weights():
     assert is_nonfinite(FloatingPointError()) and not is_nonfinite(AssertionError("x"))
     model.eval()(torch.ones(1, 2))
     assert watch.batch is x  # an evaluation is not looked at
+    watch.after_train()
+    model.train()(torch.ones(1, 2))
+    optimizer.step()  # neither is what comes after the training
+    assert watch.batch is x and not torch.equal(model.weight, before)
 
 
 @pytest.mark.parametrize("clip", [False, True])

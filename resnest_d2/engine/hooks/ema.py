@@ -6,11 +6,10 @@ random weights.
 """
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from torch import nn
 
@@ -73,16 +72,6 @@ class WeightAverage(HookBase):
                 tensor.data = self._own[name]
             self._own = None
 
-    def inside(self, function: Callable) -> Callable:
-        """The function, called within :meth:`applied`."""
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self.applied():
-                return function(*args, **kwargs)
-
-        return call
-
     def state_dict(self) -> dict:
         """The training's own weights and the number of steps."""
         return {"weights": self._own or self.model.state_dict(), "steps": self.steps}
@@ -92,3 +81,14 @@ class WeightAverage(HookBase):
         self.average = self._copy()
         self.model.load_state_dict(state["weights"])
         self.steps = state["steps"]
+
+
+def build_ema(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
+    """The hook; None without MODEL.EMA.
+
+    Args:
+        cfg: config of the training.
+        model: that is trained, in DistributedDataParallel or not.
+    """
+    keys = cfg.MODEL.EMA
+    return WeightAverage(getattr(model, "module", model), keys.DECAY) if keys.ENABLED else None

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from resnest_d2.files import WriteError, whole_file
 
@@ -32,7 +34,7 @@ def is_nonfinite(error: BaseException) -> bool:
     )
 
 
-class StepWatch:
+class StepWatch(HookBase):
     """Looks at every step of a training: remembers its batch, refuses its gradients if not finite.
 
     Attributes:
@@ -45,9 +47,23 @@ class StepWatch:
             model: that is trained.
             optimizer: of its parameters.
         """
+        self.model = model
+        self.optimizer = optimizer
         self.batch: list[dict] = []
-        model.register_forward_pre_hook(self._remember)
-        optimizer.register_step_pre_hook(self._check_gradients)
+        self._handles: list[RemovableHandle] = []
+
+    def before_train(self) -> None:
+        """Begin to look."""
+        self._handles = [
+            self.model.register_forward_pre_hook(self._remember),
+            self.optimizer.register_step_pre_hook(self._check_gradients),
+        ]
+
+    def after_train(self) -> None:
+        """Look no more; the last batch stays."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def _remember(self, model: nn.Module, args: tuple) -> None:
         if model.training:
@@ -93,7 +109,7 @@ class StepWatch:
 
 
 def _plain(batch: Sequence[dict]) -> list[dict]:
-    """Images of a batch as tensors and plain values, which torch.load reads with weights_only."""
+    """Images of a batch as tensors and plain values, which load with weights_only=True."""
     images = []
     for inputs in batch:
         plain = {k: inputs[k] for k in ("file_name", "image_id", "image") if k in inputs}

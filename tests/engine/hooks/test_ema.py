@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from resnest_d2.engine import Trainer
-from resnest_d2.engine.ema import WeightAverage
+from resnest_d2.engine.hooks import WeightAverage
 
 
 def test_equals_the_formula():

@@ -2,10 +2,11 @@
 
 import logging
 
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from .hooks import BestCheckpoint
+from .best_checkpoint import BestCheckpoint
 
 
 class EarlyStop(BaseException):
@@ -50,3 +51,16 @@ class EarlyStopping(HookBase):
                 f"{self.best.iteration}, which is {self.best.weights_file}."
             )
         raise EarlyStop
+
+
+def build_early_stopping(cfg: CfgNode, best: BestCheckpoint | None) -> EarlyStopping | None:
+    """The hook; None without SOLVER.EARLY_STOPPING.
+
+    Args:
+        cfg: config of the training.
+        best: as for :class:`EarlyStopping`.
+    """
+    keys = cfg.SOLVER.EARLY_STOPPING
+    if not keys.ENABLED:
+        return None
+    return EarlyStopping(best, patience=keys.PATIENCE, period=cfg.TEST.EVAL_PERIOD)

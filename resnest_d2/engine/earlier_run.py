@@ -1,0 +1,27 @@
+"""What a run leaves of an earlier one in the same folder."""
+
+import logging
+import os
+import shutil
+
+
+def set_aside(output_dir: str) -> None:
+    """Keep what an earlier run is known by apart from a new one in its folder.
+
+    ``model_best.pth`` becomes ``model_best.old.pth``, and so on; numbered checkpoints stay.
+
+    Args:
+        output_dir: folder of both runs.
+    """
+    names = ("metrics.json", "best.json", "model_best.pth", "model_final.pth", "last_checkpoint")
+    for name in names:
+        path = os.path.join(output_dir, name)
+        if not os.path.isfile(path) or not os.path.getsize(path):
+            continue
+        old = "{}.old{}".format(*os.path.splitext(path))
+        if name == "metrics.json":  # its writer has it open, at its end
+            shutil.copyfile(path, old)
+            os.truncate(path, 0)
+        else:
+            os.replace(path, old)
+        logging.getLogger(__name__).info(f"{path} is of an earlier run: it is {old} now.")

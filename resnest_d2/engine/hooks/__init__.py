@@ -1,0 +1,26 @@
+"""Hooks of the trainer, one a file; :meth:`Trainer.build_hooks` has their order."""
+
+from .batch_size import BatchSize
+from .best_checkpoint import BestCheckpoint
+from .early_stopping import EarlyStop, EarlyStopping, build_early_stopping
+from .ema import WeightAverage, build_ema
+from .nonfinite import DivergedError, StepWatch, is_nonfinite
+from .precise_bn import build_precise_bn
+from .progress import ProgressBar
+from .report import ReportHook
+
+__all__ = [
+    "BatchSize",
+    "BestCheckpoint",
+    "DivergedError",
+    "EarlyStop",
+    "EarlyStopping",
+    "ProgressBar",
+    "ReportHook",
+    "StepWatch",
+    "WeightAverage",
+    "build_early_stopping",
+    "build_ema",
+    "build_precise_bn",
+    "is_nonfinite",
+]

@@ -1,0 +1,73 @@
+"""The logs of a run; the one place that changes the handlers of detectron2's loggers.
+
+detectron2 sets up the loggers of its own names: log.txt in OUTPUT_DIR and, on the main process,
+standard output.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter
+from detectron2.utils.logger import setup_logger
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def begin_logs(output_dir: str) -> None:
+    """Begin the logs of detectron2, fvcore and this package; calling it again changes nothing.
+
+    Args:
+        output_dir: folder of log.txt.
+    """
+    rank = comm.get_rank()
+    # default_setup makes the same two calls, which then do nothing.
+    setup_logger(output_dir, distributed_rank=rank, name="fvcore")
+    setup_logger(output_dir, distributed_rank=rank)
+    if not comm.is_main_process():
+        return
+    logger = logging.getLogger(_PACKAGE)
+    for handler in logging.getLogger("detectron2").handlers:
+        if handler not in logger.handlers:
+            logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _on_terminal(handler: logging.Handler) -> bool:
+    return getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+
+
+def file_only_printer(max_iter: int) -> CommonMetricPrinter:
+    """detectron2's lines of metrics for the log file alone, where a bar is on the terminal."""
+    printer = CommonMetricPrinter(max_iter)
+    printer.logger = logging.getLogger(f"{_PACKAGE}.metrics")
+    printer.logger.propagate = False
+    printer.logger.setLevel(logging.INFO)
+    for handler in logging.getLogger("detectron2").handlers:
+        if not _on_terminal(handler):
+            printer.logger.addHandler(handler)
+    return printer
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, ValueError | OSError | FloatingPointError)
+
+
+@contextlib.contextmanager
+def tracebacks_in_file() -> Iterator[None]:
+    """Keep detectron2's tracebacks of what a user can mend off the terminal.
+
+    The message follows at the end of the run; the log file has everything.
+    """
+    handlers = [h for h in logging.getLogger("detectron2").handlers if _on_terminal(h)]
+    for handler in handlers:
+        handler.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_news)
