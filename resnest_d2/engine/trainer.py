@@ -1,10 +1,10 @@
 """detectron2's DefaultTrainer with this package's data, evaluation, checkpoints and hooks."""
 
+import contextlib
 import functools
 import logging
 import os
 import weakref
-from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
 from detectron2.config import CfgNode
@@ -57,7 +57,7 @@ class Trainer(DefaultTrainer):
         check_training(cfg)
         self._images = load_training_images(cfg) if images is None else images
         cfg = resolve_schedule(cfg, images=len(self._images), processes=comm.get_world_size())
-        on_cpu = nullcontext()
+        on_cpu = contextlib.nullcontext()
         if cfg.MODEL.DEVICE == "cpu":
             # DDP takes device_ids for GPUs only, and detectron2 always gives them.
             ddp = functools.partial(create_ddp_model, device_ids=None)
@@ -162,9 +162,9 @@ class Trainer(DefaultTrainer):
             self._report,  # of what is written
         ]
 
-    def _kept_weights(self) -> AbstractContextManager:
+    def _kept_weights(self) -> contextlib.AbstractContextManager:
         """The model holds what is evaluated and saved: the average, if there is one."""
-        return self.ema.applied() if self.ema else nullcontext()
+        return self.ema.applied() if self.ema else contextlib.nullcontext()
 
     def _evaluate(self) -> dict:
         """Metrics as of :meth:`test`; a report of them follows."""

@@ -1,6 +1,6 @@
-import json
 import logging
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from detectron2.engine import DefaultTrainer
@@ -119,11 +119,12 @@ def test_refuses_a_batch_that_cannot_be_shared(keys, message):
         resolve_schedule(make(**keys), images=10, processes=3)
 
 
-def test_every_row_is_a_key():
+def test_every_row_is_a_key_and_in_the_docs():
+    table = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     values = schedule(get_cfg())
     for row in ROWS:
         assert row.multiply(values[row.key], Fraction(1)) == values[row.key], row.key
-    json.dumps(values)
+        assert f"`{row.key}`" in table
 
 
 @pytest.mark.parametrize(
