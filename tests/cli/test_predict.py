@@ -41,7 +41,7 @@ class FakePredictor:
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "Predictor", FakePredictor)
+    monkeypatch.setattr("resnest_d2.inference.Predictor", FakePredictor)
     app = typer.Typer(rich_markup_mode=None)
     app.command()(module.predict)
     for name in ("one", "two"):
