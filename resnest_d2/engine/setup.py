@@ -26,7 +26,8 @@ def choose_device(cfg: CfgNode) -> bool:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Config of a run, frozen; its data sets registered, its logs begun.
 
-    OUTPUT_DIR receives config.yaml, environment.txt and log.txt.
+    OUTPUT_DIR receives config.yaml, environment.txt and log.txt. For programs, in each of their
+    processes: on a CPU it calls :func:`resnest_d2.deploy.keep_freed_memory`.
 
     Args:
         args: of :func:`detectron2.engine.default_argument_parser`.
