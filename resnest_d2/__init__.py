@@ -1,6 +1,25 @@
-"""ResNeSt for detectron2: importing this registers its backbones and built-in data sets."""
+"""ResNeSt for detectron2: importing this registers its backbones and built-in data sets.
 
+All other names are imported when they are first used.
+"""
+
+import sys
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
+from .version import __version__
+
+if TYPE_CHECKING:
+    from . import model_zoo, modeling
+    from .config import add_resnest_config, get_cfg
+    from .data import register_datasets
+    from .deploy import optimize_for_inference
+    from .deploy.export import export
+    from .engine import Trainer
+    from .inference import Predictor
+    from .model_zoo import get_backbone, list_models, load_config
+    from .modeling import ResNeSt
 
 if find_spec("detectron2") is None:
     raise ImportError(
@@ -10,20 +29,37 @@ if find_spec("detectron2") is None:
         "https://detectron2.readthedocs.io/tutorials/install.html"
     )
 
-from . import model_zoo, modeling
-from .config import add_resnest_config, get_cfg
-from .data import register_datasets
-from .inference import Predictor
-from .model_zoo import load_config
-from .version import __version__
-
 __all__ = [
-    "__version__",
     "Predictor",
+    "ResNeSt",
+    "Trainer",
+    "__version__",
     "add_resnest_config",
+    "export",
+    "get_backbone",
     "get_cfg",
+    "list_models",
     "load_config",
     "model_zoo",
     "modeling",
+    "optimize_for_inference",
     "register_datasets",
 ]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".": ("model_zoo", "modeling"),
+        ".config": ("add_resnest_config", "get_cfg"),
+        ".data": ("register_datasets",),
+        ".deploy": ("optimize_for_inference",),
+        ".deploy.export": ("export",),
+        ".engine": ("Trainer",),
+        ".inference": ("Predictor",),
+        ".model_zoo": ("get_backbone", "list_models", "load_config"),
+        ".modeling": ("ResNeSt",),
+    },
+)
+
+# The installed command registers before it computes: its help must not wait for torch.
+if not getattr(sys.modules.get("resnest_d2_command"), "registers_later", False):
+    from . import builtin  # noqa: F401

@@ -17,6 +17,8 @@ ALLOWED = {
     "errors": set(),
     "compat": set(),
     "files": set(),
+    "lazy": set(),
+    "shipped": set(),
     "config": set(),
     "layers": set(),
     "modeling": {"config", "layers"},
@@ -27,11 +29,12 @@ ALLOWED = {
     "report": {"data"},
     "engine": _MODELS | {"report"},
     "inference": _MODELS,
-    "cli": _MODELS | {"report", "engine", "inference"},
-    "__init__": {"config", "modeling", "data", "model_zoo", "inference"},
+    "cli": _MODELS | {"report", "engine", "inference", "builtin"},
+    "builtin": {"modeling", "checkpoint", "data", "model_zoo"},
+    "__init__": _MODELS | {"builtin", "engine", "inference"},
 }
 # What every part may import.
-BASE = {"version", "errors", "compat", "files"}
+BASE = {"version", "errors", "compat", "files", "lazy", "shipped"}
 # Functions that may see a config; every other one takes plain arguments.
 SEES_CFG = {"modeling": ("from_config", "build_", "_build_", "_init_"), "layers": ()}
 

@@ -4,9 +4,13 @@
 import sys
 import warnings
 
+registers_later = False  # read by resnest_d2/__init__.py
+
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
+    sys.modules.setdefault("resnest_d2_command", sys.modules[__name__])  # where run as a script
+    sys.modules["resnest_d2_command"].registers_later = True
     # detectron2's and its like's use of what torch has called old; no user can help it
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
     try:

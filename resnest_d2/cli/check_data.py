@@ -1,14 +1,13 @@
 """``resnest-d2 check-data``: faults of annotation files and images, and a clean copy."""
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from resnest_d2.data.validate import Anchors, fix_data, pair_paths, repair_table
-from resnest_d2.data.validate import check_data as check
-from resnest_d2.model_zoo import find_detector, load_config
+from .common import complete_config, prepare
 
-from .common import complete_config
+if TYPE_CHECKING:
+    from resnest_d2.data.validate import Anchors
 
 
 def check_data(
@@ -46,6 +45,9 @@ def check_data(
       resnest-d2 check-data data/train.json data/images data/val.json
       resnest-d2 check-data data/train.json data/images --fix data/clean.json
     """
+    from resnest_d2.data.validate import check_data as check
+    from resnest_d2.data.validate import fix_data, pair_paths, repair_table
+
     result = check(pair_paths(paths), anchors=_anchors(config) if config else None)
     if result.findings:
         typer.echo(result.table(show or None) + "\n")
@@ -57,8 +59,12 @@ def check_data(
         raise typer.Exit(1)
 
 
-def _anchors(config: str) -> Anchors:
+def _anchors(config: str) -> "Anchors":
     """Of a config file, whose own data sets are not looked at."""
+    from resnest_d2.data.validate import Anchors
+    from resnest_d2.model_zoo import find_detector, load_config
+
+    prepare()
     cfg = load_config(find_detector(config).config, with_data=False)
     keys = cfg.MODEL.ANCHOR_GENERATOR
     return Anchors(keys.SIZES, keys.ASPECT_RATIOS, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)

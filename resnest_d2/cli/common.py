@@ -1,16 +1,41 @@
-"""What the commands share: data by its files, options that set keys, completion."""
+"""What the commands share: data by its files, options that set keys, completion.
+
+A command's module imports the rest of the package only inside its functions, so that help and
+completion do not wait for torch. For the same reason the choices of an option are written out; a
+test compares them with the package's tables.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resnest_d2.errors import UserError
-from resnest_d2.model_zoo import list_configs, models
+from resnest_d2.model_zoo import models
+from resnest_d2.shipped import list_configs
 
 
 def complete_config(incomplete: str) -> list[str]:
     """Configs and published detectors that begin so; the shell completes files itself."""
     detectors = [model.id for model in models() if not model.is_backbone]
     return [name for name in (*list_configs(), *detectors) if name.startswith(incomplete)]
+
+
+def prepare() -> None:
+    """Register the package with detectron2, before a command computes."""
+    from resnest_d2 import builtin  # noqa: F401
+
+
+def keep_memory(device: str) -> None:
+    """Let this process use freed memory again if it will compute on a CPU.
+
+    Args:
+        device: torch's name, or "auto" for the GPU where there is one.
+    """
+    import torch
+
+    from resnest_d2.deploy import keep_freed_memory
+
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        keep_freed_memory()
 
 
 def dataset(json_file: Path, images: Path) -> list[str]:

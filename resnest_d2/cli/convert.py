@@ -3,30 +3,38 @@
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
-import torch
 import typer
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 
-from resnest_d2.checkpoint import LAYOUTS, LoadReport, ReportingCheckpointer, convert_file
-from resnest_d2.checkpoint.layouts import ALIASES
 from resnest_d2.errors import UserError
-from resnest_d2.model_zoo import load_config
 
-from .common import complete_config
+from .common import complete_config, prepare
 
-Target = Enum("Target", {name: name for name in (*LAYOUTS, *ALIASES)}, type=str)
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from resnest_d2.checkpoint import LoadReport
+
+Target = Enum(
+    "Target",
+    {n: n for n in ("detectron2", "torch", "mmdetection", "timm", "authors", "mmdet")},
+    type=str,
+)
 _OURS = Target("detectron2")
 
 
-def fit(path: str, cfg: CfgNode) -> LoadReport:
+def fit(path: str, cfg: "CfgNode") -> "LoadReport":
     """What loading a checkpoint into a config's model would do; takes no memory for the model.
 
     Raises:
         ValueError: a checkpoint of another model.
     """
+    import torch
+    from detectron2.modeling import build_model
+
+    from resnest_d2.checkpoint import ReportingCheckpointer
+
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         checkpointer = ReportingCheckpointer(build_model(cfg))
@@ -59,6 +67,10 @@ def convert(
       resnest-d2 convert output/mine/model_final.pth detector.pth --to mmdetection
       resnest-d2 convert output/mine/model_final.pth backbone.safetensors --to timm
     """
+    from resnest_d2.checkpoint import convert_file
+    from resnest_d2.model_zoo import load_config
+
+    prepare()
     if config:
         report = fit(str(source), load_config(config))
         typer.echo(str(report))

@@ -6,17 +6,14 @@ import shutil
 import sys
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import detectron2
-import psutil
-import torch
-import torchvision
 import typer
-from packaging.requirements import Requirement
-from tabulate import tabulate
 
-from resnest_d2.checkpoint.origins import MIRROR, cache_folder
 from resnest_d2.errors import UserError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 GIB = 1 << 30
 # One of these is as good.
@@ -40,6 +37,8 @@ def doctor() -> None:
     Examples:
       resnest-d2 doctor
     """
+    from tabulate import tabulate
+
     problems: list[str] = []
     sections = {
         "Versions": _versions(problems),
@@ -67,8 +66,10 @@ def _installed(name: str) -> str | None:
     return None
 
 
-def _requirements() -> list[Requirement]:
+def _requirements() -> "list[Requirement]":
     """What the package asks for, its extras' with a marker; [] where only its source is there."""
+    from packaging.requirements import Requirement
+
     try:
         return [Requirement(text) for text in metadata.requires("resnest-d2") or ()]
     except metadata.PackageNotFoundError:
@@ -76,6 +77,8 @@ def _requirements() -> list[Requirement]:
 
 
 def _versions(problems: list[str]) -> Rows:
+    import detectron2
+
     rows = [
         ("python", f"{platform.python_version()} {sys.executable}"),
         ("system", platform.platform()),
@@ -113,6 +116,9 @@ def _extras() -> Rows:
 
 def _works(problems: list[str]) -> Rows:
     """Compiled parts, tried; a torchvision built for another torch fails here."""
+    import torch
+    import torchvision
+
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 5.0]])
     image, offsets = torch.rand(1, 1, 6, 6), torch.zeros(1, 18, 4, 4)
     operators = {
@@ -145,6 +151,8 @@ def _works(problems: list[str]) -> Rows:
 
 
 def _devices() -> Rows:
+    import torch
+
     rows = [
         (
             "CPU",
@@ -162,6 +170,10 @@ def _devices() -> Rows:
 
 
 def _room() -> Rows:
+    import psutil
+
+    from resnest_d2.checkpoint.origins import cache_folder
+
     memory = psutil.virtual_memory()
     places = {"here": Path.cwd(), "cache": cache_folder()}
     rows = [("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")]
@@ -174,6 +186,8 @@ def _room() -> Rows:
 
 def _weights(problems: list[str]) -> Rows:
     """Files in the cache and in the folder for machines without a network, with their sizes."""
+    from resnest_d2.checkpoint.origins import MIRROR, cache_folder
+
     mirror = os.environ.get(MIRROR)
     folders = {"cache": cache_folder()}
     if mirror:

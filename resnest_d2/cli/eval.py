@@ -4,14 +4,10 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from detectron2.engine import default_argument_parser
 
-from resnest_d2.engine import launch
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.model_zoo import find_detector
-from resnest_d2.report import write_comparison
 
-from .common import complete_config, dataset, with_flags
+from .common import complete_config, dataset, prepare, with_flags
 from .train import Gpus, Opts
 
 
@@ -57,7 +53,10 @@ def evaluate(
           --weights output/mine/model_final.pth --data data/val.json data/images
       resnest-d2 eval --compare output/first output/second
     """
+    prepare()
     if compare:
+        from resnest_d2.report import write_comparison
+
         if model or weights or data:
             raise UserError("--compare takes two evaluated runs and scores nothing itself.")
         page = write_comparison(*map(str, compare), str(output or "comparison.html"))
@@ -83,6 +82,11 @@ def _score(
         FileNotFoundError: a run without checkpoint.
         ValueError: as of :func:`resnest_d2.engine.evaluate`, or options that contradict pairs.
     """
+    from detectron2.engine import default_argument_parser
+
+    from resnest_d2.engine import launch
+    from resnest_d2.model_zoo import find_detector
+
     path, found, run = find_detector(model)
     flags = {}
     if data:

@@ -6,14 +6,9 @@ from typing import Annotated
 
 import typer
 
-from resnest_d2.deploy.export import ShortestEdge
-from resnest_d2.deploy.export import export as export_detector
-from resnest_d2.deploy.export.formats import FORMATS
-from resnest_d2.inference import build_metadata, build_trained, prediction_config
+from .common import complete_config, keep_memory, prepare
 
-from .common import complete_config
-
-Format = Enum("Format", {name: name for name in FORMATS}, type=str)
+Format = Enum("Format", {name: name for name in ("onnx", "openvino", "torchscript")}, type=str)
 Preprocess = Enum("Preprocess", {name: name for name in ("inside", "outside")}, type=str)
 _ONNX, _INSIDE = Format("onnx"), Preprocess("inside")
 
@@ -44,6 +39,12 @@ def export(
 
     The file is kept only if it finds what the detector finds, on three images of different sizes.
     """
+    from resnest_d2.deploy.export import ShortestEdge
+    from resnest_d2.deploy.export import export as export_detector
+    from resnest_d2.inference import build_metadata, build_trained, prediction_config
+
+    prepare()
+    keep_memory("cpu")
     cfg = prediction_config(
         model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()
     )

@@ -6,11 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from resnest_d2.data.convert import FORMATS
-from resnest_d2.data.convert import import_data as import_
-from resnest_d2.data.validate import check_data
-
-Format = Enum("Format", {name: name for name in FORMATS}, type=str)
+Format = Enum("Format", {name: name for name in ("yolo", "voc", "labelme")}, type=str)
 
 
 def import_data(
@@ -37,6 +33,9 @@ def import_data(
       resnest-d2 import-data voc VOC2007 --output data/coco
       resnest-d2 import-data labelme train val --output data/coco
     """
+    from resnest_d2.data.convert import import_data as import_
+    from resnest_d2.data.validate import check_data
+
     written = import_(
         format.value, sources, output=output, categories=categories, overwrite=overwrite
     )

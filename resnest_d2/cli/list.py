@@ -4,10 +4,10 @@ from enum import Enum
 from typing import Annotated, Optional
 
 import typer
-from tabulate import tabulate
 
 from resnest_d2.errors import UserError
-from resnest_d2.model_zoo import list_configs, models
+from resnest_d2.model_zoo import models
+from resnest_d2.shipped import list_configs
 
 
 class What(str, Enum):
@@ -30,6 +30,8 @@ def list_names(
       resnest-d2 list models mask 50
       resnest-d2 list configs quick
     """
+    from tabulate import tabulate
+
     tables = {What.configs: _configs, What.models: _models}
     shown = False
     for kind, table in tables.items():

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-import resnest_d2
+from resnest_d2.version import __version__
 
 from .check_data import check_data
 from .convert import convert
@@ -77,7 +77,7 @@ for _name, _command in {
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"resnest-d2 {resnest_d2.__version__}")
+        typer.echo(f"resnest-d2 {__version__}")
         raise typer.Exit()
 
 

@@ -4,18 +4,19 @@ import json
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnest_d2.deploy import BACKENDS
 from resnest_d2.errors import UserError
 from resnest_d2.files import whole_file
-from resnest_d2.inference import Failure, Prediction, Predictor
 
-from .common import complete_config
+from .common import complete_config, keep_memory, prepare
 
-Backend = Enum("Backend", {name: name for name in (*BACKENDS, "plain")}, type=str)
+if TYPE_CHECKING:
+    from resnest_d2.inference import Prediction
+
+Backend = Enum("Backend", {n: n for n in ("eager", "inductor", "openvino", "plain")}, type=str)
 _EAGER = Backend("eager")
 
 
@@ -46,7 +47,11 @@ def predict(
     Images that cannot be read are named at the end; the others are done all the same, and the
     exit code is 1.
     """
+    from resnest_d2.inference import Failure, Predictor
+
     _check_output(output, source)
+    prepare()
+    keep_memory(device)
     predictor = Predictor(
         model,
         weights=weights,
@@ -89,7 +94,7 @@ def _check_output(output: Path, sources: list[str]) -> None:
             )
 
 
-def _file_name(prediction: Prediction) -> str:
+def _file_name(prediction: "Prediction") -> str:
     """Its path as given; ``folder/video.mp4#12`` of a frame."""
     return os.path.join(os.path.dirname(prediction.path), prediction.name)
 

@@ -4,13 +4,10 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from detectron2.engine import default_argument_parser
 
-from resnest_d2.engine import launch
 from resnest_d2.errors import UserError
-from resnest_d2.model_zoo import find_detector
 
-from .common import complete_config, dataset, with_flags
+from .common import complete_config, dataset, prepare, with_flags
 
 Config = Annotated[
     str,
@@ -62,6 +59,12 @@ def train(
           --val data/val.json --output output/s50 SOLVER.MAX_ITER 5000
       resnest-d2 train output/mine --resume
     """
+    from detectron2.engine import default_argument_parser
+
+    from resnest_d2.engine import launch
+    from resnest_d2.model_zoo import find_detector
+
+    prepare()
     path, start, run = find_detector(config)
     if run and not resume:
         raise UserError(f"{run} is a run: give --resume to go on, or a config to begin anew.")

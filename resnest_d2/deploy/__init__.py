@@ -1,6 +1,18 @@
-"""Detectors made fast for inference."""
+"""Detectors made fast for inference; each name is imported when it is first used."""
 
-from .cpu.allocator import keep_freed_memory, return_freed_memory
-from .optimize import BACKENDS, optimize_for_inference
+from typing import TYPE_CHECKING
+
+from resnest_d2.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .cpu.allocator import keep_freed_memory, return_freed_memory
+    from .optimize import BACKENDS, optimize_for_inference
 
 __all__ = ["BACKENDS", "keep_freed_memory", "optimize_for_inference", "return_freed_memory"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".cpu.allocator": ("keep_freed_memory", "return_freed_memory"),
+        ".optimize": ("BACKENDS", "optimize_for_inference"),
+    },
+)

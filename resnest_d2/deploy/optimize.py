@@ -17,7 +17,6 @@ from resnest_d2.modeling import CheckpointConvFCHead, DeepStem, ResNeStBottlenec
 
 from . import layers
 from .backends import compile_parts
-from .cpu.allocator import keep_freed_memory
 from .cpu.roi_align import ChannelsLastPooler
 
 BACKENDS = ("eager", "inductor", "openvino")
@@ -38,7 +37,8 @@ def optimize_for_inference(
 
     Norms are folded into convolutions, maps are channels_last, ReLUs and sums part of the
     convolutions, split attention is one interpolation, RoIAlign works on all threads. Layers
-    unknown here are left as they are, and named in the log.
+    unknown here are left as they are, and named in the log. The process stays as it is: on a CPU,
+    :func:`resnest_d2.deploy.keep_freed_memory` makes the copy faster still.
 
     Args:
         model: a GeneralizedRCNN or a backbone, in eval mode, on the device where it is to run.
@@ -82,7 +82,6 @@ def optimize_for_inference(
             module.inplace = True
     if device == "cpu":
         _replace_poolers(fast)
-        keep_freed_memory()
     if amp:
         fast.forward = torch.autocast(device)(fast.forward)
     if left := sorted({type(m).__name__ for m in fast.modules() if _is_unknown(m)}):

@@ -38,7 +38,8 @@ class Setup(NamedTuple):
 def setup(args: argparse.Namespace) -> Setup:
     """Read a run's config, register its data sets, begin its logs and resolve its schedule.
 
-    OUTPUT_DIR receives config.yaml, which is what runs, environment.txt and log.txt.
+    OUTPUT_DIR receives config.yaml, which is what runs, environment.txt and log.txt. For programs,
+    in each of their processes: on a CPU it calls :func:`resnest_d2.deploy.keep_freed_memory`.
 
     Args:
         args: of :func:`detectron2.engine.default_argument_parser`.

@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 
 from resnest_d2.data.resize import with_resizer
-from resnest_d2.deploy import keep_freed_memory, optimize_for_inference
+from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError
 
 from .detector import build_metadata, build_trained, check_only_one, prediction_config
@@ -48,8 +48,8 @@ class Predictor:
                 run or a checkpoint in it; name or path of a config; or a config.
             weights: checkpoint; by default the published one, a run's best or else last, or the
                 config's.
-            device: "auto" takes the GPU where there is one; on the CPU the process keeps freed
-                memory, see :func:`resnest_d2.deploy.keep_freed_memory`.
+            device: "auto" takes the GPU where there is one. On a CPU, a program of its own should
+                call :func:`resnest_d2.deploy.keep_freed_memory` before.
             backend: of ``optimize_for_inference``; the results are the same. "plain" leaves the
                 detector as it is.
             score_threshold: lowest score kept; by default the config's, 0.05 as in evaluation.
@@ -81,8 +81,6 @@ class Predictor:
         self.augmentations = T.AugmentationList(
             with_resizer(build_augmentation(cfg, is_train=False), cfg.INPUT.RESIZE)
         )
-        if cfg.MODEL.DEVICE == "cpu":
-            keep_freed_memory()  # now, because it counts for threads that start later
         self.model = build_trained(cfg)
         if backend != "plain":
             self.model = optimize_for_inference(self.model, backend=backend)

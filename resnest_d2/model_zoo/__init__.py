@@ -1,17 +1,17 @@
-"""Configs and published models by name; importing this makes ``resnest://`` known to detectron2."""
+"""Configs and published models by name; each name is imported when it is first used."""
 
-from detectron2.utils.file_io import PathManager
+from typing import TYPE_CHECKING
 
-from resnest_d2.checkpoint import WeightsHandler
+from resnest_d2.lazy import lazy_names
 
-from .configs import config_dir, find_config, list_configs, load_config, override
-from .runs import RUN_WEIGHTS, Detector, find_detector
-from .table import Model, find_model, list_models, models
-from .zoo import get, get_config
+if TYPE_CHECKING:
+    from resnest_d2.shipped import config_dir, find_config, list_configs
 
-PathManager.register_handler(
-    WeightsHandler(lambda name: find_model(name).origin), allow_override=True
-)
+    from .backbones import get_backbone
+    from .configs import load_config, override
+    from .runs import RUN_WEIGHTS, Detector, find_detector
+    from .table import Model, find_model, list_models, models
+    from .zoo import get, get_config
 
 __all__ = [
     "RUN_WEIGHTS",
@@ -22,6 +22,7 @@ __all__ = [
     "find_detector",
     "find_model",
     "get",
+    "get_backbone",
     "get_config",
     "list_configs",
     "list_models",
@@ -29,3 +30,14 @@ __all__ = [
     "models",
     "override",
 ]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "..shipped": ("config_dir", "find_config", "list_configs"),
+        ".backbones": ("get_backbone",),
+        ".configs": ("load_config", "override"),
+        ".runs": ("RUN_WEIGHTS", "Detector", "find_detector"),
+        ".table": ("Model", "find_model", "list_models", "models"),
+        ".zoo": ("get", "get_config"),
+    },
+)

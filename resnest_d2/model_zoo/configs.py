@@ -1,12 +1,7 @@
-"""Config files: where they are, which there are, and how one becomes a config.
+"""How a config file becomes a config."""
 
-In a checkout they lie in ``configs/`` at the top, in an installed package beside this file.
-"""
-
-import difflib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from detectron2.config import CfgNode
 from yaml import YAMLError
@@ -17,44 +12,8 @@ from resnest_d2.data.registration import (
     register_datasets,
     resolve_dataset_paths,
 )
-from resnest_d2.errors import MissingFileError, UserError
-
-_PLACES = (Path(__file__).parents[2] / "configs", Path(__file__).parent / "configs")
-
-
-def config_dir() -> Path:
-    """Folder of the config files that ship with the package."""
-    for place in _PLACES:
-        if (place / "Base-ResNeSt-FPN.yaml").is_file():
-            return place
-    raise MissingFileError(
-        f"The config files are missing, looked in {' and '.join(map(str, _PLACES))}; "
-        "install resnest_d2 again."
-    )
-
-
-def list_configs() -> list[str]:
-    """Names of the configs that ship with the package, base files left out, sorted."""
-    names = (path.relative_to(config_dir()).as_posix() for path in config_dir().rglob("*.yaml"))
-    return sorted(name for name in names if not os.path.basename(name).startswith("Base-"))
-
-
-def find_config(name: str) -> str:
-    """Path of a config file.
-
-    Args:
-        name: a path, or one of :func:`list_configs`.
-
-    Raises:
-        FileNotFoundError: neither; the closest names are given.
-    """
-    for path in (Path(name), config_dir() / name):
-        if path.is_file():
-            return str(path)
-    close = difflib.get_close_matches(name, list_configs(), n=3, cutoff=0.3)
-    raise MissingFileError(
-        f"There is no config file {name}, here or in the package; close names: {', '.join(close)}."
-    )
+from resnest_d2.errors import UserError
+from resnest_d2.shipped import find_config
 
 
 def load_config(name: str, opts: Sequence[str] = (), *, with_data: bool = True) -> CfgNode:

@@ -4,8 +4,8 @@ import os
 from typing import NamedTuple
 
 from resnest_d2.errors import MissingFileError
+from resnest_d2.shipped import find_config
 
-from .configs import find_config
 from .table import find_model
 from .zoo import get_config
 

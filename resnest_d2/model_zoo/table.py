@@ -3,12 +3,14 @@
 import difflib
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from resnest_d2.checkpoint import WeightsOrigin
 from resnest_d2.errors import UserError
+
+if TYPE_CHECKING:
+    from resnest_d2.checkpoint import WeightsOrigin
 
 TABLE = Path(__file__).with_name("models.yaml")
 
@@ -40,8 +42,10 @@ class Model(NamedTuple):
         return f"resnest://{self.id}"
 
     @property
-    def origin(self) -> WeightsOrigin:
+    def origin(self) -> "WeightsOrigin":
         """Where its weights come from."""
+        from resnest_d2.checkpoint import WeightsOrigin  # torch; lists and completion need none
+
         if self.source == "timm":
             return WeightsOrigin(name=self.path, timm=self.weights)
         return WeightsOrigin(name=self.path, url=self.weights)

@@ -9,8 +9,9 @@ from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.errors import UserError
+from resnest_d2.shipped import find_config
 
-from .configs import find_config, load_config
+from .configs import load_config
 from .table import find_model
 
 

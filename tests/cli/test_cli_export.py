@@ -9,6 +9,7 @@ from detectron2.modeling import build_model
 from typer.testing import CliRunner
 
 from resnest_d2.cli.export import export
+from resnest_d2.deploy.cpu import allocator
 from resnest_d2.deploy.export.formats import METADATA
 
 QUICK = "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml"
@@ -31,10 +32,12 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_a_run_becomes_a_file(run_folder, recwarn):
-    path = run_folder / "model.pt"
+def test_a_run_becomes_a_file(run_folder, recwarn, monkeypatch):
+    kept, path = [], run_folder / "model.pt"
+    monkeypatch.setattr(allocator, "_set", kept.append)
     done = run(run_folder, "--format", "torchscript", "--output", path, "--score-threshold", 0.3)
     assert done.exit_code == 0, done.exception
+    assert kept
     assert f"{path}, against the detector:" in done.output
     assert "200 x 360: 0 detections" in done.output
     assert not [w for w in recwarn if issubclass(w.category, torch.jit.TracerWarning)]

@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from resnest_d2.cli import main as cli
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import list_configs, list_models
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -60,6 +61,89 @@ def test_exit_codes(error, code, monkeypatch, capsys):
         cli._with_exit_codes(fail)()
     assert raised.value.exit_code == code
     assert capsys.readouterr().err == ("resnest-d2: so\n" if code == 1 else "")
+
+
+def start(*words, **environment):
+    """The installed command in a process of its own, which lists its modules when it ends."""
+    code = (
+        "import atexit, sys, resnest_d2_command; "
+        "atexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr)); "
+        "resnest_d2_command.main()"
+    )
+    environment["PYTHONPATH"] = f"{TOOLS}:{TOOLS.parent}"
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return done, set(done.stderr.partition("MODULES")[2].split())
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+)
+def test_help_imports_nothing_heavy(words):
+    done, modules = start(*words)
+    assert done.returncode == 0 and "resnest-d2" in done.stdout
+    heavy = {"torch", "detectron2", "cv2", "matplotlib", "pycocotools", "numpy", "tabulate"}
+    assert "resnest_d2" in modules and not modules & heavy
+
+
+@pytest.mark.parametrize("words", ["train quick", "predict mask_rcnn_s"])
+def test_completion_imports_no_torch(words):
+    asked = {"COMP_WORDS": f"resnest-d2 {words}", "COMP_CWORD": "2"}
+    done, modules = start(_RESNEST_D2_COMPLETE="complete_bash", **asked)
+    assert words.split()[1] in done.stdout and "typer" in modules and "torch" not in modules
+
+
+def test_a_list_needs_no_torch():
+    done, modules = start("list", "configs", "quick")
+    assert "quick_schedules/" in done.stdout and "typer" in modules and "torch" not in modules
+
+
+def test_choices_are_those_of_the_package():
+    from resnest_d2.checkpoint.layouts import ALIASES, LAYOUTS
+    from resnest_d2.cli import convert, export, import_data, predict
+    from resnest_d2.data.convert import FORMATS as READ
+    from resnest_d2.deploy import BACKENDS
+    from resnest_d2.deploy.export import FORMATS as WRITTEN
+
+    for choices, table in (
+        (convert.Target, (*LAYOUTS, *ALIASES)),
+        (export.Format, WRITTEN),
+        (import_data.Format, READ),
+        (predict.Backend, (*BACKENDS, "plain")),
+    ):
+        assert [choice.value for choice in choices] == list(table)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mask_rcnn_s50"],
+        ["eval", "mask_rcnn_s50"],
+        ["predict", "mask_rcnn_s50", "a.jpg"],
+        ["export", "mask_rcnn_s50", "--output", "a.onnx"],
+        ["convert", "a.pth", "b.pth"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_registers_before_it_computes(words, resnest_d2, monkeypatch):
+    def stop():
+        raise UserError("registered")
+
+    monkeypatch.setattr(f"resnest_d2.cli.{words[0]}.prepare", stop)
+    assert resnest_d2(*words).stderr == "resnest-d2: registered\n"
+
+
+def test_the_command_leaves_registering_to_them():
+    code = (
+        "import resnest_d2_command; resnest_d2_command.registers_later = True; "
+        "from resnest_d2.cli.common import prepare; import sys; "
+        "print('detectron2' in sys.modules); prepare(); "
+        "from detectron2.modeling import BACKBONE_REGISTRY as r; "
+        "print('build_resnest_backbone' in r)"
+    )
+    path = {"PYTHONPATH": f"{TOOLS}:{TOOLS.parent}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=path)
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 def test_wrong_usage_is_2(resnest_d2):

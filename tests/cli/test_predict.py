@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from resnest_d2.cli import predict as module
+from resnest_d2.deploy.cpu import allocator
 from resnest_d2.inference import Failure, Prediction, Stream
 from resnest_d2.inference.sources import open_source
 
@@ -41,7 +42,7 @@ class FakePredictor:
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "Predictor", FakePredictor)
+    monkeypatch.setattr("resnest_d2.inference.Predictor", FakePredictor)
     app = typer.Typer(rich_markup_mode=None)
     app.command()(module.predict)
     for name in ("one", "two"):
@@ -67,6 +68,15 @@ def test_writes_images_and_records(run, tmp_path):
     for name in ("a.jpg", "a_2.jpg"):
         drawn = np.asarray(Image.open(tmp_path / "out" / name)).astype(int)
         assert drawn.shape == (30, 40, 3) and np.abs(drawn - RED).max() > 50
+
+
+@pytest.mark.parametrize(("device", "kept"), [("cpu", True), ("cuda:1", False)])
+def test_freed_memory_is_kept_on_a_cpu(run, monkeypatch, device, kept):
+    calls = []
+    monkeypatch.setattr(allocator, "_set", lambda options: calls.append("kept"))
+    monkeypatch.setattr(FakePredictor, "stream", lambda self, source: calls.append("begun"))
+    run("--device", device)
+    assert calls == ["kept", "begun"] if kept else ["begun"]
 
 
 def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):

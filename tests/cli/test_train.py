@@ -79,7 +79,7 @@ def test_scores_a_run_beside_it(trained, run):
 @pytest.mark.parametrize("last", ["model_final.pth", None])
 def test_scores_a_checkpoint_of_a_run(last, trained, run, monkeypatch, tmp_path):
     seen, folder = [], trained
-    monkeypatch.setattr("resnest_d2.cli.eval.launch", seen.append)
+    monkeypatch.setattr("resnest_d2.engine.launch", seen.append)
     if last is None:  # the run was stopped
         folder, checkpoint = tmp_path, "model_0000001.pth"
         (folder / "config.yaml").write_text((trained / "config.yaml").read_text())
@@ -101,7 +101,7 @@ def test_scores_a_checkpoint_of_a_run(last, trained, run, monkeypatch, tmp_path)
 
 def test_sets_of_one_name_are_told_apart(monkeypatch, resnest_d2):
     seen = []
-    monkeypatch.setattr("resnest_d2.cli.train.launch", seen.append)
+    monkeypatch.setattr("resnest_d2.engine.launch", seen.append)
     sets = ["--data", "train/a/b.json", "train/images", "--val", "val/a/b.json", "--output", "2024"]
     assert resnest_d2("train", small.FASTER, *sets).exit_code == 0
     cfg = get_cfg()
@@ -169,7 +169,7 @@ def test_compares_two_runs(trained, run, folder):
 
 def test_a_published_detector_is_trained_on_from(monkeypatch, resnest_d2):
     seen = []
-    monkeypatch.setattr("resnest_d2.cli.train.launch", seen.append)
+    monkeypatch.setattr("resnest_d2.engine.launch", seen.append)
     assert resnest_d2("train", "mask_rcnn_s50", "SOLVER.MAX_ITER", 5).exit_code == 0
     assert resnest_d2("train", "mask_rcnn_s50", "--weights", "a.pth").exit_code == 0
     assert resnest_d2("train", small.FASTER).exit_code == 0

@@ -16,8 +16,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from typer.testing import CliRunner
 
 from resnest_d2 import get_cfg
-from resnest_d2.cli import eval as eval_command
-from resnest_d2.cli import train as train_command
 from resnest_d2.cli.main import app
 from resnest_d2.data import register_coco
 from resnest_d2.engine.evaluation import CocoEvaluator
@@ -197,14 +195,13 @@ def test_the_command_that_repeats_it(run, monkeypatch):
 
     with open(path, "w") as file:
         file.write("VERSION: 2\n")
-    monkeypatch.setattr(eval_command, "launch", given.append)
+    monkeypatch.setattr("resnest_d2.engine.launch", given.append)
     command, *args = repeat()
     done = CliRunner().invoke(app, args)
     assert command == "resnest-d2" and done.exit_code == 0, done.output
     assert given[0].config_file == path and given[0].opts == ["OUTPUT_DIR", "'output/again'"]
     with open(f"{folder}/metrics.json", "w") as file:
         file.write('{"iteration": 19, "total_loss": 1.0, "bbox/AP": 2.0}\n')
-    monkeypatch.setattr(train_command, "launch", given.append)
     command, *args = repeat()
     done = CliRunner().invoke(app, args)
     assert (command, args[0]) == ("resnest-d2", "train") and done.exit_code == 0, done.output

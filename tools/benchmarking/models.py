@@ -121,8 +121,7 @@ def detector_cases(
 def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
     """A form of ours as it is used: the plain one and others' with the system's own allocation.
 
-    The plain one then once more with memory kept, as train_net.py does on a CPU and
-    ``optimize_for_inference`` for the whole process.
+    The plain one then once more with memory kept, as train_net.py and the command line do on a CPU.
     """
     plain = name == "plain"
     prepare = return_freed_memory if plain else keep_freed_memory

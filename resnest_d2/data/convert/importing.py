@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from resnest_d2.data.coco import read_categories
 from resnest_d2.data.validate.rules import area_of
 from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
 
@@ -65,6 +64,8 @@ def import_data(
     targets = _targets(splits, output, overwrite=overwrite)
     ids = _number(splits)
     if categories:
+        from resnest_d2.data.coco import read_categories  # brings torch
+
         ids = {name: id_ for id_, name in read_categories(categories).items()}
     for split in splits:
         found = {o.name for source in split.images for o in source.objects}

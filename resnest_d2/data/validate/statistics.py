@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
 from .entries import AnnotationFile, sound_entries
 from .findings import Finding
@@ -56,6 +55,8 @@ def anchor_overlaps(boxes: np.ndarray, images: np.ndarray, anchors: Anchors) -> 
     Returns:
         (M,) in 0 .. 1.
     """
+    from detectron2.modeling.anchor_generator import DefaultAnchorGenerator  # brings torch
+
     generator = DefaultAnchorGenerator(
         sizes=anchors.sizes, aspect_ratios=anchors.aspect_ratios, strides=[1] * len(anchors.sizes)
     )

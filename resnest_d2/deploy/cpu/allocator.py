@@ -17,6 +17,10 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let this process use large freed blocks again, instead of giving them back to the system.
 
+    It is for the program to decide, because it changes all of the process: train_net.py, the
+    command line and tools/benchmark.py call it where they compute on a CPU; nothing of the package
+    does so when it is imported or constructed.
+
     Threads that start later share one arena, the only one whose blocks are kept; so call it early.
     The process stays as large as it once was, until :func:`return_freed_memory`. The first seven
     to ten blocks of a size are not used again yet: glibc's cache of small blocks first takes the

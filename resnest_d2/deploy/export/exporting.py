@@ -12,9 +12,9 @@ from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 from torch.jit import TracerWarning
 
-import resnest_d2
 from resnest_d2.errors import UserError
 from resnest_d2.layers import DeformConv2d
+from resnest_d2.version import __version__
 
 from .checking import Difference, check
 from .formats import FORMATS
@@ -86,7 +86,7 @@ def export(
         **({} if resize is None else vars(resize)),
         "score_threshold": threshold,
         "config": config,
-        "resnest_d2_version": resnest_d2.__version__,
+        "resnest_d2_version": __version__,
     }
     kind = FORMATS[format]
     module, inputs = traceable(model, resize)
