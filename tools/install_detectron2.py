@@ -3,17 +3,19 @@
 
 A detectron2 that is there already is used as it is. Otherwise this takes the wheel sal-detectron2
 0.7.2, which is upstream's main of 2024-04-17 (commit a59f05630) built for another Python, checks
-its SHA-256, and unpacks its pure-Python part: the compiled extension in it would not load, and
-nothing here needs it, because torchvision's operators do its work. What detectron2 depends on is
-on the list of resnest_d2's own dependencies.
+its SHA-256, repacks its pure-Python part as the wheel of detectron2 that it is, and installs that
+with pip. The compiled extension in it would not load, and nothing here needs it, because
+torchvision's operators do its work. What detectron2 depends on is on the list of resnest_d2's own
+dependencies.
 """
 
+import base64
+import csv
 import hashlib
 import importlib.util
-import shutil
+import io
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -22,6 +24,22 @@ REQUIREMENT = "sal-detectron2==0.7.2"
 SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
 # The wheel is tagged for one Python; its Python part runs on all of them.
 ANY_PYTHON = "--python-version 3.10 --implementation cp --abi none --platform any".split()
+VERSION = "0.6+a59f056"  # upstream's of that commit; 0.7.2 is the wheel's own count
+METADATA = f"""\
+Metadata-Version: 2.1
+Name: detectron2
+Version: {VERSION}
+Summary: The Python part of detectron2 at commit a59f05630, without its compiled extension
+Home-page: https://github.com/facebookresearch/detectron2
+License: Apache-2.0
+Requires-Python: >=3.8
+"""
+WHEEL = """\
+Wheel-Version: 1.0
+Generator: resnest-d2-install-detectron2
+Root-Is-Purelib: true
+Tag: py3-none-any
+"""
 
 
 def download(folder: Path) -> Path:
@@ -43,18 +61,59 @@ def download(folder: Path) -> Path:
     return wheel
 
 
-def unpack(wheel: Path, site_packages: Path) -> None:
-    """Put the wheel's detectron2 package into site-packages, all of it or nothing.
+def repack(wheel: Path, folder: Path) -> Path:
+    """Write the wheel's detectron2 package as a wheel of its own, which runs on every Python.
 
-    Its stray top-level ``tools``, its extension, and its metadata (which asks for an old numpy)
-    stay out.
+    Its stray top-level ``tools``, its extension and its metadata (another name, an old numpy) stay
+    out. It asks for no packages: resnest_d2's own list has them.
+
+    Args:
+        wheel: the published file.
+        folder: where the new one is written.
+
+    Returns:
+        Its path, ``detectron2-VERSION-py3-none-any.whl``.
+
+    Raises:
+        RuntimeError: the file has no detectron2 package.
     """
-    with tempfile.TemporaryDirectory(dir=site_packages) as work:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.startswith("detectron2/") and not name.endswith((".so", ".pyd")):
-                    archive.extract(name, work)
-        shutil.move(Path(work) / "detectron2", site_packages / "detectron2")
+    info = f"detectron2-{VERSION}.dist-info"
+    target = folder / f"detectron2-{VERSION}-py3-none-any.whl"
+    record = []
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+
+        def add(name: str | zipfile.ZipInfo, data: bytes) -> None:
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            path = name if isinstance(name, str) else name.filename
+            record.append((path, f"sha256={digest}", len(data)))
+            new.writestr(name, data)
+
+        for member in old.infolist():
+            compiled = member.filename.endswith((".so", ".pyd"))
+            if member.filename.startswith("detectron2/") and not (member.is_dir() or compiled):
+                add(member, old.read(member))
+            elif member.filename.endswith(".dist-info/LICENSE"):
+                add(f"{info}/LICENSE", old.read(member))
+        if not any(path == "detectron2/__init__.py" for path, _, _ in record):
+            raise RuntimeError(f"{wheel.name} has no detectron2 package: not installed.")
+        add(f"{info}/METADATA", METADATA.encode())
+        add(f"{info}/WHEEL", WHEEL.encode())
+        add(f"{info}/top_level.txt", b"detectron2\n")
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerows([*record, (f"{info}/RECORD", "", "")])
+        new.writestr(f"{info}/RECORD", lines.getvalue())
+    return target
+
+
+def install(wheel: Path) -> None:
+    """Install a wheel with pip, which lists, upgrades and removes it from then on.
+
+    Raises:
+        RuntimeError: pip failed.
+    """
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    if subprocess.run([*pip, str(wheel)]).returncode:
+        raise RuntimeError(f"pip could not install {wheel.name}; its message is above.")
 
 
 def main() -> int:
@@ -63,14 +122,13 @@ def main() -> int:
     if spec is not None:
         print(f"detectron2 is installed, used as it is: {spec.submodule_search_locations[0]}")
         return 0
-    site_packages = Path(sysconfig.get_path("purelib"))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            unpack(download(Path(folder)), site_packages)
+            install(repack(download(Path(folder)), Path(folder)))
     except (RuntimeError, OSError) as error:
         print(f"install_detectron2: {error}", file=sys.stderr)
         return 1
-    print(f"detectron2 (Python part, commit a59f05630) installed into {site_packages}")
+    print(f"detectron2 {VERSION} (Python part, commit a59f05630) is installed.")
     return subprocess.run([sys.executable, "-c", "import detectron2.model_zoo"]).returncode
 
 
