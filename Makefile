@@ -6,6 +6,10 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 OUTPUT ?= output/demo
 # Processes that share the tests, a thread each; `make test WORKERS=0` runs them one by one.
 WORKERS ?= 2
+# The type checker; empty where torch or NumPy is too old for it.
+TYPES ?= mypy
+# `make test COVERAGE=--cov` also reports which lines the tests ran.
+COVERAGE ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.resnest_d2-ready
@@ -22,11 +26,12 @@ $(READY): pyproject.toml tools/install_detectron2.py
 	touch $@
 
 test: $(READY) lint
-	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -n $(WORKERS)
+	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE)
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(if $(TYPES),$(BIN)/$(TYPES))
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -46,4 +51,4 @@ $(OUTPUT)/results.json: | $(READY)
 	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml OUTPUT_DIR $(OUTPUT)
 
 clean:
-	rm -rf output dist build .pytest_cache .ruff_cache
+	rm -rf output dist build .pytest_cache .ruff_cache .mypy_cache .coverage*

@@ -1,4 +1,4 @@
-"""What the tests share: where outside data lies, and a cache folder of their own."""
+"""What the tests share: where data and fixtures lie, and a cache folder of their own."""
 
 import importlib.util
 import os
@@ -19,34 +19,39 @@ os.environ.pop("RESNEST_D2_WEIGHTS", None)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _outside(variable: str, default: str) -> Path:
-    path = Path(os.environ.get(variable, ROOT.parent / "shared" / default))
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """The folder of the data sets of real images, which are not part of the repository."""
+    default = ROOT.parent / "shared" / "realdata"
+    path = Path(os.environ.get("RESNEST_D2_REALDATA", default))
     if not path.is_dir():
-        pytest.skip(f"{path} does not exist; set {variable} to the folder")
+        pytest.skip(f"{path} does not exist; set RESNEST_D2_REALDATA to the folder")
     return path
 
 
-@pytest.fixture(scope="session")
-def realdata() -> Path:
-    return _outside("RESNEST_D2_REALDATA", "realdata")
-
-
 class Oracles:
-    """Outputs of a reference system, and the weights and image they were computed from."""
+    """Outputs of a reference system, and the weights and image they were computed from.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Read from ``data/oracles``; a file in the folder that RESNEST_D2_ORACLES names comes first.
+    """
+
+    FOLDER = Path(__file__).parent / "data" / "oracles"
+
+    def __init__(self):
         self._common = self._module("common")
         self._sample = self._module("sample")
 
     def _module(self, name: str):
-        spec = importlib.util.spec_from_file_location(name, self.folder / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, self.FOLDER / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        return dict(np.load(self.folder / f"{name}.npz"))
+        further = os.environ.get("RESNEST_D2_ORACLES")
+        folders = [Path(further), self.FOLDER] if further else [self.FOLDER]
+        paths = [folder / f"{name}.npz" for folder in folders]
+        return dict(np.load(next((path for path in paths if path.is_file()), paths[-1])))
 
     def weights(self, oracle: dict, seed: int) -> dict[str, torch.Tensor]:
         shapes = (str(s).strip("[]").split(",") for s in oracle["shapes"])
@@ -57,7 +62,7 @@ class Oracles:
         }
 
     def image(self, oracle: dict) -> np.ndarray:
-        return self._common.picture(*(int(v) for v in oracle["picture"]))
+        return self._common.image(*(int(v) for v in oracle["picture"]))
 
     def assert_map(
         self, oracle: dict, name: str, ours: torch.Tensor, *, seed: int, number: int = 2048
@@ -72,7 +77,7 @@ class Oracles:
 
 @pytest.fixture(scope="session")
 def oracles() -> Oracles:
-    return Oracles(_outside("RESNEST_D2_ORACLES", "oracles"))
+    return Oracles()
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def imagenet(depth):
 
 
 def mmdetection(depth, *, cascade=False, mask=False):
-    """The seed's detectors."""
+    """mmdetection's published detectors."""
     names = Names()
     names.prefix = "backbone."
     add_backbone(names, depth, "mmdetection")

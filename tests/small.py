@@ -33,6 +33,26 @@ def write_data(folder: Path) -> None:
         (folder / f"{split}.json").write_text(json.dumps(content))
 
 
+def data_keys(folder: Path, name: str) -> list[str]:
+    """Keys for train.json and val.json of a folder, registered as NAME_train and NAME_val."""
+    sets = f'[["{name}_train", "train.json", "images"], ["{name}_val", "val.json", "images"]]'
+    data = ["DATASETS.ROOT", str(folder), "DATASETS.COCO", sets]
+    return [*data, "DATASETS.TRAIN", f"('{name}_train',)", "DATASETS.TEST", f"('{name}_val',)"]
+
+
+def train_two_steps(config: str, opts: list, output: Path) -> tuple:
+    """The config that two iterations were trained with, and their last figures."""
+    from resnest_d2.engine import Trainer
+    from resnest_d2.model_zoo import load_config
+
+    small = ["INPUT.MIN_SIZE_TRAIN", "(96,)", "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", str(output)]
+    cfg = load_config(config, [*opts, *small, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0])
+    cfg.DATASETS.TEST = ()
+    trainer = Trainer(cfg)
+    trainer.train()
+    return cfg, trainer.storage.latest()
+
+
 def forget_logs() -> None:
     """Take off the handlers of a run in this process, whose standard output is gone."""
     from detectron2.utils import logger

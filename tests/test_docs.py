@@ -8,6 +8,8 @@ keys of small.py; published weights are written here.
 """
 
 import ast
+import importlib
+import inspect
 import re
 import shlex
 import shutil
@@ -181,6 +183,20 @@ def test_every_key_is_listed():
     assert TARGET.read_text() == document(), "run tools/write_config_keys.py"
 
 
+def lacking(page: Path, html: str) -> list[str]:
+    """What the packages export that a page of the API reference is of, if not in it."""
+    found = []
+    for package in re.findall(r"^::: (resnest_d2\.\w+(?:\.\w+)?)$", page.read_text(), flags=re.M):
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            exported = getattr(module, name)
+            if inspect.isroutine(exported) or inspect.isclass(exported):
+                headings = {f'id="{package}.{name}"', f'id="{exported.__module__}.{name}"'}
+                if not any(heading in html for heading in headings):
+                    found.append(f"{package}.{name}")
+    return found
+
+
 def test_the_site_builds_without_warnings(tmp_path):
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
@@ -190,5 +206,8 @@ def test_the_site_builds_without_warnings(tmp_path):
     assert 'href="../MODEL_ZOO/"' in page  # a link out of docs/
     table = (tmp_path / "MODEL_ZOO" / "index.html").read_text()
     assert 'href="../configs/COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml"' in table
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        html = (tmp_path / "api" / page.stem / "index.html").read_text()
+        assert not lacking(page, html), page.name
     fetched = re.compile(r'<(script|link)[^>]+(src|rel="stylesheet" href)="http')
     assert not [p for p in tmp_path.rglob("*.html") if fetched.search(p.read_text())]

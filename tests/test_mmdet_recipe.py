@@ -1,4 +1,4 @@
-"""The recipe of the seed's eight detectors is mmdetection 3.3's: what each iteration is told.
+"""The recipe of mmdetection's eight detectors is that of its version 3.3, iteration by iteration.
 
 Formulas are of mmengine's LinearLR and MultiStepLR, mmcv's rescaling and mmdetection's CocoDataset.
 """

@@ -1,4 +1,4 @@
-"""A training step of the seed's detectors is mmdetection's: same weights, images and samples."""
+"""A training step of the published detectors is mmdetection's: same weights, images and samples."""
 
 import math
 import re

@@ -1,51 +1,27 @@
-"""Real images with real annotations, as a user gives them: keys on the command line, no code."""
+"""Real images with real annotations; tests/test_own_data.py has the same on drawn ones."""
 
-import pytest
+import small
 import torch
 from detectron2.data import DatasetCatalog
 
-from resnest_d2.data import read_coco
-from resnest_d2.engine import Trainer
-from resnest_d2.model_zoo import load_config
+from resnest_d2.data.validate import check_data, pair_paths
+
+MASK = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml"
 
 
-def keys(folder, name, train="train.json"):
-    sets = f'[["{name}_train", "{train}", "images"], ["{name}_val", "val.json", "images"]]'
-    data = ["DATASETS.ROOT", str(folder), "DATASETS.COCO", sets]
-    return [*data, "DATASETS.TRAIN", f"('{name}_train',)", "DATASETS.TEST", f"('{name}_val',)"]
-
-
-def train_two_steps(config, opts, output):
-    small = ["INPUT.MIN_SIZE_TRAIN", "(96,)", "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", str(output)]
-    cfg = load_config(config, [*opts, *small, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0])
-    cfg.DATASETS.TEST = ()
-    trainer = Trainer(cfg)
-    trainer.train()
-    return cfg, trainer.storage.latest()
-
-
-def test_nuclei_with_rle_masks(realdata, tmp_path):
-    config = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml"
-    cfg, latest = train_two_steps(config, keys(realdata / "nuclei", "nuclei"), tmp_path)
+def test_nuclei_are_trained_on_with_all_their_rle_masks(realdata, tmp_path):
+    opts = small.data_keys(realdata / "nuclei", "nuclei")
+    cfg, latest = small.train_two_steps(MASK, opts, tmp_path)
     assert (cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.INPUT.MASK_FORMAT) == (1, "bitmask")
     assert torch.isfinite(torch.tensor(latest["loss_mask"][0]))
     records = DatasetCatalog.get("nuclei_train")
     assert (len(records), sum(len(r["annotations"]) for r in records)) == (170, 4253)
 
 
-def test_bccd_boxes(realdata, tmp_path):
-    config = "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml"
-    cfg, latest = train_two_steps(config, keys(realdata / "bccd", "bccd"), tmp_path)
-    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 3 and latest["loss_box_reg"][0] > 0
-    with pytest.raises(ValueError, match="bccd_train have no segmentation"):
-        load_config(config, [*keys(realdata / "bccd", "bccd"), "MODEL.MASK_ON", "True"])
-
-
-def test_bccd_as_published_with_an_empty_box(realdata, tmp_path, caplog):
+def test_of_bccd_as_published_only_its_empty_box_is_found(realdata):
     folder = realdata / "bccd"
-    read_coco(str(folder / "train_with_empty_boxes.json"), str(folder / "images"))
-    assert "1 annotations have a box that is empty or outside" in caplog.text
-    opts = keys(folder, "bccd_empty", "train_with_empty_boxes.json")
-    config = "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml"
-    _, latest = train_two_steps(config, opts, tmp_path)
-    assert latest["total_loss"][0] > 0
+    paths = ["train_with_empty_boxes.json", "images", "val.json"]
+    check = check_data(pair_paths([str(folder / path) for path in paths]), progress=False)
+    warned = [(f.kind, f.entry) for f in check.findings if f.severity != "note"]
+    assert warned == [("unusable box", "annotation id 2288")]
+    assert len(check.findings) == 1 and not check.passes(strict=True) and check.passes()

@@ -1,7 +1,8 @@
-"""mkdocs hook: files from outside docs/ that pages link to become part of the site.
+"""mkdocs hooks: files from outside docs/ that pages link to become part of the site.
 
 On disk ``docs/weights.md`` links to ``../MODEL_ZOO.md``, and that to ``configs/a.yaml`` and
-``docs/weights.md``. In the site docs/ is the top, so the links are rewritten on the way.
+``docs/weights.md``. In the site docs/ is the top, so the links are rewritten on the way. In the
+API reference, Sphinx's roles in docstrings (``:class:`ResNeSt```) are shown as the names alone.
 """
 
 import re
@@ -11,6 +12,7 @@ from mkdocs.structure.files import File
 
 PAGES = ("MODEL_ZOO.md", "BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md")
 ROOT = Path(__file__).parents[1]
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([^<]+)</code>")
 _LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)\s]*)?(\))")
 
 
@@ -32,6 +34,9 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Rewrite links as the site needs them."""
 
+    if page.file.src_uri.startswith("api/"):  # one folder down in the site too
+        return markdown
+
     def rewrite(match):
         opening, target, anchor, closing = match.groups()
         if page.file.src_uri in PAGES:
@@ -41,3 +46,8 @@ def on_page_markdown(markdown, page, config, files):
         return f"{opening}{target}{anchor or ''}{closing}"
 
     return _LINK.sub(rewrite, markdown)
+
+
+def on_page_content(html, page, config, files):
+    """Take Sphinx's roles off the names in docstrings."""
+    return _ROLE.sub(r"<code>\1</code>", html)

@@ -79,12 +79,13 @@ def convert(
     source, prefix = found
     unused = [n for n in weights if any(re.fullmatch(d, n) for d in source.dropped)]
     kept = [name for name in weights if name not in set(unused)]
-    ours = _to_ours(kept, source, prefix)
-    if unknown := [name for name, own in ours.items() if own is None]:
+    named = _to_ours(kept, source, prefix)
+    if unknown := [name for name, own in named.items() if own is None]:
         raise UserError(
             f"{origin} is in {source.name} layout, but {len(unknown)} of its {len(weights)} names "
             f"are none of it: {some(unknown)}."
         )
+    ours = {name: own for name, own in named.items() if own is not None}
     bare = not any(own.startswith("backbone.") for own in ours.values())
     depth, missing = _check_backbone(ours.values(), origin)
     theirs = {name: _from_ours(own, target, bare=bare) for name, own in ours.items()}
@@ -98,7 +99,7 @@ def convert(
             f"{len(unknown)} of its tensors: {some(unknown)}."
         )
     return Conversion(
-        weights={t: weights[name] for name, t in theirs.items()},
+        weights={t: weights[name] for name, t in theirs.items() if t is not None},
         source=source.name,
         target=target.name,
         depth=depth,
@@ -110,7 +111,7 @@ def convert(
 
 def _to_ours(names: Iterable[str], source: Layout, prefix: str) -> dict[str, str | None]:
     own_prefix = "backbone.bottom_up." if source.detector and prefix else ""
-    result = {}
+    result: dict[str, str | None] = {}
     for name in names:
         if not source.backbone:
             result[name] = name

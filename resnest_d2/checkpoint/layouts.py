@@ -166,11 +166,11 @@ def translate(name: str, rules: Rules, *, reverse: bool = False) -> str | None:
         if match := pattern.fullmatch(name):
             groups = match.groupdict()
             numbers = {key: int(groups[key]) - offset for key, offset in offsets.items()}
-            result = re.sub(
-                r"\{(\w+)(?:\+(\d+))?\}",
-                lambda m, n=numbers: str(n[m[1]] + int(m[2] or 0)),
-                target,
-            )
+
+            def number(part: re.Match, numbers: dict[str, int] = numbers) -> str:
+                return str(numbers[part[1]] + int(part[2] or 0))
+
+            result = re.sub(r"\{(\w+)(?:\+(\d+))?\}", number, target)
             return result.replace("*", groups["leaf"])
     return None
 

@@ -181,6 +181,7 @@ class ReportingCheckpointer(SavingCheckpointer):
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         del incompatible  # the report says it in one line
+        assert self.report is not None
         logging.getLogger(__name__).info(str(self.report))
         # The optimizer's state comes next and fits only the same parameters.
         if self._resumes and (self.report.unused or not self.report.complete):

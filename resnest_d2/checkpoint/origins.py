@@ -63,8 +63,8 @@ def local_weights(source: WeightsOrigin) -> str:
         ImportError: timm's own weights without timm.
     """
     mirror = os.environ.get(MIRROR)
-    for file in source.files if mirror else ():
-        path = Path(mirror).expanduser() / file
+    for folder, file in ((mirror, file) for file in source.files if mirror):
+        path = Path(folder).expanduser() / file
         if path.is_file():
             if source.hash_head:
                 check_hash(path, source.hash_head)

@@ -21,7 +21,7 @@ class Cv2ResizeTransform(T.ResizeTransform):
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """(H, W) or (H, W, C) to the new height and width."""
-        if (self.interp if interp is None else interp) != Image.BILINEAR:
+        if (self.interp if interp is None else interp) != Image.Resampling.BILINEAR:
             return super().apply_image(img, interp)
         assert img.shape[:2] == (self.h, self.w), (img.shape, self.h, self.w)
         resized = cv2.resize(

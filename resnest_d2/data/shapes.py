@@ -86,7 +86,8 @@ def _load(split: str) -> list[dict]:
 
 def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:
     os.makedirs(os.path.join(folder, split))
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index in range(number):
         image, shapes = draw_image(np.random.default_rng([VERSION, seed, index]))
         name = f"{index:04d}.png"

@@ -8,6 +8,8 @@ which the backward pass here does without.
 Shapes: N batch, C output channels, H/W height and width, R radix.
 """
 
+from typing import Any
+
 import torch
 from detectron2.layers.wrappers import check_if_dynamo_compiling
 
@@ -42,12 +44,12 @@ def _compute(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, attention):
+    def forward(ctx: Any, x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, attention)
         return _compute(x, attention)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, attention = ctx.saved_tensors
         splits = x.unflatten(1, attention.shape[1:3])  # (N, R, C, H, W)
         grad = grad.unsqueeze(1)  # (N, 1, C, H, W)

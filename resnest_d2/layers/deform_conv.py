@@ -7,7 +7,7 @@ torchvision's operator runs, forward and backward, on CPU and GPU.
 Shapes: N batch, C channels, H/W height and width, D deformable groups.
 """
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from detectron2.layers import Conv2d
@@ -23,7 +23,7 @@ class DeformConv2d(Conv2d):
     from a convolution of the caller's, whose output channels :meth:`offset_channels` gives.
     """
 
-    def __init__(self, *args, modulated: bool = False, **kwargs):
+    def __init__(self, *args: Any, modulated: bool = False, **kwargs: Any):
         """
         Args:
             *args: as in :class:`detectron2.layers.Conv2d`; the kernel must be 3x3.

@@ -63,6 +63,7 @@ def get(name: str, trained: bool = False, device: str | None = None) -> nn.Modul
     model = build_model(cfg)
     checkpointer = ReportingCheckpointer(model)
     checkpointer.load(cfg.MODEL.WEIGHTS)
-    if trained and not checkpointer.report.complete:
-        raise UserError(f"The published weights of {name} do not fit. {checkpointer.report}")
+    report = checkpointer.report
+    if trained and not (report and report.complete):
+        raise UserError(f"The published weights of {name} do not fit. {report}")
     return model

@@ -1,5 +1,7 @@
 """detectron2's convolutional box head, which may compute its convolutions again in backward."""
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -17,7 +19,9 @@ class CheckpointConvFCHead(FastRCNNConvFCHead):
     """
 
     @configurable
-    def __init__(self, input_shape: ShapeSpec, *, activation_checkpoint: str = "none", **kwargs):
+    def __init__(
+        self, input_shape: ShapeSpec, *, activation_checkpoint: str = "none", **kwargs: Any
+    ):
         """As detectron2's, and:
 
         Args:

@@ -7,7 +7,7 @@ Shapes: N boxes, K classes (1 if class-agnostic), A anchors of all feature maps.
 """
 
 import math
-from typing import Tuple  # noqa: UP035 (what TorchScript reads)
+from typing import Any, Tuple  # noqa: UP035 (what TorchScript reads)
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -52,7 +52,7 @@ class TwoSidedRPN(RPN):
     """detectron2's RPN with two-sided clamping, and mmdetection's choice of anchors by keys."""
 
     @configurable
-    def __init__(self, *, skip_padding: bool = False, **kwargs):
+    def __init__(self, *, skip_padding: bool = False, **kwargs: Any):
         """
         Args:
             skip_padding: do not train on anchors that only a larger image of the batch brings.
@@ -83,17 +83,18 @@ class TwoSidedRPN(RPN):
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """See :meth:`RPN.label_and_sample_anchors`; labels (A,) and boxes (A, 4) of each image."""
         inside_first = isinstance(self.anchor_matcher, BestMatchesMatcher)
-        anchors = Boxes.cat(anchors)
+        all_anchors = Boxes.cat(anchors)
         labels, boxes = [], []
         for instances in gt_instances:
-            trained = torch.ones_like(anchors.tensor[:, 0], dtype=torch.bool)
+            trained = torch.ones_like(all_anchors.tensor[:, 0], dtype=torch.bool)
             if self.skip_padding:
-                trained &= outside_padding(anchors, instances.image_size)
+                trained &= outside_padding(all_anchors, instances.image_size)
             if inside_first and self.anchor_boundary_thresh >= 0:
-                trained &= anchors.inside_box(instances.image_size, self.anchor_boundary_thresh)
-            (label,), (box,) = super().label_and_sample_anchors([anchors[trained]], [instances])
+                limit = self.anchor_boundary_thresh
+                trained &= all_anchors.inside_box(instances.image_size, limit)
+            (label,), (box,) = super().label_and_sample_anchors([all_anchors[trained]], [instances])
             labels.append(label.new_full(trained.shape, -1).masked_scatter(trained, label))
-            boxes.append(torch.zeros_like(anchors.tensor).index_put((trained,), box))
+            boxes.append(torch.zeros_like(all_anchors.tensor).index_put((trained,), box))
         return labels, boxes
 
 

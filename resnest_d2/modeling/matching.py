@@ -9,7 +9,7 @@ Shapes: M objects, N boxes (anchors or proposals) of one image.
 
 import torch
 from detectron2.modeling.matcher import Matcher
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 
 
 class BestMatchesMatcher:
@@ -78,3 +78,11 @@ def outside_padding(
     # Centers are multiples of the stride but for rounding; half a pixel is more than that.
     x, y = anchors.get_centers().unbind(dim=1)
     return (x < width - 0.5) & (y < height - 0.5)
+
+
+def is_truth(proposals: Instances) -> torch.Tensor:
+    """(R,): which proposals are the ground-truth boxes themselves."""
+    boxes = proposals.proposal_boxes.tensor
+    if not proposals.has("gt_boxes"):  # an image without objects
+        return boxes.new_zeros(len(boxes), dtype=torch.bool)
+    return (boxes == proposals.gt_boxes.tensor).all(1)

@@ -6,6 +6,7 @@ detectron2's ResNet; stem, block and the table of depths are this package's.
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -40,7 +41,7 @@ class ResNeSt(ResNet):
         num_classes: int | None = None,
         freeze_at: int = 0,
         norm: str = "BN",
-        **block,
+        **block: Any,
     ):
         """
         Args:
@@ -134,4 +135,6 @@ class ResNeSt(ResNet):
 @BACKBONE_REGISTRY.register()
 def build_resnest_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNeSt:
     """ResNeSt without FPN, from a detectron2 config."""
-    return adapt_sync_norms(ResNeSt(cfg, input_shape))
+    net = ResNeSt(cfg, input_shape)
+    adapt_sync_norms(net)
+    return net

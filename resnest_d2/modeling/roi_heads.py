@@ -6,12 +6,14 @@ mmdetection's differ from detectron2's is one argument, whose default is detectr
 Shapes: S stages, R regions of all images, K classes, C channels, P pooled size, M mask size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import CascadeROIHeads, select_foreground_proposals
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import ImageList, Instances, pairwise_iou
@@ -21,6 +23,12 @@ from torch import nn
 from resnest_d2.errors import UserError
 
 from .box_transform import TwoSidedBox2BoxTransform
+from .matching import is_truth
+
+Features = dict[str, torch.Tensor]  # maps by name
+PerImage = list[Instances]
+PerImageBoxes = Sequence[torch.Tensor]  # (R_i, 4) each
+Predictions = tuple[torch.Tensor, torch.Tensor]  # class logits and box deltas
 
 
 class StageMaskHeads(nn.ModuleList):
@@ -49,6 +57,8 @@ class CascadeMaskROIHeads(CascadeROIHeads):
     Boxes are class-agnostic, as in the base class.
     """
 
+    proposal_matcher: Matcher
+
     @configurable
     def __init__(
         self,
@@ -57,7 +67,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         resample: bool = False,
         average_logits: bool = False,
         scale_feature_gradients: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ):
         """
         Args:
@@ -127,10 +137,10 @@ class CascadeMaskROIHeads(CascadeROIHeads):
     def forward(
         self,
         images: ImageList,
-        features: dict[str, torch.Tensor],
-        proposals: list[Instances],
-        targets: list[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
+        features: Features,
+        proposals: PerImage,
+        targets: PerImage | None = None,
+    ) -> tuple[PerImage, dict[str, torch.Tensor]]:
         """See :meth:`detectron2.modeling.ROIHeads.forward`."""
         if not self.training:
             return super().forward(images, features, proposals)
@@ -141,10 +151,12 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         losses.update(self._forward_keypoint(features, first))
         return first, losses
 
-    def _forward_box(self, features, proposals, targets=None):
+    def _forward_box(
+        self, features: Features, proposals: PerImage, targets: PerImage | None = None
+    ) -> Any:
         """Losses of all stages in training, the detections of each image at test time."""
         if self.training:
-            losses = {}
+            losses: dict[str, torch.Tensor] = {}
             for stage, (predictions, sampled, _) in enumerate(
                 self._run_stages(features, proposals, targets)
             ):
@@ -167,10 +179,12 @@ class CascadeMaskROIHeads(CascadeROIHeads):
             predictor.test_topk_per_image,
         )[0]
 
-    def _run_stages(self, features, proposals, targets=None):
+    def _run_stages(
+        self, features: Features, proposals: PerImage, targets: PerImage | None = None
+    ) -> Iterator[tuple[Predictions, PerImage, PerImageBoxes]]:
         """Yield every stage's predictions, the proposals they are for, and the boxes refined."""
         pyramid = [features[name] for name in self.box_in_features]
-        boxes = None
+        boxes: PerImageBoxes = ()
         for stage, predictor in enumerate(self.box_predictor):
             if stage > 0:
                 proposals = self._refined_proposals(boxes, proposals, targets, stage)
@@ -178,7 +192,9 @@ class CascadeMaskROIHeads(CascadeROIHeads):
             boxes = predictor.predict_boxes(predictions, proposals)
             yield predictions, proposals, boxes
 
-    def _refined_proposals(self, boxes, proposals, targets, stage):
+    def _refined_proposals(
+        self, boxes: PerImageBoxes, proposals: PerImage, targets: PerImage | None, stage: int
+    ) -> PerImage:
         """Boxes of the stage before as proposals; in training labelled, and sampled if asked."""
         sizes = [p.image_size for p in proposals]
         if not self.training:
@@ -187,7 +203,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
             refined = self._create_proposals_from_boxes(boxes, sizes)
             return self._match_and_label_boxes(refined, stage, targets)
         # Ground truth among the proposals is not refined: it is added again as it is.
-        boxes = [b[~_is_truth(p)] for b, p in zip(boxes, proposals, strict=True)]
+        boxes = [b[~is_truth(p)] for b, p in zip(boxes, proposals, strict=True)]
         refined = self._create_proposals_from_boxes(boxes, sizes)
         for p in refined:  # which ground truth can only be added to with a score
             p.objectness_logits = p.proposal_boxes.tensor.new_zeros(len(p))
@@ -200,22 +216,28 @@ class CascadeMaskROIHeads(CascadeROIHeads):
             self.proposal_matcher = first_matcher
 
     @torch.no_grad()
-    def _match_and_label_boxes(self, proposals, stage, targets):
+    def _match_and_label_boxes(
+        self, proposals: PerImage, stage: int, targets: PerImage | None
+    ) -> PerImage:
         proposals = super()._match_and_label_boxes(proposals, stage, targets)
-        if self.masks_per_stage:  # which the base class has no use for after the first stage
+        if targets and self.masks_per_stage:  # the base class has no use for them after stage 0
             for found, truth in zip(proposals, targets, strict=True):
                 if len(truth):
                     overlaps = pairwise_iou(truth.gt_boxes, found.proposal_boxes)
                     found.gt_masks = truth.gt_masks[self.proposal_matchers[stage](overlaps)[0]]
         return proposals
 
-    def _run_stage(self, features, proposals, stage):
+    def _run_stage(
+        self, features: list[torch.Tensor], proposals: PerImage, stage: int
+    ) -> Predictions:
         if self.scale_feature_gradients or not self.training:
             return super()._run_stage(features, proposals, stage)
         pooled = self.box_pooler(features, [p.proposal_boxes for p in proposals])  # (R, C, P, P)
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
-    def _stage_losses(self, features, predictions, proposals, stage):
+    def _stage_losses(
+        self, features: Features, predictions: Predictions, proposals: PerImage, stage: int
+    ) -> dict[str, torch.Tensor]:
         with get_event_storage().name_scope(f"stage{stage}"):
             losses = self.box_predictor[stage].losses(predictions, proposals)
             if self.masks_per_stage:
@@ -226,11 +248,3 @@ class CascadeMaskROIHeads(CascadeROIHeads):
                 )
                 losses.update(self.mask_head[stage](pooled, positives))
         return losses
-
-
-def _is_truth(proposals: Instances) -> torch.Tensor:
-    """(R,): which proposals are the ground-truth boxes themselves."""
-    boxes = proposals.proposal_boxes.tensor
-    if not proposals.has("gt_boxes"):  # an image without objects
-        return boxes.new_zeros(len(boxes), dtype=torch.bool)
-    return (boxes == proposals.gt_boxes.tensor).all(1)

@@ -12,7 +12,7 @@ from .analysis import Analysis, analyse
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
 from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
 from .html import describe, render, repeat_command, run_name, write_page
-from .images import outline_found, outline_truth, thumbnail
+from .images import OutlineOptions, outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
 from .sections import (
     METRICS,
@@ -191,7 +191,7 @@ def _changed(
         for name, analysis, (matched, wrong) in zip(
             names, found, (first[i], second[i]), strict=True
         ):
-            options = {"threshold": analysis.threshold, "classes": classes}
+            options: OutlineOptions = {"threshold": analysis.threshold, "classes": classes}
             truth = outline_truth(matched, size, **options)
             missed = [outline for outline in truth if outline.kind == "missed"]
             outlines = [*missed, *outline_found(matched, size, **options)]

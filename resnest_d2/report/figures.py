@@ -55,8 +55,8 @@ class Line(NamedTuple):
     """A line of a diagram; ``style`` holds keywords of :meth:`Axes.plot`."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     style: Mapping[str, Any] = {}
 
 
@@ -179,8 +179,8 @@ def draw_matrix(
             if value:
                 axes.text(c + 0.5, r + 0.5, f"{value}", ha="center", va="center", fontsize=size)
         ticks = np.arange(number) + 0.5
-        turn = {"rotation": 90} if max(map(len, names)) * number > 40 else {}
-        axes.set_xticks(ticks, names, fontsize=max(size, 5), **turn)
+        turn = 90 if max(map(len, names)) * number > 40 else 0
+        axes.set_xticks(ticks, names, fontsize=max(size, 5), rotation=turn)
         axes.set_yticks(ticks, names, fontsize=max(size, 5))
         axes.set(ylabel=labels[0], xlabel=labels[1], xlim=(0, number), ylim=(number, 0))
         axes.tick_params(length=0)

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -20,6 +20,13 @@ class Outline(NamedTuple):
     path: str
     kind: str
     label: str
+
+
+class OutlineOptions(TypedDict):
+    """What :func:`outline_truth` and :func:`outline_found` are told by keyword."""
+
+    threshold: float
+    classes: dict[int, str]
 
 
 class Thumbnail(NamedTuple):
@@ -46,7 +53,7 @@ def thumbnail(matched: MatchedImage, path: str) -> Thumbnail:
         return Thumbnail("", *size)
     small = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
     data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    return Thumbnail("data:image/jpeg;base64," + base64.b64encode(data).decode(), *size)
+    return Thumbnail("data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode(), *size)
 
 
 def outline_truth(

@@ -9,7 +9,7 @@ import numpy as np
 from .analysis import Analysis, Mistakes
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines, draw_matrix
 from .gather import DataSet
-from .images import Outline, Thumbnail, outline_found, outline_truth, thumbnail
+from .images import Outline, OutlineOptions, Thumbnail, outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -90,7 +90,7 @@ def dataset_figures(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> l
 
 def _class_bars(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> Figure:
     values = {task_label(t): class_ap(m, analysis.classes) for t, m in tasks.items()}
-    order = range(len(analysis.classes))
+    order = list(range(len(analysis.classes)))
     note = ""
     if len(order) > _BARS:
         main = values[task_label(analysis.task)]
@@ -202,7 +202,7 @@ def worst_images(
         if not wrong.total:
             break
         size = thumbnail(matched, os.path.join(dataset.image_root, matched.image["file_name"]))
-        options = {"threshold": analysis.threshold, "classes": classes}
+        options: OutlineOptions = {"threshold": analysis.threshold, "classes": classes}
         shown.append(
             {
                 "name": matched.image["file_name"],

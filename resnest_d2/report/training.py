@@ -13,8 +13,8 @@ def training_figures(run: Run) -> list[Figure]:
         lines = [losses._replace(style={"color": "ink", "linewidth": 2.2})]
         for i, name in enumerate(names):
             style = {"linewidth": 1, "linestyle": "-" if i < len(COLOURS) else "--"}
-            line = history_line(run, name, name.removeprefix("loss_"))
-            lines.append(line._replace(style={"color": COLOURS[i % len(COLOURS)], **style}))
+            if line := history_line(run, name, name.removeprefix("loss_")):
+                lines.append(line._replace(style={"color": COLOURS[i % len(COLOURS)], **style}))
         figures.append(
             draw_lines("Losses", lines, xlabel="iteration", ylabel="loss", limits=(0, None))
         )

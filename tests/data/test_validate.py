@@ -316,11 +316,3 @@ def test_command(run, planted, sound, tmp_path):
     fixed = tmp_path / "fixed.json"
     assert run(*warned, "--fix", fixed).exit_code == 0
     assert run(fixed, warned[1], "--strict").exit_code == 0
-
-
-def test_bccd_as_published(realdata):
-    folder = realdata / "bccd"
-    paths = ["train_with_empty_boxes.json", "images", "val.json"]
-    check = check_data(pair_paths([str(folder / path) for path in paths]), progress=False)
-    assert faults(check) == [("unusable box", "annotation id 2288")]
-    assert len(check.findings) == 1 and not check.passes(strict=True) and check.passes()

@@ -110,7 +110,8 @@ def _number(splits: list[Split]) -> dict[str, int]:
 
 
 def _as_coco(split: Split, ids: dict[str, int]) -> dict:
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for source in split.images:
         image = {"id": len(images) + 1, "file_name": source.path}
         images.append(image | {"height": source.height, "width": source.width})

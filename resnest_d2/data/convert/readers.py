@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
+from xml.etree.ElementTree import Element
 
 import yaml
 
@@ -144,7 +145,7 @@ def _subfolder(source: Path, *names: str) -> Path:
     return next((source / name for name in names if (source / name).is_dir()), source)
 
 
-def _voc_image(root, stem: str, folder: Path) -> LabelledImage:
+def _voc_image(root: Element, stem: str, folder: Path) -> LabelledImage:
     from supervision.dataset.formats.pascal_voc import (
         detections_from_xml_obj,
         parse_polygon_points,

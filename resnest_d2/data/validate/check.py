@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from tabulate import tabulate
 
 from resnest_d2.errors import MissingFileError, UserError
@@ -52,7 +53,8 @@ class DataCheck(NamedTuple):
         for c in self.classes:
             row = [c.file, c.name, c.objects, c.images, f"{c.share:.1%}", f"{c.side:.0f} px"]
             if with_anchors:
-                parts = [(c.overlaps >= t).mean() if c.objects else 0.0 for t in (0.5, 0.7)]
+                met = c.overlaps if c.overlaps is not None and c.objects else np.zeros(1)
+                parts = [(met >= t).mean() for t in (0.5, 0.7)]
                 row += [f"{part:.0%}" for part in parts]
             rows.append(row)
         return tabulate(rows, headers + ["anchor IoU >= 0.5", ">= 0.7"] * with_anchors)

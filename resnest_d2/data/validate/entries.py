@@ -48,7 +48,7 @@ def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
 
 def check_entries(files: list[AnnotationFile]) -> list[Finding]:
     """Findings in the files of one data set, train and val say, errors first."""
-    findings = []
+    findings: list[Finding] = []
     for file in files:
         findings += _check_file(file)
     findings += _check_categories(files)
@@ -121,8 +121,8 @@ def _check_annotations(file: AnnotationFile) -> Iterator[Finding]:
             yield Finding("unknown category", file.json_file, name, f"{fault} [{known}]", where)
         image = images.get(annotation["image_id"])
         for kind, rule in ANNOTATION_RULES.items():
-            if fault := rule(annotation, image):
-                yield Finding(kind, file.json_file, name, fault, where)
+            if reason := rule(annotation, image):
+                yield Finding(kind, file.json_file, name, reason, where)
 
 
 def _summaries(file: AnnotationFile) -> Iterator[Finding]:

@@ -174,10 +174,12 @@ def _next(findings: list[Finding]) -> list[Finding]:
 
 
 def _repair(files: list[AnnotationFile], findings: list[Finding]) -> list[Repair]:
-    repairs, dropped = [], set()
+    repairs: list[Repair] = []
+    dropped: set[int] = set()
     by_name = {file.json_file: file.data for file in files}
     # Held until the end, so that no entry takes over the identity of one that is gone.
-    entries = [by_name[f.file][f.where[0]][f.where[1]] for f in findings]
+    places = ((f.file, f.where) for f in findings if f.where)  # _next gives no others
+    entries = [by_name[file][section][i] for file, (section, i) in places]
     for finding, entry in zip(findings, entries, strict=True):
         if id(entry) in dropped:
             continue

@@ -14,7 +14,7 @@ from resnest_d2.errors import UserError
 
 BEYOND = 1.0  # pixels that a box may reach beyond its image: tools round
 _NUMBER, _ID = (int, float), (int, float, str)
-_FIELDS = {
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": _NUMBER, "name": str},
     "images": {"id": _ID, "file_name": str, "height": _NUMBER, "width": _NUMBER},
     "annotations": {"id": _ID, "image_id": _ID, "category_id": _ID, "bbox": object},

@@ -90,8 +90,8 @@ def _describe(file: AnnotationFile, anchors: Anchors | None) -> Iterator[ClassFa
     for _, category in sound_entries(file, "categories"):
         own = by_class[category["id"]]
         boxes = np.array([a["bbox"][2:] for a in own], float).reshape(-1, 2)
-        sizes = [(images[a["image_id"]]["width"], images[a["image_id"]]["height"]) for a in own]
-        sizes = np.array(sizes, float).reshape(-1, 2)
+        inside = [images[a["image_id"]] for a in own]
+        sizes = np.array([(i["width"], i["height"]) for i in inside], float).reshape(-1, 2)
         yield ClassFacts(
             file=file.json_file,
             name=category["name"],
