@@ -12,7 +12,7 @@ from detectron2.utils.events import CommonMetricPrinter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from resnest_d2.files import whole_file
+from resnest_d2.files import read_json, whole_file
 
 
 def set_aside(output_dir: str) -> None:
@@ -61,8 +61,7 @@ class BestCheckpoint(HookBase):
         """Take up the best of the run that is resumed."""
         self.seen_iter = self.trainer.start_iter - 1
         if self.trainer.start_iter > 0 and os.path.isfile(self.record_file):
-            with open(self.record_file) as file:
-                record = json.load(file)
+            record = read_json(self.record_file)
             if record["metric"] == self.metric:  # box and mask AP do not compare
                 self.best, self.iteration = record["value"], record["iteration"]
 

@@ -12,6 +12,7 @@ from detectron2.utils.collect_env import collect_env_info
 
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
+from resnest_d2.files import make_folder, whole_file
 from resnest_d2.model_zoo import find_config, load_config
 
 
@@ -44,6 +45,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
     cfg.freeze()
+    make_folder(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     logger = logging.getLogger("resnest_d2")
     if comm.is_main_process():
@@ -53,7 +55,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
                 logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        with open(os.path.join(cfg.OUTPUT_DIR, "environment.txt"), "w") as file:
+        with whole_file(os.path.join(cfg.OUTPUT_DIR, "environment.txt"), "w") as file:
             file.write(collect_env_info() + "\n")
     if no_cuda:
         logger.info(f"No CUDA device: running on the CPU, {torch.get_num_threads()} threads.")

@@ -41,8 +41,8 @@ def in_plain_words(error: BaseException) -> BaseException:
 
     Returns:
         A KeyboardInterrupt where a cluster's SIGTERM stopped the worker, and stops the run; the
-        worker's own UserError without its traceback; any other error of it as an OSError; an error
-        of another kind itself.
+        worker's own UserError without its traceback; a UserError where it was ended by the system;
+        an error of another kind itself.
     """
     text = str(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
@@ -52,7 +52,7 @@ def in_plain_words(error: BaseException) -> BaseException:
             time.sleep(1)  # the same signal may be on its way to this process
         except KeyboardInterrupt as stopped:
             return stopped
-        return OSError(
+        return UserError(
             f"{text.strip()}: the system may be out of memory, or of shared memory (/dev/shm). Set "
             "DATALOADER.NUM_WORKERS lower, or 0."
         )
@@ -61,16 +61,15 @@ def in_plain_words(error: BaseException) -> BaseException:
     return error
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, ValueError | OSError | FloatingPointError)
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and record.name.startswith("detectron2"))
 
 
 @contextlib.contextmanager
 def tracebacks_in_file() -> Iterator[None]:
-    """Keep detectron2's tracebacks of what a user can mend off the terminal.
+    """Keep detectron2's tracebacks off the terminal; the log file has them.
 
-    The message follows at the end of the run; the log file has everything.
+    The exception goes on to the program, which ends in a sentence about it.
     """
     handlers = [
         handler
@@ -78,9 +77,9 @@ def tracebacks_in_file() -> Iterator[None]:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
     ]
     for handler in handlers:
-        handler.addFilter(_is_news)
+        handler.addFilter(_has_no_traceback)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_is_news)
+            handler.removeFilter(_has_no_traceback)
