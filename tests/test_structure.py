@@ -89,7 +89,6 @@ def test_leaf_configs_state_only_their_difference():
 BROAD = {"Exception", "BaseException", "ValueError", "RuntimeError", "OSError", "ImportError"}
 LOGS = {"warning", "error", "exception", "info", "report_defect"}
 UNLOGGED = {  # file and function: why it may
-    "errors.py run_program": "it prints the error, a defect by report_defect",
     "errors.py report_defect": "the log's own failure, which the sentence holds",
     "cli/doctor.py _works": "what is broken is its result, and ends in a UserError",
     "data/convert/faults.py _is_number": "float() of a text, nothing else",
