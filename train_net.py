@@ -6,12 +6,14 @@ Go on:     the same with --resume
 Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 
 from detectron2.engine import default_argument_parser
 
 from resnest_d2.engine import launch
+from resnest_d2.errors import run_program
 
 EPILOG = """
 examples:
@@ -28,16 +30,11 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """A user's mistake ends in a sentence, not in a traceback."""
-    args = default_argument_parser(EPILOG).parse_args(argv)
-    try:
-        launch(args)
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"train_net.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Exit code of a run; an error ends in a sentence, its traceback in the log."""
+    parser = default_argument_parser(EPILOG)
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    args = parser.parse_args(argv)
+    return run_program(functools.partial(launch, args), name="train_net.py", debug=args.debug)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ if find_spec("detectron2") is None:
         "resnest_d2 needs detectron2, which is not installed here. Run "
         "`resnest-d2-install-detectron2` (from a checkout: `python tools/install_detectron2.py`): "
         "it installs detectron2's Python part, no compiler needed. Or build your own: "
-        "https://detectron2.readthedocs.io/tutorials/install.html"
+        "https://detectron2.readthedocs.io/tutorials/install.html",
+        name="detectron2",
     )
 
 __all__ = [

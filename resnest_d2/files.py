@@ -1,41 +1,155 @@
-"""Files that are written whole or not at all: a full disk leaves what was there before."""
+"""Files of the user: read with errors that name them, written whole or not at all."""
 
 import contextlib
+import errno
+import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
+
+from resnest_d2.errors import MissingFileError, UserError
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
-class WriteError(OSError):
+class WriteError(UserError, OSError):
     """A file could not be written; what stood there before is unharmed."""
 
 
+class OutputExistsError(UserError, FileExistsError):
+    """A file that was to be written exists, and nobody asked to replace it."""
+
+
 @contextlib.contextmanager
-def whole_file(path: str, mode: str = "wb") -> Iterator[IO]:
-    """A file that takes its place only when it is complete and on the disk.
+def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
+    """A file that takes its place only when it is complete and on the disk; text is UTF-8.
 
     Raises:
-        WriteError: naming the disk's free space; no part of the new file is left.
+        WriteError: naming the reason, of a full disk its free space; no part of the new file is
+            left.
     """
+    path = os.fspath(path)
     partial = path + ".partial"
+    before = sys.exc_info()[1]
     try:
-        with open(partial, mode) as file:
+        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        if os.path.isfile(partial):
             os.remove(partial)
-        # torch.save makes a RuntimeError of its own out of a failing write.
-        if not isinstance(error, OSError | RuntimeError):
+        reason = _failed_write(error, before)
+        if reason is None:
             raise
-        folder = os.path.dirname(path) or "."
-        free = shutil.disk_usage(folder).free / 2**20 if os.path.isdir(folder) else 0
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
+
+
+def _failed_write(error: BaseException, before: BaseException | None) -> OSError | None:
+    """The system's error behind another: torch.save makes a RuntimeError out of a failing write.
+
+    Args:
+        error: that was raised while writing.
+        before: what was handled when the writing began, and has nothing to do with it.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error is not before and error not in seen:
+        if isinstance(error, OSError) and not isinstance(error, UserError):
+            return error
+        if not isinstance(error, RuntimeError):
+            return None
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _advice(path: str, reason: OSError) -> str:
+    folder = os.path.dirname(path) or "."
+    if reason.errno not in _FULL or not os.path.isdir(folder):
+        return "; give another place."
+    free = shutil.disk_usage(folder).free / 2**20
+    return (
+        f"; its disk has {free:.1f} MB free. Free some, or write to another disk (OUTPUT_DIR, "
+        "--output). Earlier checkpoints are unharmed; --resume goes on from the last one."
+    )
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder to write to, with those above it; it may be there.
+
+    Raises:
+        WriteError: it cannot be made, or not be written to.
+    """
+    path = os.fspath(path) or "."
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
         raise WriteError(
-            f"{path} cannot be written ({reason}); its disk has {free:.1f} MB free. Free some, or "
-            "write to another disk (OUTPUT_DIR, --output). Earlier checkpoints are unharmed; "
-            "--resume goes on from the last one."
+            f"The folder {path} cannot be made ({error.strerror}); give another place."
         ) from error
+    if not os.access(path, os.W_OK):
+        raise WriteError(f"The folder {path} cannot be written to; give another place.")
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """A file of text in UTF-8.
+
+    Raises:
+        MissingFileError: no such file.
+        UserError: a folder, a file without permission, or no text.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"There is no file {path}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8: {error}.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: not JSON; else as :func:`read_text`.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}.") from error
+
+
+def read_yaml(path: str | os.PathLike) -> Any:
+    """What a YAML file holds; nothing in it is run.
+
+    Raises:
+        UserError: not YAML; else as :func:`read_text`.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not YAML: {reason}.") from error
+
+
+@contextlib.contextmanager
+def reading_image(path: str | os.PathLike) -> Iterator[None]:
+    """Around the decoding of one image, nothing else.
+
+    Raises:
+        UserError: naming the image, from whatever the decoder raised: Pillow's raise nearly every
+            kind of error on damaged files.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from error

@@ -126,3 +126,63 @@ def test_every_hook_has_a_test():
     tests = {path.name for path in (Path(__file__).parent / "engine" / "hooks").iterdir()}
     for path in (PACKAGE / "engine" / "hooks").glob("[!_]*.py"):
         assert {f"test_{path.name}", f"test_{path.stem}_hook.py"} & tests, path
+
+
+# Errors of these kinds come from anywhere: who catches them raises another from them, or logs them.
+BROAD = {"Exception", "BaseException", "ValueError", "RuntimeError", "OSError", "ImportError"}
+LOGS = {"warning", "error", "exception", "info", "report_defect"}
+UNLOGGED = {  # file and function: why it may
+    "errors.py report_defect": "the log's own failure, which the sentence holds",
+    "cli/doctor.py _works": "what is broken is its result, and ends in a UserError",
+    "data/convert/faults.py _is_number": "float() of a text, nothing else",
+}
+
+
+def broad_handlers(tree):
+    """Function and handler of every broad ``except``, ``suppress`` among them, that hides."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if called == "suppress" and BROAD & names_in(ast.Tuple(node.args)):
+                    yield function.name
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            if node.type is not None and not BROAD & names_in(node.type):
+                continue
+            inside = [n for part in node.body for n in ast.walk(part)]
+            calls = [n.func for n in inside if isinstance(n, ast.Call)]
+            called = {getattr(c, "attr", getattr(c, "id", "")) for c in calls}
+            if not called & LOGS and not any(isinstance(n, ast.Raise) for n in inside):
+                yield function.name
+
+
+def names_in(node):
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def test_no_broad_except_hides_an_error():
+    hidden = {
+        f"{path.relative_to(PACKAGE).as_posix()} {name}"
+        for path in FILES
+        for name in broad_handlers(ast.parse(path.read_text()))
+    }
+    assert hidden == set(UNLOGGED)
+
+
+@pytest.mark.parametrize(
+    ("handler", "hides"),
+    [
+        ("except Exception:\n  pass", True),
+        ("except (KeyError, OSError):\n  return 1", True),
+        ("except:\n  x = 1", True),
+        ("except KeyError:\n  pass", False),
+        ("except ValueError as e:\n  raise UserError from e", False),
+        ("except OSError:\n  logger.error('gone')", False),
+    ],
+)
+def test_the_check_of_broad_excepts_finds_them(handler, hides):
+    body = f"try:\n f()\n{handler}".replace("\n", "\n ")
+    assert bool(list(broad_handlers(ast.parse(f"def g():\n {body}")))) == hides

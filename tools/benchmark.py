@@ -15,6 +15,7 @@ import itertools
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ from benchmarking.models import backbone_cases, detector_cases
 from benchmarking.prediction import prediction_settings
 from benchmarking.scoring import scoring_settings
 from benchmarking.training import CONFIG, training_cases
+
+from resnest_d2.errors import UserError, run_program
 
 KINDS = ("backbone", "detector", "training", "scoring", "predict")
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml"
@@ -66,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     add("--output", default="output/benchmark", help="folder for table, JSON and plots")
     add("--append", action="store_true", help="to the rows of an earlier run in that folder")
+    add("--debug", action="store_true", help="print the traceback of an error")
     return parser
 
 
@@ -98,15 +102,20 @@ def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
         yield from scoring_settings(args.annotations, skip)
     if "predict" in args.what:
         if not args.images:
-            raise ValueError("--what predict needs --images, a folder.")
+            raise UserError("--what predict needs --images, a folder.")
         yield from prediction_settings(
             args.model, args.images, number=args.number, backends=args.backends, skip=skip
         )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the tables and write them with the plots."""
+    """Exit code of a benchmark; an error ends in a sentence, its traceback in a log."""
     args = parser().parse_args(argv)
+    return run_program(partial(benchmark, args), name="benchmark.py", debug=args.debug)
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Measure, print the tables and write them with the plots."""
     torch.set_num_threads(args.threads)
     logging.getLogger("detectron2").setLevel(logging.ERROR)
     rows, reasons = report.read(Path(args.output)) if args.append else [], {}
@@ -121,7 +130,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, why in reasons.items():
         print(f"Skipped: {name}: {why}")
     print(f"{args.threads} threads, medians of {args.repeats}; written to {args.output}.")
-    return 0
 
 
 if __name__ == "__main__":

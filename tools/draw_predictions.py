@@ -6,6 +6,7 @@ Usage: tools/draw_predictions.py --config-file output/config.yaml --weights outp
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,8 @@ from detectron2.engine import DefaultPredictor
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 from resnest_d2.engine import choose_device
+from resnest_d2.errors import UserError, run_program
+from resnest_d2.files import make_folder
 from resnest_d2.model_zoo import load_config
 
 SCALE = 2.0  # of the drawing, so that labels on small images can be read
@@ -32,11 +35,11 @@ def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.n
         BGR, uint8, twice as wide as the image.
 
     Raises:
-        ValueError: the image cannot be read.
+        UserError: the image cannot be read.
     """
     image = cv2.imread(record["file_name"])
     if image is None:
-        raise ValueError(f"{record['file_name']} cannot be read as an image.")
+        raise UserError(f"{record['file_name']} cannot be read as an image.")
     found = predictor(image)["instances"].to("cpu")
     found = found[found.scores >= threshold]
     sides = []
@@ -52,25 +55,30 @@ def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.n
 
 
 def main() -> int:
-    """Draw the first images of the config's test set into a folder."""
+    """Exit code of the drawing; an error ends in a sentence, its traceback in a log."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, help="config of the detector")
     parser.add_argument("--weights", required=True, help="its checkpoint")
     parser.add_argument("--output", default="output/images", help="folder to write to")
     parser.add_argument("--number", type=int, default=12, help="how many images")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     args = parser.parse_args()
+    return run_program(partial(draw_all, args), name="draw_predictions.py", debug=args.debug)
+
+
+def draw_all(args: argparse.Namespace) -> None:
+    """Draw the first images of the config's test set into a folder."""
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
     choose_device(cfg)
     predictor = DefaultPredictor(cfg)
     folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     records = DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.number]
     for record in records:
         target = folder / f"{Path(record['file_name']).stem}.png"
         cv2.imwrite(str(target), draw(predictor, record, threshold=args.threshold))
     print(f"{len(records)} images in {folder}: truth left, prediction right.")
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ def main() -> None:
     try:
         from resnest_d2.cli.main import main as run
     except ImportError as error:
+        if not error.name or error.name.startswith("resnest_d2"):  # a defect of the package
+            raise
         sys.exit(f"resnest-d2: {error}")  # on standard error, with 1
     run()
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from resnest_d2.errors import UserError
+from resnest_d2.files import make_folder, whole_file
 from resnest_d2.modeling import ARCHS, ResNeSt
 
 from .layouts import Layout, get_layout, recognise, translate
@@ -192,28 +193,27 @@ def write_checkpoint(conversion: Conversion, path: str | os.PathLike) -> None:
 
     A bare backbone in detectron2's layout is marked so that detectron2 looks for its place in a
     detector. A path that ends in .safetensors gets that format.
+
+    Raises:
+        WriteError: the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    make_folder(path.parent)
     weights = conversion.weights
-    try:
+    with whole_file(path) as file:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
-            save_file({name: value.contiguous() for name, value in weights.items()}, partial)
-        else:
-            content: dict = weights
-            if conversion.target == "mmdetection":
-                content = {"meta": {}, "state_dict": weights}
-            elif conversion.target == "detectron2":
-                content = {"model": weights, "__author__": "resnest_d2"}
-                if conversion.bare:
-                    content["matching_heuristics"] = True
-            torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            file.write(save({name: value.contiguous() for name, value in weights.items()}))
+            return
+        content: dict = weights
+        if conversion.target == "mmdetection":
+            content = {"meta": {}, "state_dict": weights}
+        elif conversion.target == "detectron2":
+            content = {"model": weights, "__author__": "resnest_d2"}
+            if conversion.bare:
+                content["matching_heuristics"] = True
+        torch.save(content, file)
 
 
 def convert_file(

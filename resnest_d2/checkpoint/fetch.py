@@ -15,7 +15,7 @@ from resnest_d2.errors import UserError
 _CHUNK = 1 << 20
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """An address that could not be fetched."""
 
 
@@ -78,7 +78,7 @@ def fetch(
     if hash_head:
         try:
             check_hash(partial, hash_head)
-        except ValueError as error:
+        except UserError as error:
             partial.unlink()
             raise UserError(
                 f"{url}: {error}; the download was removed. Try again, or tell whoever keeps the "

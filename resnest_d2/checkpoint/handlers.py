@@ -11,8 +11,6 @@ from urllib.parse import unquote
 
 from detectron2.utils.file_io import PathHandler
 
-from resnest_d2.errors import UserError
-
 from .origins import WeightsOrigin, converted_file, local_weights
 
 
@@ -48,7 +46,7 @@ class WeightsHandler(PathHandler):
         self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any
     ) -> IO[str] | IO[bytes]:
         if not set(mode) <= set("rbt"):
-            raise UserError(f"{path} can only be read, not opened with mode {mode!r}.")
+            raise ValueError(f"{path} can only be read, not opened with mode {mode!r}.")
         return open(self._get_local_path(path), mode, buffering, **kwargs)
 
     def _isfile(self, path: str, **kwargs: Any) -> bool:

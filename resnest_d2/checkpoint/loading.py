@@ -14,6 +14,7 @@ from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.modeling import ARCHS
 
 from .convert import COUNTER, blocks_of, convert, depth_of, has_attention
+from .fetch import DownloadError
 from .layouts import recognise
 from .reading import find_weights, read_checkpoint
 from .saving import SavingCheckpointer
@@ -120,7 +121,7 @@ class ReportingCheckpointer(SavingCheckpointer):
 
         Raises:
             FileNotFoundError: no such file.
-            OSError: an address that cannot be fetched.
+            DownloadError: an address that cannot be fetched.
             ValueError: not a checkpoint, not a safe one, one of another model altogether, or, where
                 the state of a training is loaded too, one that does not fit entirely.
         """
@@ -136,7 +137,7 @@ class ReportingCheckpointer(SavingCheckpointer):
         except OSError as error:
             if not path.startswith(("http://", "https://")):
                 raise
-            raise OSError(
+            raise DownloadError(
                 f"{path} cannot be fetched ({error}). Without a network, download it elsewhere and "
                 "set MODEL.WEIGHTS to the file; MODEL.WEIGHTS '' starts from random weights."
             ) from error

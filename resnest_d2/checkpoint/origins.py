@@ -15,6 +15,7 @@ import torch
 from iopath.common.file_io import file_lock, get_cache_dir
 
 from resnest_d2.errors import MissingFileError, MissingPackageError
+from resnest_d2.files import make_folder, whole_file
 
 from .convert import convert_file
 from .fetch import DownloadError, check_hash, fetch, sha256_of
@@ -73,7 +74,7 @@ def local_weights(source: WeightsOrigin) -> str:
     if source.url and not source.hash_head:  # files of one name at several addresses
         stem += "-" + hashlib.sha256(source.url.encode()).hexdigest()[:8]
     target = cache_folder() / f"{stem}.pth"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with file_lock(str(target)):  # of several processes one fetches, the others wait and find it
         if not target.is_file():
             raw = target.with_name(f"{stem}.download{suffix}")
@@ -98,7 +99,7 @@ def converted_file(path: str | os.PathLike) -> str:
     if not path.is_file():
         raise MissingFileError(f"The checkpoint {path} does not exist.")
     target = cache_folder() / f"{path.stem}-{sha256_of(path)[:16]}.pth"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with file_lock(str(target)):
         if not target.is_file():
             _convert(path, target)
@@ -141,4 +142,5 @@ def _save_timm(source: WeightsOrigin, raw: Path) -> None:
             f"{source.name}: timm cannot fetch {source.timm} ({error}). "
             f"{_by_hand(source, f'timm/{source.timm} from huggingface.co')}"
         ) from error
-    torch.save(weights, raw)
+    with whole_file(raw) as file:
+        torch.save(weights, file)

@@ -1,6 +1,6 @@
-"""The ``resnest-d2`` command: its sub-commands, and what becomes of a user's mistake.
+"""The ``resnest-d2`` command: its sub-commands, and how they end.
 
-Exit codes: 0 done; 1 a mistake or findings, in a sentence on standard error; 2 wrong usage;
+Exit codes: 0 done; 1 an error or findings, in a sentence on standard error; 2 wrong usage;
 130 stopped by Ctrl-C.
 """
 
@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from resnest_d2.errors import run_program
 from resnest_d2.version import __version__
 
 from .check_data import check_data
@@ -32,21 +33,29 @@ app = typer.Typer(
 )
 
 
+_Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
+_debug = False  # given before the command's name
+
+
 def _with_exit_codes(command: Callable) -> Callable:
-    """The command, a user's mistake ending in a sentence and not in a traceback."""
+    """The command with the option --debug; an error ends in a sentence and exit code 1."""
 
     @functools.wraps(command)
-    def run(*args, **kwargs):
-        try:
-            return command(*args, **kwargs)
-        except BrokenPipeError:  # `| head`; typer ends quietly
-            raise
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except (ValueError, OSError, ImportError) as error:
-            typer.echo(f"resnest-d2: {error}", err=True)
-            raise typer.Exit(1) from None
+    def run(*args, debug: bool = False, **kwargs):
+        code = run_program(
+            functools.partial(command, *args, **kwargs),
+            name="resnest-d2",
+            debug=debug or _debug,
+            passed=(typer.Exit, typer.Abort, typer.BadParameter),
+        )
+        if code:
+            raise typer.Exit(code)
 
+    signature = inspect.signature(command, eval_str=True)
+    debug = inspect.Parameter(
+        "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Debug
+    )
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), debug])
     return run
 
 
@@ -89,8 +98,11 @@ def _options(
             "--version", help="Print the version.", callback=_print_version, is_eager=True
         ),
     ] = False,
+    debug: _Debug = False,
 ) -> None:
     """ResNeSt detectors for detectron2."""
+    global _debug
+    _debug = debug
 
 
 def main() -> None:

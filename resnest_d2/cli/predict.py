@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnest_d2.errors import UserError
-from resnest_d2.files import whole_file
+from resnest_d2.files import make_folder, whole_file
 
 from .common import complete_config, keep_memory, prepare
 
@@ -60,7 +60,7 @@ def predict(
         score_threshold=score_threshold,
     )
     stream = predictor.stream(source)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     records, names, number = [], set(), 0
     try:
         for number, prediction in enumerate(stream, 1):
@@ -69,14 +69,15 @@ def predict(
             if draw:
                 try:
                     drawn = prediction.draw()
-                except OSError as error:  # the file is gone since; a full disk fails in save
+                except UserError as error:  # the file is gone since; a full disk fails below
                     reason = f"it cannot be drawn, {error}"
                     stream.failed.append(Failure(_file_name(prediction), reason))
                     continue
-                drawn.save(output / _free_name(prediction.name, names), quality=95)
+                with whole_file(output / _free_name(prediction.name, names)) as file:
+                    drawn.save(file, "JPEG", quality=95)
     finally:
         if save_json:
-            with whole_file(str(output / "predictions.json"), "w") as file:
+            with whole_file(output / "predictions.json", "w") as file:
                 json.dump(records, file)
         typer.echo(f"{number} images predicted; results in {output}.")
     if stream.failed:

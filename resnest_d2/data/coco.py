@@ -4,7 +4,6 @@ Format: https://cocodataset.org/#format-data. The images and annotations are loa
 :mod:`resnest_d2.data.validate` says what it would only find hours later, or never say.
 """
 
-import json
 import logging
 import os
 from functools import lru_cache
@@ -14,10 +13,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from resnest_d2.errors import UserError
+from resnest_d2.files import read_json
 
 from .validate.entries import check_entries, read_annotations
 from .validate.findings import KINDS, SHOWN, Finding, listed
-from .validate.rules import has_usable_box
+from .validate.rules import field_fault, has_usable_box
 
 
 class CocoFacts(NamedTuple):
@@ -45,8 +45,8 @@ def read_coco(json_file: str, image_root: str) -> CocoFacts:
         What the file says; read again only when the file has changed.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: not COCO JSON, or entries that contradict each other; up to ten are named.
+        MissingFileError: no such file or folder.
+        UserError: not COCO JSON, or entries that contradict each other; up to ten are named.
     """
     mtime = os.stat(json_file).st_mtime_ns if os.path.exists(json_file) else 0
     return _read(json_file, image_root, mtime)
@@ -56,17 +56,18 @@ def read_categories(json_file: str) -> dict[int, str]:
     """Names of the classes by id, in the order of the ids; nothing else of the file is checked.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, or without categories.
+        MissingFileError: no such file.
+        UserError: not JSON, or without categories.
     """
-    try:
-        with open(json_file, encoding="utf-8") as file:
-            names = sorted((c["id"], c["name"]) for c in json.load(file)["categories"])
-    except (ValueError, KeyError, TypeError):  # the first where it is not JSON
-        names = []
-    if not names:
+    data = read_json(json_file)
+    categories = data.get("categories") if isinstance(data, dict) else None
+    if (
+        not categories
+        or not isinstance(categories, list)
+        or any(field_fault("categories", category) for category in categories)
+    ):
         raise UserError(f"{json_file} has no list of categories with ids and names.")
-    return dict(names)
+    return dict(sorted((c["id"], c["name"]) for c in categories))
 
 
 @lru_cache(maxsize=16)
@@ -123,8 +124,8 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         What the file says.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: a faulty file, or a name that stands for another data set already.
+        MissingFileError: no such file or folder.
+        UserError: a faulty file, or a name that stands for another data set already.
     """
     facts = read_coco(json_file, image_root)
     metadata = MetadataCatalog.get(name)

@@ -2,8 +2,10 @@
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
+from detectron2.data.detection_utils import SizeMismatchError, read_image
 
 from resnest_d2.errors import UserError
+from resnest_d2.files import reading_image
 
 from .resize import with_resizer
 
@@ -21,12 +23,25 @@ class NamingDatasetMapper(DatasetMapper):
         """See :class:`detectron2.data.DatasetMapper`.
 
         Raises:
-            ValueError: an image that cannot be read, or that its annotations do not fit.
+            UserError: an image that cannot be read, or that is of another size than annotated.
+            RuntimeError: any other error, with the image that it came up with.
         """
         try:
             return super().__call__(dataset_dict)
         except Exception as error:
+            name = f"{dataset_dict['file_name']} (image id {dataset_dict.get('image_id')})"
+            reason = f"{type(error).__name__}: {error}"
+            if not isinstance(error, SizeMismatchError) and _can_be_read(dataset_dict["file_name"]):
+                raise RuntimeError(f"{name} makes the mapper fail: {reason}") from error
             raise UserError(
-                f"{dataset_dict['file_name']} (image id {dataset_dict.get('image_id')}) cannot be "
-                f"used: {type(error).__name__}: {error}. Repair or remove it from the annotations."
+                f"{name} cannot be used: {reason}. Repair or remove it from the annotations."
             ) from error
+
+
+def _can_be_read(path: str) -> bool:
+    try:
+        with reading_image(path):
+            read_image(path)
+    except UserError:
+        return False
+    return True

@@ -18,6 +18,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from iopath.common.file_io import file_lock
 
+from resnest_d2.files import WriteError, make_folder
+
 CORNERS = {"circle": 0, "square": 4, "triangle": 3}
 CLASSES = tuple(CORNERS)
 # Warm circles, green squares, blue triangles, in degrees: a detector from scratch learns colours
@@ -45,9 +47,12 @@ def prepare_shapes() -> str:
 
     Returns:
         Its folder, with ``<split>.json`` and the images in ``<split>/``.
+
+    Raises:
+        WriteError: the cache folder (RESNEST_D2_CACHE) cannot be written to.
     """
     target = shapes_dir()
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    make_folder(os.path.dirname(target))
     with file_lock(target):
         if not os.path.isdir(target):
             work = tempfile.mkdtemp(dir=os.path.dirname(target))
@@ -92,7 +97,7 @@ def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:
         image, shapes = draw_image(np.random.default_rng([VERSION, seed, index]))
         name = f"{index:04d}.png"
         if not cv2.imwrite(os.path.join(folder, split, name), image):
-            raise OSError(f"OpenCV could not write {name} into {folder}; is the disk full?")
+            raise WriteError(f"OpenCV could not write {name} into {folder}; is the disk full?")
         height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for category, mask in shapes:

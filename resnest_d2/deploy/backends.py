@@ -27,7 +27,7 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
         backend: "inductor" or "openvino".
 
     Raises:
-        ImportError: openvino is not installed.
+        MissingPackageError: openvino is not installed.
     """
     engine = _openvino() if backend == "openvino" else _inductor
     for part in _parts(model):

@@ -51,14 +51,14 @@ def optimize_for_inference(
         The copy. Its ``train()`` raises.
 
     Raises:
-        ImportError: openvino is not installed.
-        ValueError: an unknown backend, one that does not run where the model is, or a model in
-            training mode.
+        MissingPackageError: openvino is not installed.
+        UserError: an unknown backend, or one that does not run where the model is.
+        ValueError: a model in training mode.
     """
     if backend not in BACKENDS:
         raise UserError(f"There is no backend {backend!r}; choose from {BACKENDS}.")
     if model.training:
-        raise UserError("optimize_for_inference takes a model in eval mode: call model.eval().")
+        raise ValueError("optimize_for_inference takes a model in eval mode: call model.eval().")
     device = next(model.parameters()).device.type
     if backend == "openvino" and (device != "cpu" or amp):
         raise UserError(

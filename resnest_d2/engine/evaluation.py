@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.errors import MissingPackageError, UserError
+from resnest_d2.files import read_json, whole_file
 
 from .scoring import fast_scoring, has_fast_scoring
 
@@ -138,11 +139,10 @@ def publish(results: dict[str, dict], folder: str, *, beside: bool = False) -> N
         return
     path = os.path.join(folder, "results.json")
     if beside and os.path.isfile(path):
-        with open(path) as file:
-            before = json.load(file)
+        before = read_json(path)
         results = {name: {**before.get(name, {}), **tasks} for name, tasks in results.items()}
     logging.getLogger(__name__).info(f"Average precision, percent:\n{ap_table(results)}")
-    with open(path, "w") as file:
+    with whole_file(path, "w") as file:
         json.dump(results, file, indent=1)
 
 

@@ -52,22 +52,21 @@ def file_only_printer(max_iter: int) -> CommonMetricPrinter:
     return printer
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, ValueError | OSError | FloatingPointError)
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and record.name.startswith("detectron2"))
 
 
 @contextlib.contextmanager
 def tracebacks_in_file() -> Iterator[None]:
-    """Keep detectron2's tracebacks of what a user can mend off the terminal.
+    """Keep detectron2's tracebacks off the terminal; the log file has them.
 
-    The message follows at the end of the run; the log file has everything.
+    The exception goes on to the program, which ends in a sentence about it.
     """
     handlers = [h for h in logging.getLogger("detectron2").handlers if _on_terminal(h)]
     for handler in handlers:
-        handler.addFilter(_is_news)
+        handler.addFilter(_has_no_traceback)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_is_news)
+            handler.removeFilter(_has_no_traceback)

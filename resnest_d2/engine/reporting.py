@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
+from resnest_d2.errors import UserError
 from resnest_d2.report import DataSet, write_report
 
 
@@ -36,7 +37,7 @@ def report(cfg: CfgNode) -> None:
         logger.error(
             f"{cfg.OUTPUT_DIR} has no new report ({type(error).__name__}: {error}); its metrics "
             "are in results.json. TEST.REPORT False leaves reports out.",
-            exc_info=not isinstance(error, OSError | ValueError),
+            exc_info=not isinstance(error, UserError),
         )
     else:
         logger.info(f"Report: {path}")

@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.deploy import optimize_for_inference
-from resnest_d2.errors import UserError
+from resnest_d2.errors import UserError, report_defect
 
 from .evaluation import by_dataset, check_evaluation
 from .reporting import report
@@ -26,8 +26,9 @@ def launch(args: argparse.Namespace) -> None:
     """:func:`run` in as many processes as --num-gpus says: on GPUs, or where there are none on CPU.
 
     Raises:
-        ValueError: more processes than this machine has GPUs, or what one of several processes
-            raised of ValueError, OSError and ImportError.
+        UserError: more processes than this machine has GPUs, or a mistake that one of several
+            processes found.
+        Defect: any other error in one of several processes, whose traceback is in its log.
         KeyboardInterrupt: stopped by a signal.
     """
     gpus = torch.cuda.device_count()
@@ -37,7 +38,7 @@ def launch(args: argparse.Namespace) -> None:
         run(args)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in run, and passed on
-    mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
         detectron2_launch(
             _run_in_child,
@@ -45,29 +46,36 @@ def launch(args: argparse.Namespace) -> None:
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(args, mistakes),
+            args=(args, errors),
         )
     except KeyboardInterrupt:
         time.sleep(1)  # a terminal's Ctrl-C reaches the others by itself, and once is enough
         for process in torch.multiprocessing.active_children():
             process.terminate()
         raise
-    except ProcessException:
-        if mistakes.empty():
-            raise
-        kind, text = mistakes.get()  # the first; the others stopped because of it
-        raise kind(text) from None
+    except ProcessException as error:
+        if not errors.empty():
+            raise errors.get() from None  # the first; the others stopped because of it
+        if getattr(error, "signal_name", None) == "SIGKILL":
+            raise UserError(
+                f"Process {error.error_index} was killed: the system may be out of memory. Set "
+                "SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS or --num-gpus lower."
+            ) from error
+        raise
 
 
-def _run_in_child(args: argparse.Namespace, mistakes: SimpleQueue) -> None:
-    """:func:`run`; its parent would only see the traceback of a user's mistake, so it is told."""
+def _run_in_child(args: argparse.Namespace, errors: SimpleQueue) -> None:
+    """:func:`run`; what it raises is handed to the parent, which would see the exit code alone."""
     try:
         run(args)
     except KeyboardInterrupt:
-        mistakes.put((KeyboardInterrupt, ""))
+        errors.put(KeyboardInterrupt())
         sys.exit(130)
-    except (ValueError, OSError, ImportError) as error:
-        mistakes.put((ValueError, str(error)))
+    except UserError as error:
+        errors.put(UserError(str(error)))
+        sys.exit(1)
+    except Exception as error:
+        errors.put(report_defect(error))
         sys.exit(1)
 
 

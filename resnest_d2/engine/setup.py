@@ -13,6 +13,7 @@ from detectron2.utils.collect_env import collect_env_info
 
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
+from resnest_d2.files import make_folder, whole_file
 from resnest_d2.model_zoo import find_config, load_config
 
 from .guards import check_training, load_training_images
@@ -56,6 +57,7 @@ def setup(args: argparse.Namespace) -> Setup:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
+    make_folder(cfg.OUTPUT_DIR)
     begin_logs(cfg.OUTPUT_DIR)
     images = None
     if not args.eval_only:
@@ -66,7 +68,7 @@ def setup(args: argparse.Namespace) -> Setup:
     default_setup(cfg, args)
     logger = logging.getLogger(__name__)
     if comm.is_main_process():
-        with open(os.path.join(cfg.OUTPUT_DIR, "environment.txt"), "w") as file:
+        with whole_file(os.path.join(cfg.OUTPUT_DIR, "environment.txt"), "w") as file:
             file.write(collect_env_info() + "\n")
     if no_cuda:
         logger.info(f"No CUDA device: running on the CPU, {torch.get_num_threads()} threads.")

@@ -39,8 +39,8 @@ def in_plain_words(error: BaseException) -> BaseException:
 
     Returns:
         A KeyboardInterrupt where a cluster's SIGTERM stopped the worker, and stops the run; the
-        worker's own UserError without its traceback; any other error of it as an OSError; an error
-        of another kind itself.
+        worker's own UserError without its traceback; a UserError where it was ended by the system;
+        an error of another kind itself.
     """
     text = str(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
@@ -50,7 +50,7 @@ def in_plain_words(error: BaseException) -> BaseException:
             time.sleep(1)  # the same signal may be on its way to this process
         except KeyboardInterrupt as stopped:
             return stopped
-        return OSError(
+        return UserError(
             f"{text.strip()}: the system may be out of memory, or of shared memory (/dev/shm). Set "
             "DATALOADER.NUM_WORKERS lower, or 0."
         )

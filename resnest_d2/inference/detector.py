@@ -39,8 +39,8 @@ def prediction_config(
             model.
 
     Raises:
-        FileNotFoundError: a folder without config or checkpoint, or no such config.
-        ValueError: no published model of that name, no such device, a threshold out of range, or
+        MissingFileError: a folder without config or checkpoint, or no such config.
+        UserError: no published model of that name, no such device, a threshold out of range, or
             keys and arguments that contradict each other.
     """
     if score_threshold is not None and not 0 <= score_threshold <= 1:
@@ -101,8 +101,8 @@ def build_trained(cfg: CfgNode) -> nn.Module:
     """The config's detector with all its weights, in eval mode.
 
     Raises:
-        OSError: the weights cannot be read or fetched.
-        ValueError: there are none, or not for every part.
+        DownloadError: the weights cannot be fetched.
+        UserError: there are none, they cannot be read, or are not for every part.
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError("There are no weights to predict with: say weights=..., a checkpoint.")

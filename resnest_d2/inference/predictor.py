@@ -60,9 +60,10 @@ class Predictor:
             opts: ``[key, value, ...]`` to override in the config.
 
         Raises:
-            FileNotFoundError, OSError: no such config or checkpoint, or it cannot be fetched.
-            ImportError: the backend's package is not installed.
-            ValueError: no such model, device or backend, a value out of range, one given as an
+            MissingFileError: no such config or checkpoint.
+            DownloadError: weights that cannot be fetched.
+            MissingPackageError: the backend's package is not installed.
+            UserError: no such model, device or backend, a value out of range, one given as an
                 argument and in ``opts``, or a checkpoint that lacks parts of the detector.
         """
         for name, value in (("batch_size", batch_size), ("workers", workers)):
@@ -98,8 +99,8 @@ class Predictor:
             thousands of images or a video, take :meth:`stream`.
 
         Raises:
-            FileNotFoundError, TypeError: see :func:`open_source`.
-            ValueError: the same, or the one image cannot be read. Of several those that cannot
+            MissingFileError, TypeError: see :func:`open_source`.
+            UserError: the same, or the one image cannot be read. Of several those that cannot
                 are left out, and named in ``failed`` of the list and in the log.
         """
         opened = open_source(source, channels)
@@ -121,7 +122,7 @@ class Predictor:
         """The same, one prediction after the other, with few of them in memory.
 
         Raises:
-            FileNotFoundError, TypeError, ValueError: see :func:`open_source`.
+            MissingFileError, TypeError, UserError: see :func:`open_source`.
         """
         return self._stream(open_source(source, channels))
 
@@ -138,9 +139,9 @@ class Predictor:
         for i, image in enumerate(images):
             try:
                 one = self._prepare(image)
-            except Exception as error:  # whatever a decoder throws at a damaged file
-                reason = f"{type(error).__name__}: {error}"
-                results[i] = Failure(image.path or image.name, reason)
+            except UserError as error:
+                name = image.path or image.name
+                results[i] = Failure(name, str(error).removeprefix(f"{name} cannot be read: "))
                 continue
             batches[self._padded(one["image"])].append((i, one))
         for alike in batches.values():

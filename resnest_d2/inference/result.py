@@ -83,7 +83,7 @@ class Prediction:
             scale: of the drawing to the image.
 
         Raises:
-            OSError: the file is not there any more.
+            UserError: the file cannot be read any more.
         """
         if threshold is None:
             threshold = DRAWN if self.threshold is None else self.threshold
@@ -112,7 +112,7 @@ class Prediction:
         """Detections of the supervision package, the classes' names in ``data["class_name"]``.
 
         Raises:
-            ImportError: supervision is not installed.
+            MissingPackageError: supervision is not installed.
         """
         try:
             import supervision

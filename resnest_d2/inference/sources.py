@@ -16,6 +16,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
 
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import reading_image
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
@@ -53,9 +54,9 @@ def open_source(source: Any, channels: str | None = None) -> Source:
         channels: "RGB" or "BGR", the order of every array's channels; of four the last is alpha.
 
     Raises:
-        FileNotFoundError: a path that does not exist.
+        MissingFileError: a path that does not exist.
         TypeError: something else than these.
-        ValueError: a folder without images, a video that cannot be read, an array of another
+        UserError: a folder without images, a video that cannot be read, an array of another
             dtype or shape, or one whose order of channels is not said.
     """
     if channels not in (None, *ORDERS):
@@ -111,10 +112,9 @@ def read_pixels(path: str, order: str) -> np.ndarray:
     """Pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
 
     Raises:
-        OSError: not an image, or a damaged one.
-        ValueError: more than 8 bits a channel.
+        UserError: not an image, a damaged one, or one of more than 8 bits a channel.
     """
-    with PathManager.open(path, "rb") as file, Image.open(file) as image:
+    with reading_image(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
         return _from_pil(image, order)
 
 
@@ -183,7 +183,7 @@ def _frames(path: str, number: int) -> Iterator[InputImage]:
 
 
 def _break_off(frame: int, number: int, order: str) -> np.ndarray:
-    raise OSError(f"the video breaks off after {frame} of {number} frames")
+    raise UserError(f"the video breaks off after {frame} of {number} frames")
 
 
 def _read_frame(path: str, frame: int, order: str) -> np.ndarray:
@@ -194,5 +194,5 @@ def _read_frame(path: str, frame: int, order: str) -> np.ndarray:
     finally:
         video.release()
     if not there:
-        raise OSError(f"frame {frame} of {path} cannot be read again")
+        raise UserError(f"frame {frame} of {path} cannot be read again")
     return _from_array(pixels, "BGR", order)

@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import nn
 
-from resnest_d2.errors import UserError
-
 from .attention import weighted_sum
 from .deform_conv import DeformConv2d
 from .norm import get_attention_norm, norm_of_vector
@@ -61,10 +59,10 @@ class SplitAttentionConv2d(nn.Module):
         """
         super().__init__()
         if radix < 1 or groups < 1:
-            raise UserError(f"radix and groups must be 1 or more, got {radix} and {groups}.")
+            raise ValueError(f"radix and groups must be 1 or more, got {radix} and {groups}.")
         attention_channels = max(in_channels * radix // reduction_factor, MIN_ATTENTION_CHANNELS)
         if in_channels % (groups * radix) or attention_channels % groups:
-            raise UserError(
+            raise ValueError(
                 f"{in_channels} input and {attention_channels} attention channels must be "
                 f"divisible by groups x radix = {groups} x {radix}; choose another width."
             )

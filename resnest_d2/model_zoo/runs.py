@@ -3,7 +3,8 @@
 import os
 from typing import NamedTuple
 
-from resnest_d2.errors import MissingFileError
+from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import read_text
 from resnest_d2.shipped import find_config
 
 from .table import find_model
@@ -42,7 +43,7 @@ def find_detector(name: str) -> Detector:
         return Detector(_find_run(folder)[0], name, run=folder)
     try:
         model = find_model(name)
-    except ValueError:
+    except UserError:
         if name.endswith(_CONFIGS):
             return Detector(find_config(name))
         raise
@@ -61,7 +62,6 @@ def _find_run(folder: str) -> tuple[str, str | None]:
     names = list(RUN_WEIGHTS)
     last = os.path.join(folder, "last_checkpoint")
     if os.path.isfile(last):  # of a run that was stopped
-        with open(last) as file:
-            names.append(file.read().strip())
+        names.append(read_text(last).strip())
     files = (os.path.join(folder, name) for name in names)
     return config, next(filter(os.path.isfile, files), None)

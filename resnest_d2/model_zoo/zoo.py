@@ -31,7 +31,7 @@ def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> Cf
     """
     try:
         model = find_model(name)
-    except ValueError:
+    except UserError:
         if trained or not name.endswith(".yaml"):
             raise
         return load_config(name, opts)

@@ -4,13 +4,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from resnest_d2.errors import UserError
 
 from .analysis import Analysis, analyse
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
-from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
+from .gather import (
+    DataSet,
+    Run,
+    config_of,
+    datasets_of,
+    read_annotations,
+    read_detections,
+    read_run,
+)
 from .html import describe, render, repeat_command, run_name, write_page
 from .images import OutlineOptions, outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
@@ -206,7 +212,7 @@ def config_differences(runs: list[Run]) -> Iterator[tuple[str, str, str]]:
 
     OUTPUT_DIR always differs and is left out.
     """
-    first, second = (dict(_leaves(yaml.safe_load(run.config) or {})) for run in runs)
+    first, second = (dict(_leaves(config_of(run))) for run in runs)
     for key in sorted({*first, *second} - {"OUTPUT_DIR"}):
         values = [str(keys[key]) if key in keys else "–" for keys in (first, second)]
         if values[0] != values[1]:

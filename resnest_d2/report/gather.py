@@ -6,13 +6,13 @@ import json
 import os
 from typing import NamedTuple
 
-import yaml
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
 from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import read_json, read_text, read_yaml
 
 
 class DataSet(NamedTuple):
@@ -43,24 +43,23 @@ def read_run(folder: str) -> Run:
         folder: OUTPUT_DIR of the run.
 
     Raises:
-        FileNotFoundError: it has no results.json.
+        MissingFileError: it has no results.json.
+        UserError: a file of it cannot be read, or has other contents.
     """
     path = os.path.join(folder, "results.json")
     if not os.path.isfile(path):
         raise MissingFileError(
             f"{folder} has no results.json; give the OUTPUT_DIR of a run that was evaluated."
         )
-    with open(path, encoding="utf-8") as file:
-        results = json.load(file)
+    results = read_json(path)
+    if not isinstance(results, dict) or not all(isinstance(r, dict) for r in results.values()):
+        raise UserError(f"{path} holds no results; evaluate the run again with --eval-only.")
     return Run(folder, results, _read_history(folder), _read_text(folder, "config.yaml"))
 
 
 def _read_text(folder: str, name: str) -> str:
     path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        return ""
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+    return read_text(path) if os.path.isfile(path) else ""
 
 
 def _read_history(folder: str) -> list[dict[str, float]]:
@@ -75,15 +74,28 @@ def _read_history(folder: str) -> list[dict[str, float]]:
     return [steps[iteration] for iteration in sorted(steps)]
 
 
+def config_of(run: Run) -> dict:
+    """The run's config as nested dictionaries, empty without one.
+
+    Raises:
+        UserError: its config.yaml is not YAML, or no mapping.
+    """
+    path = os.path.join(run.folder, "config.yaml")
+    keys = (read_yaml(path) or {}) if run.config else {}
+    if not isinstance(keys, dict):
+        raise UserError(f"{path} holds no keys; it is not the config of a run.")
+    return keys
+
+
 def datasets_of(run: Run) -> list[DataSet]:
     """The test sets that a run's config names and its results hold.
 
     Data sets are looked up in DATASETS.COCO of the config, then among those registered.
 
     Raises:
-        ValueError: none of them has an annotation file in COCO format.
+        UserError: none of them has an annotation file in COCO format.
     """
-    keys = (yaml.safe_load(run.config) or {}).get("DATASETS", {})
+    keys = config_of(run).get("DATASETS", {})
     entries = {entry[0]: DataSet(*entry) for entry in keys.get("COCO", [])}
     found = []
     for name in run.results:
@@ -101,7 +113,13 @@ def datasets_of(run: Run) -> list[DataSet]:
 
 
 def read_annotations(json_file: str) -> COCO:
-    """Annotations of a data set, all masks as RLE."""
+    """Annotations of a data set, all masks as RLE.
+
+    Raises:
+        MissingFileError: the file has been moved or removed since the evaluation.
+    """
+    if not os.path.isfile(PathManager.get_local_path(json_file)):
+        raise MissingFileError(f"The annotations {json_file} are gone; put the file back.")
     with contextlib.redirect_stdout(io.StringIO()):
         api = COCO(PathManager.get_local_path(json_file))
     complete_annotations(api)
@@ -115,10 +133,9 @@ def read_detections(folder: str, name: str) -> list[dict]:
     """Detections on a data set in COCO's result format, as the evaluator has written them.
 
     Raises:
-        FileNotFoundError: no evaluation has written them.
+        MissingFileError: no evaluation has written them.
     """
     path = os.path.join(folder, "inference", name, "coco_instances_results.json")
     if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist; evaluate {name} again with --eval-only.")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return read_json(path)

@@ -8,10 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
-import yaml
+
+from resnest_d2.files import make_folder, whole_file
 
 from .analysis import analyse
-from .gather import DataSet, Run, datasets_of, read_annotations, read_detections, read_run
+from .gather import (
+    DataSet,
+    Run,
+    config_of,
+    datasets_of,
+    read_annotations,
+    read_detections,
+    read_run,
+)
 from .sections import (
     METRICS,
     class_rows,
@@ -94,7 +103,7 @@ def run_name(folder: str) -> str:
 def describe(run: Run) -> dict[str, str]:
     """What a run is, in the few words at the top of its page."""
     facts = {}
-    if keys := (yaml.safe_load(run.config) or {}).get("MODEL"):
+    if keys := config_of(run).get("MODEL"):
         depth = keys.get("RESNETS", {}).get("DEPTH")
         facts["Model"] = f"{keys.get('META_ARCHITECTURE')}, ResNeSt-{depth}"
         facts["Started from"] = keys.get("WEIGHTS") or "random weights"
@@ -134,8 +143,12 @@ def render(template: str, **values: object) -> str:
 
 
 def write_page(text: str, path: Path) -> Path:
-    """Write a page whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    """Write a page whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    make_folder(path.parent)
+    with whole_file(path, "w") as file:
+        file.write(text)
     return path

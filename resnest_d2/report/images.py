@@ -9,6 +9,9 @@ import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data.detection_utils import read_image
 
+from resnest_d2.errors import UserError
+from resnest_d2.files import reading_image
+
 from .matching import CROWD, NONE, MatchedImage, judge
 
 _SIDE = 480  # of a thumbnail, pixels; a mask's outline is accurate to a pixel of it
@@ -48,8 +51,9 @@ def thumbnail(matched: MatchedImage, path: str) -> Thumbnail:
     scale = min(_SIDE / max(height, width), 1)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     try:
-        pixels = read_image(path, "BGR")
-    except (OSError, ValueError):  # moved or broken since the evaluation; the page says so
+        with reading_image(path):
+            pixels = read_image(path, "BGR")
+    except UserError:  # moved or broken since the evaluation; the page says so
         return Thumbnail("", *size)
     small = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
     data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from resnest_d2.cli import main as cli
-from resnest_d2.errors import UserError
+from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.model_zoo import list_configs, list_models
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -51,7 +51,7 @@ def test_tab_completes(words, expected, resnest_d2):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ValueError("so"), 1), (OSError("so"), 1), (ImportError("so"), 1), (KeyboardInterrupt(), 130)],
+    [(UserError("so"), 1), (MissingFileError("so"), 1), (KeyboardInterrupt(), 130)],
 )
 def test_exit_codes(error, code, monkeypatch, capsys):
     def fail():

@@ -95,7 +95,7 @@ def test_mistakes(tmp_path, monkeypatch):
         import_data("labelme", [str(tmp_path)], output=out)
     circle = {"label": "cat", "points": [[1, 1]], "shape_type": "circle"}
     (tmp_path / "train.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [circle]}))
-    with pytest.raises(ValueError, match="train.json is not of labelme: .* circle has 1 points"):
+    with pytest.raises(ValueError, match="train.json is not of labelme: .* a circle, has 1 points"):
         import_data("labelme", [str(tmp_path)], output=out)
     monkeypatch.setattr("resnest_d2.data.convert.importing.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"resnest-d2\[supervision\]"):

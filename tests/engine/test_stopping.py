@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from resnest_d2.engine.stopping import in_plain_words, undisturbed
+from resnest_d2.errors import UserError
 
 
 def test_signals_are_put_off_and_back():
@@ -19,7 +20,7 @@ class Broken(torch.utils.data.Dataset):
         return 1
 
     def __getitem__(self, index):
-        raise ValueError("a.png cannot be used: no image.")
+        raise UserError("a.png cannot be used: no image.")
 
 
 def test_a_workers_error_is_its_own_sentence():
@@ -33,7 +34,7 @@ def test_a_worker_that_was_stopped_stops_the_run(monkeypatch):
     by_signal = RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated. ")
     error = RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert isinstance(in_plain_words(error), OSError)
+    assert isinstance(in_plain_words(error), UserError)
     assert "exited unexpectedly: the system may be out of memory" in str(in_plain_words(error))
     assert isinstance(in_plain_words(by_signal), KeyboardInterrupt)
     monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGINT))

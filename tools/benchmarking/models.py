@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnest_d2.deploy import keep_freed_memory, optimize_for_inference, return_freed_memory
+from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import load_config
 from resnest_d2.modeling import ResNeSt
 
@@ -157,7 +158,7 @@ def _forms(
 def _skipping(name: str, skip: Callable[[str, str], None]) -> Iterator[None]:
     try:
         yield
-    except (ImportError, ValueError, Skipped) as error:
+    except (ImportError, UserError, Skipped) as error:
         skip(name, str(error))
 
 
@@ -203,7 +204,7 @@ def _check_proposals(model: nn.Module, inputs: list[dict], proposals: int) -> No
     _forward(model, inputs)()
     hook.remove()
     if counts != [proposals]:
-        raise ValueError(
+        raise UserError(
             f"The RPN gives {counts[0]} proposals, not {proposals}; choose a larger --size or "
             "fewer --proposals."
         )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from resnest_d2.data.validate.rules import area_of
 from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
+from resnest_d2.files import OutputExistsError, make_folder, whole_file
 
 from .readers import Split, read_labelme, read_voc, read_yolo
 
@@ -44,10 +45,11 @@ def import_data(
         overwrite: replace files that exist.
 
     Raises:
-        FileExistsError: an output exists.
-        FileNotFoundError: no such source.
-        ImportError: supervision is not installed.
-        ValueError: an unknown format, a faulty annotation, or classes that disagree.
+        OutputExistsError: an output exists.
+        MissingFileError: no such source.
+        MissingPackageError: supervision is not installed.
+        WriteError: an output cannot be written.
+        UserError: an unknown format, a faulty annotation, or classes that disagree.
     """
     if format not in FORMATS:
         raise UserError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
@@ -74,8 +76,8 @@ def import_data(
     written = []
     for split, target in zip(splits, targets, strict=True):
         data = _as_coco(split, ids)
-        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-        with open(target, "w", encoding="utf-8") as file:
+        make_folder(os.path.dirname(target))
+        with whole_file(target, "w") as file:
             json.dump(data, file)
         numbers = len(data["images"]), len(data["annotations"])
         written.append(Imported(target, str(split.folder), *numbers))
@@ -97,7 +99,7 @@ def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
         targets = [os.path.join(output, f"{name}.json") for name in names]
     for target in targets:
         if os.path.exists(target) and not overwrite:
-            raise FileExistsError(f"{target} exists; give another output or ask to overwrite it.")
+            raise OutputExistsError(f"{target} exists; give another output or ask to overwrite it.")
     return targets
 
 

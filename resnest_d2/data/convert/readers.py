@@ -5,7 +5,6 @@ Its boxes are taken; polygons as they stand in the file, because its masks are d
 corners with their rim: a square of 4 x 4 pixels becomes one of 5 x 5.
 """
 
-import json
 import logging
 import math
 import os
@@ -14,10 +13,11 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-import yaml
-
 from resnest_d2.data.validate.images import image_size
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import read_json, read_text, read_yaml
+
+from .faults import fault_of_labelme, fault_of_voc, fault_of_yolo
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SPLITS = ("train", "val", "test")
@@ -58,11 +58,13 @@ def read_yolo(source: Path) -> Iterator[Split]:
         source: the data.yaml, or its folder.
     """
     file = source / "data.yaml" if source.is_dir() else source
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data = read_yaml(file)
     names = data.get("names") if isinstance(data, dict) else None
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict):
         raise UserError(f"{file} has no names: a list of class names, or a mapping of ids to them.")
+    if wrong := [id_ for id_ in names if not str(id_).isdigit()]:
+        raise UserError(f"{file}: the id {wrong[0]!r} among its names is no whole number.")
     names = {int(id_): str(names[id_]) for id_ in sorted(names, key=int)}
     root = file.parent / str(data.get("path", ""))
     given = [split for split in _SPLITS if data.get(split)]
@@ -96,21 +98,19 @@ def _yolo_image(path: Path, folder: Path, names: dict[int, str]) -> LabelledImag
     if "images" in parts:  # the last one
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     labels, objects = Path(*parts).with_suffix(".txt"), []
-    text = labels.read_text(encoding="utf-8") if labels.is_file() else ""
+    text = read_text(labels) if labels.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip()]
-    try:
-        found = yolo_annotations_to_detections(lines, (width, height), with_masks=False)
-        ids = found.class_id if lines else ()  # supervision has none without objects
-        for line, box, id_ in zip(lines, found.xyxy, ids, strict=True):
-            if int(id_) not in names:
-                raise UserError(f"class {id_} is not among the names {list(names)}")
-            values = [float(value) for value in line.split()[1:]]
-            polygon = [v * (height if i % 2 else width) for i, v in enumerate(values)]
-            # Five and six values are a box, an odd one at the end a confidence.
-            polygons = [polygon[: len(polygon) // 2 * 2]] if len(values) > 5 else []
-            objects.append(Object(names[int(id_)], box.tolist(), polygons))
-    except ValueError as error:
-        raise UserError(f"{labels}: {error}") from error
+    for line in lines:
+        if fault := fault_of_yolo(line.split(), names):
+            raise UserError(f"{labels}: {fault}, in the line {line[:60]!r}.")
+    found = yolo_annotations_to_detections(lines, (width, height), with_masks=False)
+    ids = found.class_id if lines else ()  # supervision has none without objects
+    for line, box, id_ in zip(lines, found.xyxy, ids, strict=True):
+        values = [float(value) for value in line.split()[1:]]
+        polygon = [v * (height if i % 2 else width) for i, v in enumerate(values)]
+        # Five and six values are a box, an odd one at the end a confidence.
+        polygons = [polygon[: len(polygon) // 2 * 2]] if len(values) > 5 else []
+        objects.append(Object(names[int(id_)], box.tolist(), polygons))
     return LabelledImage(path.relative_to(folder).as_posix(), width, height, objects)
 
 
@@ -133,7 +133,7 @@ def read_voc(source: Path) -> Iterator[Split]:
     if not trees:
         raise UserError(f"There are no XML files in {labels}.")
     lists = [source / "ImageSets" / "Main" / f"{split}.txt" for split in _SPLITS]
-    splits = {p.stem: p.read_text().split() for p in lists if p.is_file()}
+    splits = {p.stem: read_text(p).split() for p in lists if p.is_file()}
     for name, stems in (splits or {source.resolve().name: list(trees)}).items():
         if absent := [stem for stem in stems if stem not in trees]:
             raise UserError(f"{name}: there is no {absent[0]}.xml in {labels}.")
@@ -151,6 +151,8 @@ def _voc_image(root: Element, stem: str, folder: Path) -> LabelledImage:
         parse_polygon_points,
     )
 
+    if fault := fault_of_voc(root):
+        raise UserError(f"{stem}.xml: {fault}.")
     name = root.findtext("filename") or f"{stem}.jpg"
     said = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
     width, height = said if all(said) else _size_of(folder / name)
@@ -159,10 +161,7 @@ def _voc_image(root: Element, stem: str, folder: Path) -> LabelledImage:
     for one in found:  # else a mask of the whole image would be drawn for each
         for polygon in one.findall("polygon"):
             one.remove(polygon)
-    try:
-        boxes, classes = detections_from_xml_obj(root, [], (width, height))
-    except ValueError as error:
-        raise UserError(f"{stem}.xml: {error}") from error
+    boxes, classes = detections_from_xml_obj(root, [], (width, height))
     objects = [
         Object(classes[id_], box.tolist(), [part.ravel().tolist() for part in parts])
         for box, id_, parts in zip(boxes.xyxy, boxes.class_id, polygons, strict=True)
@@ -193,11 +192,10 @@ def read_labelme(source: Path) -> Iterator[Split]:
 def _labelme_image(file: Path) -> LabelledImage:
     from supervision.dataset.formats.labelme import labelme_shapes_to_detections
 
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        name, shapes = data["imagePath"], [_without_circle(shape) for shape in data["shapes"]]
-    except (KeyError, TypeError, ValueError) as error:  # the last also where it is not JSON
-        raise UserError(f"{file} is not of labelme: {type(error).__name__} {error}.") from error
+    data = read_json(file)
+    if fault := fault_of_labelme(data):
+        raise UserError(f"{file} is not of labelme: {fault}.")
+    name, shapes = data["imagePath"], [_without_circle(shape) for shape in data["shapes"]]
     parts = PureWindowsPath(name).parts  # which splits at both / and \
     kept = [s for s in shapes if s.get("shape_type") in ("polygon", "rectangle")]
     if len(kept) < len(shapes):
@@ -212,10 +210,7 @@ def _labelme_image(file: Path) -> LabelledImage:
         key = i if group is None else (shape["label"], group)
         polygon = shape["points"] if shape["shape_type"] == "polygon" else None
         groups.setdefault(key, []).append(polygon)
-    try:
-        found = labelme_shapes_to_detections(kept, index, (width, height), with_masks=False)
-    except ValueError as error:
-        raise UserError(f"{file}: {error}") from error
+    found = labelme_shapes_to_detections(kept, index, (width, height), with_masks=False)
     objects = []
     ids = found.class_id if kept else ()  # supervision has none without objects
     for box, id_, polygons in zip(found.xyxy, ids, groups.values(), strict=True):
@@ -228,8 +223,6 @@ def _without_circle(shape: dict) -> dict:
     """A circle (its centre and a point of its rim) as a polygon of 64 corners."""
     if shape.get("shape_type") != "circle":
         return shape
-    if len(shape["points"]) != 2:
-        raise UserError(f"a circle has {len(shape['points'])} points, not its centre and its rim")
     (x, y), rim = shape["points"]
     radius = math.dist((x, y), rim)
     turns = [2 * math.pi * i / 64 for i in range(64)]

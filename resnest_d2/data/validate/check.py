@@ -70,8 +70,8 @@ def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
         paths: such as ``["train.json", "images", "val.json"]``.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: a folder before the first file, two for one, or none at all.
+        MissingFileError: no such file or folder.
+        UserError: a folder before the first file, two for one, or none at all.
     """
     pairs: list[list[str]] = []
     for path in map(str, paths):
@@ -102,8 +102,8 @@ def check_data(
         progress: show a progress bar.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: a file given twice.
+        MissingFileError: no such file or folder.
+        UserError: a file given twice.
     """
     names = [json_file for json_file, _ in pairs]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -112,7 +112,9 @@ def check_data(
     for json_file, folder in pairs:
         try:
             files.append(read_annotations(json_file, folder))
-        except ValueError as error:
+        except MissingFileError:
+            raise
+        except UserError as error:
             findings.append(Finding("file", json_file, "", str(error)))
     findings += check_entries(files)
     findings += check_images(files, progress=progress)

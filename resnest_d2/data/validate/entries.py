@@ -1,12 +1,12 @@
 """The quick part: everything that can be told without opening an image. Training runs it first."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import read_json
 
 from .findings import Finding, listed
 from .rules import ANNOTATION_RULES, field_fault, missing_file
@@ -26,17 +26,15 @@ def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
     """Read a file that is COCO JSON, whatever its entries are.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: not JSON, or without its lists.
+        MissingFileError: no such file or folder.
+        UserError: not JSON, or without its lists.
     """
     for path, what in ((json_file, "annotation file"), (image_root, "image folder")):
         if not os.path.exists(path):
             raise MissingFileError(f"The {what} {path} does not exist; correct its path.")
-    try:
-        with open(json_file, encoding="utf-8") as file:
-            data = json.load(file)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{json_file} is not JSON: {error}.") from error
+    if not os.path.isdir(image_root):
+        raise UserError(f"The image folder {image_root} is a file; give the folder of the images.")
+    data = read_json(json_file)
     if not isinstance(data, dict):
         data = {}
     lists = {"images": data.get("images"), "categories": data.get("categories")}

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from resnest_d2.errors import UserError
+from resnest_d2.files import reading_image
+
 from .entries import AnnotationFile, sound_entries
 from .findings import Finding, listed
 from .rules import missing_file
@@ -31,8 +34,12 @@ class ImageFacts(NamedTuple):
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """(width, height) as detectron2 reads an image, from its header alone."""
-    with Image.open(path) as image:
+    """(width, height) as detectron2 reads an image, from its header alone.
+
+    Raises:
+        UserError: no image that can be read.
+    """
+    with reading_image(path), Image.open(path) as image:
         quarter = image.getexif().get(_ORIENTATION, 1) in _QUARTERS
         return image.size[::-1] if quarter else image.size
 
@@ -40,16 +47,17 @@ def image_size(path: str) -> tuple[int, int]:
 def inspect_image(path: str) -> ImageFacts:
     """Decode an image; one that cannot be is told in the result."""
     try:
-        with Image.open(path) as image:
+        with reading_image(path), Image.open(path) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
             pixels = hashlib.blake2b(image.tobytes(), digest_size=16)  # decodes it
             pixels.update(f"{image.size} {image.mode}".encode())
             width, height = image.size
-    except UnidentifiedImageError:
-        return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
-    except Exception as error:  # Pillow's decoders raise nearly everything
-        kind = "truncated image" if "truncated" in str(error) else "unreadable image"
-        return ImageFacts(fault=(kind, f"{type(error).__name__}: {error}"))
+    except UserError as error:
+        cause = error.__cause__
+        if isinstance(cause, UnidentifiedImageError):
+            return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
+        kind = "truncated image" if "truncated" in str(cause) else "unreadable image"
+        return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
     return ImageFacts(size, orientation, pixels.digest())
 

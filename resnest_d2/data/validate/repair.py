@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from resnest_d2.errors import UserError
+from resnest_d2.files import OutputExistsError, make_folder, whole_file
 
 from .check import DataCheck
 from .entries import AnnotationFile, check_entries
@@ -135,8 +136,9 @@ def fix_data(
         What was done about every finding.
 
     Raises:
-        FileExistsError: an output exists.
-        ValueError: an output is one of the inputs, their numbers differ, or findings are left that
+        OutputExistsError: an output exists.
+        WriteError: an output cannot be written.
+        UserError: an output is one of the inputs, their numbers differ, or findings are left that
             only a person can settle.
     """
     if unread := [str(finding) for finding in check.findings if finding.kind == "file"]:
@@ -155,7 +157,8 @@ def fix_data(
             "hand:\n  " + "\n  ".join(left[:SHOWN])
         )
     for file, output in zip(files, outputs, strict=True):
-        with open(output, "w", encoding="utf-8") as out:
+        make_folder(os.path.dirname(output))
+        with whole_file(output, "w") as out:
             json.dump(file.data, out)
     return tuple(repairs)
 
@@ -203,4 +206,4 @@ def _check_outputs(inputs: list[str], outputs: Sequence[str], *, overwrite: bool
         if os.path.realpath(output) in map(os.path.realpath, inputs):
             raise UserError(f"{output} is an input, which is never changed; give another output.")
         if os.path.exists(output) and not overwrite:
-            raise FileExistsError(f"{output} exists; give another output or ask to overwrite it.")
+            raise OutputExistsError(f"{output} exists; give another output or ask to overwrite it.")

@@ -118,7 +118,7 @@ def _not_a_mask(annotation: dict, image: dict | None) -> str | None:
         return f"its RLE is of size {mask['size']}, its image of [height, width] {size}"
     try:
         covered = sum(_run_lengths(mask["counts"]))
-    except ValueError as error:
+    except UserError as error:
         return str(error)
     if covered != size[0] * size[1]:
         return f"its RLE covers {covered} pixels, its image has {size[0] * size[1]}"

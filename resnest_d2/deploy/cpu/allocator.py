@@ -8,6 +8,7 @@ Source: mallopt(3), malloc_trim(3).
 """
 
 import ctypes
+import os
 from functools import lru_cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # of malloc.h
@@ -54,8 +55,7 @@ def _set(options: dict[int, int]) -> bool:
 
 @lru_cache(maxsize=1)
 def _glibc() -> ctypes.CDLL | None:
-    try:
-        library = ctypes.CDLL(None)
-    except (OSError, TypeError):  # Windows
+    if os.name != "posix":  # Windows cannot open the process itself as a library
         return None
+    library = ctypes.CDLL(None)
     return library if hasattr(library, "gnu_get_libc_version") else None

@@ -13,6 +13,7 @@ from torch import nn
 from torch.jit import TracerWarning
 
 from resnest_d2.errors import UserError
+from resnest_d2.files import make_folder
 from resnest_d2.layers import DeformConv2d
 from resnest_d2.version import __version__
 
@@ -69,9 +70,11 @@ def export(
         The differences on three images of different sizes, one with no detection.
 
     Raises:
-        ImportError: the format's packages are missing.
-        ValueError: an unknown format, another suffix, a model that cannot be exported, or a file
+        MissingPackageError: the format's packages are missing.
+        UserError: an unknown format, another suffix, a model that cannot be exported, or a file
             that differs from it; no file is left then.
+        ValueError: a model in training mode.
+        WriteError: the folder cannot be written to.
     """
     path = Path(path)
     _check_arguments(model, path, format=format, class_names=class_names)
@@ -91,7 +94,7 @@ def export(
     kind = FORMATS[format]
     module, inputs = traceable(model, resize)
     images = [example(resize, *size) for size in _CHECKED_SIZES]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
         outputs = 4 if model.roi_heads.mask_on else 3
@@ -124,7 +127,7 @@ def _check_arguments(model: nn.Module, path: Path, *, format: str, class_names: 
             "perhaps masks: Faster, Mask, Cascade and Cascade Mask R-CNN."
         )
     if model.training:
-        raise UserError("export takes a model in eval mode: call model.eval().")
+        raise ValueError("export takes a model in eval mode: call model.eval().")
     if class_names and len(class_names) != heads.num_classes:
         raise UserError(
             f"{len(class_names)} class names were given, the model has {heads.num_classes} classes."

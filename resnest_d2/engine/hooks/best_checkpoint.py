@@ -7,7 +7,7 @@ import os
 
 from detectron2.engine import HookBase
 
-from resnest_d2.files import whole_file
+from resnest_d2.files import read_json, whole_file
 
 
 class BestCheckpoint(HookBase):
@@ -34,8 +34,7 @@ class BestCheckpoint(HookBase):
         """Take up the best of the run that is resumed."""
         self.seen_iter = self.trainer.start_iter - 1
         if self.trainer.start_iter > 0 and os.path.isfile(self.record_file):
-            with open(self.record_file) as file:
-                record = json.load(file)
+            record = read_json(self.record_file)
             if record["metric"] == self.metric:  # box and mask AP do not compare
                 self.best, self.iteration = record["value"], record["iteration"]
 

@@ -17,12 +17,13 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from resnest_d2.errors import UserError
 from resnest_d2.files import WriteError, whole_file
 
 _WINDOW = 20  # iterations whose losses are looked at
 
 
-class DivergedError(FloatingPointError, ValueError):
+class DivergedError(UserError, FloatingPointError):
     """The training diverged; the message says where, why most likely, and what to do."""
 
 
