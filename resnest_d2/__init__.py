@@ -2,6 +2,9 @@
 
 from importlib.util import find_spec
 
+from .compat.detectron import why_unsupported
+from .errors import MissingPackageError
+
 if find_spec("detectron2") is None:
     raise ImportError(
         "resnest_d2 needs detectron2, which is not installed here. Run "
@@ -9,6 +12,9 @@ if find_spec("detectron2") is None:
         "it installs detectron2's Python part, no compiler needed. Or build your own: "
         "https://detectron2.readthedocs.io/tutorials/install.html"
     )
+
+if reason := why_unsupported():
+    raise MissingPackageError(reason)
 
 from . import model_zoo, modeling
 from .config import add_resnest_config, get_cfg

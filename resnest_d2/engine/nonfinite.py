@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from resnest_d2.compat.detectron import is_nonfinite_box
 from resnest_d2.files import WriteError, whole_file
 
 _WINDOW = 20  # iterations whose losses are looked at
@@ -27,9 +28,7 @@ class DivergedError(FloatingPointError, ValueError):
 def is_nonfinite(error: BaseException) -> bool:
     """Whether detectron2 or :class:`StepWatch` stopped for a number that is not finite."""
     # Boxes assert it, everything else raises FloatingPointError.
-    return isinstance(error, FloatingPointError) or (
-        isinstance(error, AssertionError) and "NaN" in str(error)
-    )
+    return isinstance(error, FloatingPointError) or is_nonfinite_box(error)
 
 
 class StepWatch:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from resnest_d2.compat.vision import is_truncated_image
+
 from .entries import AnnotationFile, sound_entries
 from .findings import Finding, listed
 from .rules import missing_file
@@ -48,7 +50,7 @@ def inspect_image(path: str) -> ImageFacts:
     except UnidentifiedImageError:
         return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
     except Exception as error:  # Pillow's decoders raise nearly everything
-        kind = "truncated image" if "truncated" in str(error) else "unreadable image"
+        kind = "truncated image" if is_truncated_image(error) else "unreadable image"
         return ImageFacts(fault=(kind, f"{type(error).__name__}: {error}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
     return ImageFacts(size, orientation, pixels.digest())
