@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from resnest_d2.engine.stopping import in_plain_words, undisturbed
+from resnest_d2.errors import UserError
 
 
 def test_signals_are_put_off_and_back():
@@ -19,7 +20,7 @@ class Broken(torch.utils.data.Dataset):
         return 1
 
     def __getitem__(self, index):
-        raise ValueError("a.png cannot be used: no image.")
+        raise UserError("a.png cannot be used: no image.")
 
 
 def test_a_workers_error_is_its_own_sentence():
