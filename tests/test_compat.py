@@ -74,6 +74,14 @@ class TestDetectron2:
         assert detectron.why_unsupported() is None  # no source to look into
         (package / "layers" / "wrappers.py").write_text("def cat(tensors): ...\n")
         assert "main branch of March 2023 or later" in detectron.why_unsupported()
+        (package / "layers" / "wrappers.py").write_text("def check_if_dynamo_compiling(): ...\n")
+        assert detectron.why_unsupported() is None
+        (package / "data" / "transforms").mkdir(parents=True)
+        (package / "data" / "transforms" / "transform.py").write_text("Image.LINEAR\n")
+        monkeypatch.delattr(Image, "LINEAR", raising=False)
+        assert "from before July 2023, which cannot be" in detectron.why_unsupported()
+        monkeypatch.setattr(Image, "LINEAR", 2, raising=False)
+        assert detectron.why_unsupported() is None
         monkeypatch.setattr(detectron, "find_spec", lambda name: None)
         assert detectron.why_unsupported() is None
 

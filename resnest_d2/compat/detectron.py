@@ -68,18 +68,38 @@ def why_unsupported() -> str | None:
             f"{folder} is a folder named detectron2, but not the package, and hides it; run from "
             "another folder, or install detectron2."
         )
-    source = os.path.join(folder, "layers", "wrappers.py")
-    if not os.path.isfile(source):  # compiled files alone: nothing to look into
+    wrappers = _source(folder, "layers", "wrappers.py")
+    if wrappers is None:  # compiled files alone: nothing to look into
         return None
-    with open(source, "rb") as file:
-        if _FEATURE in file.read():
-            return None
+    if _FEATURE in wrappers:
+        return _why_not_with_pillow(folder)
     return (
         f"resnest_d2 needs detectron2's main branch of March 2023 or later, but {folder} is older: "
         "it is the release 0.6 of 2021, or one before. Uninstall it and run "
         "`resnest-d2-install-detectron2`, or install the main branch: pip install "
         "git+https://github.com/facebookresearch/detectron2."
     )
+
+
+def _why_not_with_pillow(folder: str) -> str | None:
+    """Until July 2023 detectron2 used a name that Pillow 10 does not have."""
+    from PIL import Image, __version__
+
+    transforms = _source(folder, "data", "transforms", "transform.py") or b""
+    if b"Image.LINEAR" not in transforms or hasattr(Image, "LINEAR"):
+        return None
+    return (
+        f"{folder} is detectron2 from before July 2023, which cannot be imported beside Pillow "
+        f"{__version__}: pip install 'pillow<10', or install a newer detectron2."
+    )
+
+
+def _source(folder: str, *names: str) -> bytes | None:
+    path = os.path.join(folder, *names)
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def missing_extension_points() -> list[str]:
