@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Run apart from the tests, with their search path. The last line is the answer.
+# Run apart from the tests, with their search path. Its last line is the answer.
 LOOK = """
 import os, detectron2
 try:
