@@ -1,23 +1,24 @@
-"""The seams to torchvision and Pillow."""
+"""The seams to torchvision and Pillow; importing this imports neither."""
 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import torch
-from torchvision.ops import boxes as box_ops
+from typing import TYPE_CHECKING
 
 from resnest_d2.errors import UserError
 
 from .replacing import replaced
 
-BatchedNms = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @functools.cache
 def can_replace_nms() -> bool:
     """Whether detectron2's non-maximum suppression calls torchvision's by its name."""
+    import torch
     from detectron2.layers import batched_nms
+    from torchvision.ops import boxes as box_ops
 
     called = []
 
@@ -32,7 +33,9 @@ def can_replace_nms() -> bool:
 
 
 @contextmanager
-def nms_by(function: BatchedNms) -> Iterator[None]:
+def nms_by(
+    function: "Callable[[Tensor, Tensor, Tensor, float], Tensor]",
+) -> Iterator[None]:
     """Have detectron2's detectors suppress by another function than torchvision's batched_nms.
 
     Args:
@@ -46,6 +49,8 @@ def nms_by(function: BatchedNms) -> Iterator[None]:
             "A detector of this detectron2 cannot be exported: its non-maximum suppression is not "
             "the one that resnest_d2 knows. Install a detectron2 that `resnest-d2 doctor` accepts."
         )
+    from torchvision.ops import boxes as box_ops
+
     with replaced(box_ops, batched_nms=function):
         yield
 
