@@ -7,6 +7,8 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from .compat.detectron import why_unsupported
+from .errors import MissingPackageError
 from .lazy import lazy_names
 from .version import __version__
 
@@ -29,6 +31,9 @@ if find_spec("detectron2") is None:
         "https://detectron2.readthedocs.io/tutorials/install.html",
         name="detectron2",
     )
+
+if reason := why_unsupported():
+    raise MissingPackageError(reason)
 
 __all__ = [
     "Predictor",

@@ -1,11 +1,18 @@
 """How the package is built: imports flow one way, files stay short, configs stay small."""
 
 import ast
+import importlib
+import inspect
+import pkgutil
 import re
+import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
+import resnest_d2
+from resnest_d2.compat import detectron
 from resnest_d2.model_zoo import config_dir
 
 PACKAGE = Path(__file__).parents[1] / "resnest_d2"
@@ -15,8 +22,8 @@ _MODELS = {"config", "layers", "modeling", "checkpoint", "data", "model_zoo", "d
 ALLOWED = {
     "version": set(),
     "errors": set(),
-    "compat": set(),
-    "files": set(),
+    "compat": {"errors", "version", "files"},
+    "files": {"errors", "version"},
     "lazy": set(),
     "shipped": set(),
     "config": set(),
@@ -35,8 +42,16 @@ ALLOWED = {
 }
 # What every part may import.
 BASE = {"version", "errors", "compat", "files", "lazy", "shipped"}
+# The detector; everything else is the workbench around it.
+DETECTOR = {"config", "layers", "modeling", "checkpoint", "model_zoo"} | BASE
+# Public methods of named tuples, whatever their names begin with.
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+EXTENSION_POINTS = {name for names in detectron.EXTENSION_POINTS.values() for name in names}
 # Functions that may see a config; every other one takes plain arguments.
 SEES_CFG = {"modeling": ("from_config", "build_", "_build_", "_init_"), "layers": ()}
+# Files of the detector that still reach into the workbench: load_config registers data sets.
+NOT_YET_APART = {"model_zoo/configs.py"}
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 
 
 def part_of(path):
@@ -60,13 +75,119 @@ def imported_parts(path):
                 yield words[1]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@every_file
 def test_imports_flow_one_way(path):
     part = part_of(path)
-    assert set(imported_parts(path)) - {part} - BASE <= ALLOWED[part]
+    base = set() if part in BASE else BASE
+    assert set(imported_parts(path)) - {part} - base <= ALLOWED[part]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_parts_have_an_order():
+    """Of no two parts each may import the other, not even through a third."""
+    parts, order = {part: set(allowed) for part, allowed in ALLOWED.items()}, []
+    while parts:
+        free = [part for part, allowed in parts.items() if allowed <= set(order)]
+        assert free, f"a circle among {sorted(parts)}"
+        order += free
+        for part in free:
+            del parts[part]
+    assert order[-1] in ("__init__", "cli")
+
+
+@every_file
+def test_the_detector_never_imports_the_workbench(path):
+    if part_of(path) in DETECTOR and path.relative_to(PACKAGE).as_posix() not in NOT_YET_APART:
+        assert set(imported_parts(path)) <= DETECTOR
+
+
+def defined_names(tree):
+    """Names that a file gives to functions, classes, variables and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if ast.unparse(node.value) in ("self", "cls"):
+                yield node.attr
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def private_names(tree):
+    """Private names that a file imports from other packages, or reads from an object."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [part for alias in node.names for part in alias.name.split(".")]
+        elif isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".")
+            own = node.level or module[0] == "resnest_d2"
+            names = [] if own else [*module, *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            names = [node.attr]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("attr"):
+            names = [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
+        else:
+            continue
+        yield from (name for name in names if isinstance(name, str) and is_private(name))
+
+
+OWN_NAMES = {
+    name
+    for path in FILES
+    if part_of(path) != "compat"
+    for name in defined_names(ast.parse(path.read_text()))
+}
+
+
+@every_file
+def test_nothing_private_is_used_outside_compat(path):
+    if part_of(path) != "compat":
+        used = set(private_names(ast.parse(path.read_text())))
+        assert used <= OWN_NAMES | NAMED_TUPLE | EXTENSION_POINTS
+
+
+def test_private_names_are_found():
+    code = (
+        "import numpy._core\nfrom torch.nn import _reduction\nfrom torch._dynamo import x\n"
+        "from ._own import _y\ntorch.ops.mkldnn._convolve(a.__class__)\ngetattr(x, '_attribute')"
+    )
+    expected = ["_core", "_reduction", "_dynamo", "_convolve", "_attribute"]
+    assert sorted(private_names(ast.parse(code))) == sorted(expected)
+
+
+def test_overridden_private_methods_are_known_extension_points():
+    """Methods of ours that stand for a private one of another library's class."""
+    overridden = set()
+    for module in pkgutil.walk_packages(resnest_d2.__path__, "resnest_d2."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if not inspect.isclass(cls) or cls.__module__ != module.name:
+                continue
+            for base in cls.__mro__[1:]:
+                if base.__module__.split(".")[0] not in {"resnest_d2", *sys.stdlib_module_names}:
+                    overridden |= {
+                        name
+                        for name, value in vars(cls).items()
+                        if is_private(name)
+                        and name in vars(base)
+                        and isinstance(value, FunctionType | classmethod | staticmethod | property)
+                    }
+    assert "_forward_box" in overridden  # the search finds them
+    assert overridden <= EXTENSION_POINTS
+
+
+@every_file
+def test_production_code_has_no_mocks(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("unittest") for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("unittest")
+
+
+@every_file
 def test_files_are_short_and_begin_with_a_docstring(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 250

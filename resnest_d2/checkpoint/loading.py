@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
+from resnest_d2.compat.detectron import forget_failed_load
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.modeling import ARCHS
 
@@ -142,7 +143,7 @@ class ReportingCheckpointer(SavingCheckpointer):
                 "set MODEL.WEIGHTS to the file; MODEL.WEIGHTS '' starts from random weights."
             ) from error
         finally:
-            self._parsed_url_during_load = None  # else a failed load forbids the next
+            forget_failed_load(self)
 
     def _load_file(self, filename: str) -> dict:
         checkpoint = read_checkpoint(filename)

@@ -5,17 +5,14 @@ published files hold beside their tensors are let through: numpy scalars and arr
 namespaces, and mmengine's log, which is skipped.
 """
 
-import argparse
-import contextlib
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from packaging.version import Version
 
+from resnest_d2.compat.pytorch import allowing_plain_types, refused_type
 from resnest_d2.errors import MissingFileError, UserError
 
 WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
@@ -32,21 +29,7 @@ class _Skipped:
         del state
 
 
-def _plain_types() -> list:
-    core = np.core if int(np.__version__.split(".")[0]) < 2 else np._core
-    types: list = [np.ndarray, np.dtype, argparse.Namespace]
-    types += [type(np.dtype(kind)) for kind in "f4 f8 i4 i8 u1 ?".split()]
-    for name in ("scalar", "_reconstruct"):
-        function = getattr(core.multiarray, name)
-        types += [(function, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core")]
-    types.append((_Skipped, "mmengine.logging.history_buffer.HistoryBuffer"))
-    return types
-
-
-def _allowing_plain_types() -> contextlib.AbstractContextManager:
-    if Version(torch.__version__) < Version("2.6"):  # which cannot allow a type by name
-        return contextlib.nullcontext()
-    return torch.serialization.safe_globals(_plain_types())
+_STAND_INS = {"mmengine.logging.history_buffer.HistoryBuffer": _Skipped}
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -81,13 +64,13 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             "tensors, or .safetensors."
         )
     try:
-        with _allowing_plain_types():
+        with allowing_plain_types(**_STAND_INS):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for broken files
         message = str(error) or type(error).__name__
-        if asked := re.search(r"(?:GLOBAL|[Uu]nsupported class|function) ([\w.]+)", message):
+        if asked := refused_type(error):
             raise UserError(
-                f"{path} is refused: to be read it asks for {asked[1]}, which is neither a tensor "
+                f"{path} is refused: to be read it asks for {asked}, which is neither a tensor "
                 "nor a plain type and could run code. Save its weights alone, as a dictionary of "
                 "tensors, where you trust it."
             ) from error

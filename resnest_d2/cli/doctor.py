@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from resnest_d2.compat.detectron import (
+    can_replace_scoring,
+    can_replace_training_parts,
+    missing_extension_points,
+)
+from resnest_d2.compat.vision import can_replace_nms
 from resnest_d2.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +29,12 @@ _SAME = {
         "opencv-contrib-python",
         "opencv-contrib-python-headless",
     )
+}
+# What is replaced in detectron2 for a while, and whether it can be.
+_SEAMS = {
+    "the parts of DefaultTrainer": can_replace_training_parts,
+    "the scoring of COCOEvaluator": can_replace_scoring,
+    "batched_nms": can_replace_nms,
 }
 _FOR_DEVELOPERS = ("test", "docs", "notebook")  # extras that no detector needs
 Rows = list[tuple[str, str]]
@@ -147,6 +159,13 @@ def _works(problems: list[str]) -> Rows:
             "not there: no rotated boxes and none of detectron2's own deformable convolutions; "
             "all of this package works, on torchvision's operators"
         )
+    unknown = missing_extension_points() + [part for part, known in _SEAMS.items() if not known()]
+    if unknown:
+        problems.append(
+            f"this detectron2 differs from what resnest_d2 knows in {', '.join(unknown)}: install "
+            "its main branch, or a newer resnest_d2"
+        )
+    rows.append(("detectron2's inner parts", ", ".join(unknown) or "as they are known here"))
     return [*rows, ("detectron2's extension", extension)]
 
 

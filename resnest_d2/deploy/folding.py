@@ -3,7 +3,8 @@
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from resnest_d2.layers import BATCH_NORMS
 
 Convolution = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -12,7 +13,7 @@ def can_fold(norm: nn.Module | None) -> bool:
     """Whether a norm is an affine map at inference: frozen, batch and synchronised norms are."""
     if isinstance(norm, FrozenBatchNorm2d):
         return True
-    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
+    return isinstance(norm, BATCH_NORMS) and norm.running_mean is not None
 
 
 def fold(conv: nn.Module, norm: nn.Module) -> None:

@@ -15,6 +15,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from torch import nn
 
+from resnest_d2.compat.pytorch import has_onednn, onednn_convolve, onednn_order, onednn_weight
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d, weighted_sum
 from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
@@ -55,7 +56,7 @@ class FusedConv2d(Conv2d):
             and self.weight.dtype == torch.float32
             and self.norm is None
             and self.activation is None
-            and _has_onednn()
+            and has_onednn()
         )
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
@@ -81,15 +82,8 @@ class FusedConv2d(Conv2d):
         return winograd.convolve(x, self.values, self.bias, relu=self.relu)
 
     def _onednn(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        packed = self._pack(x)
-        after = ("relu" if self.relu else "none", [], "")
-        if residual is None:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, packed, self.bias, *self.where, *after
-            )
-        after = ("add", 1.0, "relu" if self.relu else None, [], None)
-        return torch.ops.mkldnn._convolution_pointwise_.binary(
-            residual, x, packed, self.bias, *self.where, *after
+        return onednn_convolve(
+            x, self._pack(x), self.bias, self.where, relu=self.relu, residual=residual
         )
 
     def _pack(self, x: torch.Tensor) -> Any:
@@ -101,26 +95,11 @@ class FusedConv2d(Conv2d):
         key = (torch.get_num_threads(), *x.shape) if self.kernel_size == (1, 1) else ()
         packed = self.packed.get(key)
         if packed is None:
-            packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight.data, *self.where, list(x.shape)
-            )
+            packed = onednn_weight(self.weight.data, self.where, x.shape)
             if len(self.orders) == _MAX_ORDERS:
                 self.packed, self.orders = {}, {}
-            packed = self.packed[key] = self.orders.setdefault(_order(packed), packed)
+            packed = self.packed[key] = self.orders.setdefault(onednn_order(packed), packed)
         return packed
-
-
-def _order(packed: Any) -> bytes:
-    """What tells orders apart, in a torch that says it."""
-    describe = getattr(torch.ops.mkldnn, "_get_mkldnn_serialized_md", None)
-    return describe(packed).numpy().tobytes() if describe else b""
-
-
-def _has_onednn() -> bool:
-    names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in names
-    )
 
 
 class FusedSplitAttentionConv2d(SplitAttentionConv2d):

@@ -17,6 +17,7 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from resnest_d2.compat.detectron import annotations_of
 from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.files import read_json, whole_file
@@ -34,10 +35,12 @@ class CocoEvaluator(COCOEvaluator):
     ``use_fast_impl`` (detectron2's default) scores by faster-coco-eval where it is installed.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, use_fast_impl: bool = True, **kwargs):
         with fast_scoring():
-            super().__init__(*args, **kwargs)
-        complete_annotations(self._coco_api)
+            super().__init__(*args, use_fast_impl=use_fast_impl, **kwargs)
+        self.fast = use_fast_impl
+        if (annotations := annotations_of(self)) is not None:
+            complete_annotations(annotations)
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
         """As in detectron2.
@@ -45,7 +48,7 @@ class CocoEvaluator(COCOEvaluator):
         Args:
             img_ids: of the images to score on; all by default.
         """
-        with fast_scoring() if self._use_fast_impl else contextlib.nullcontext():
+        with fast_scoring() if self.fast else contextlib.nullcontext():
             return super().evaluate(img_ids)
 
 

@@ -1,9 +1,10 @@
 """Mixed precision on the CPU, where detectron2's AMPTrainer refuses to run."""
 
-from unittest import mock
+from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
+from torch import nn
 
 
 class BFloat16Trainer(SimpleTrainer):
@@ -16,6 +17,24 @@ class BFloat16Trainer(SimpleTrainer):
     def run_step(self) -> None:
         """One step of training."""
         # Not around the whole step, because the backward pass takes its types from the forward.
-        forward = torch.autocast("cpu", dtype=torch.bfloat16)(self.model.forward)
-        with mock.patch.object(self.model, "forward", forward):
+        model = self.model
+        self.model = _InBFloat16(model)
+        try:
             super().run_step()
+        finally:
+            self.model = model
+
+
+class _InBFloat16:
+    """A model as a step of training uses it: called, and asked whether it is in training mode."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    @property
+    def training(self) -> bool:
+        return self.model.training
+
+    def __call__(self, data: Any) -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.model(data)

@@ -6,13 +6,13 @@ It matches and accumulates in C++; reading results and summing up stay as they a
 Shapes: T overlap thresholds, R recalls, K categories, A ranges of area, M limits of detections.
 """
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
-from unittest import mock
 
 import numpy as np
 from detectron2.evaluation import coco_evaluation
+
+from resnest_d2.compat.detectron import can_replace_scoring, scoring
 
 # Parameters of the scoring, of the same names in both libraries.
 _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "maxDets")
@@ -100,29 +100,11 @@ class _Results(list):
         return [dict(result) for result in self]
 
 
-_score = coco_evaluation._evaluate_predictions_on_coco
-
-
-def _score_copying_less(coco_gt, coco_results: list[dict], iou_type: str, **options):
-    results = _Results(coco_results) if iou_type == "segm" else coco_results
-    return _score(coco_gt, results, iou_type, **options)
-
-
 def has_fast_scoring() -> bool:
-    """Whether faster-coco-eval is installed."""
-    return find_spec("faster_coco_eval") is not None
+    """Whether faster-coco-eval is installed, and detectron2's evaluator takes it."""
+    return find_spec("faster_coco_eval") is not None and can_replace_scoring()
 
 
-@contextlib.contextmanager
-def fast_scoring() -> Iterator[None]:
+def fast_scoring() -> AbstractContextManager:
     """Have detectron2's evaluator take :class:`FastCocoEval` for its compiled class, if it can."""
-    if not has_fast_scoring():
-        yield
-        return
-    with mock.patch.multiple(
-        coco_evaluation,
-        COCOeval_opt=FastCocoEval,
-        COCOevalMaxDets=FastCocoEval,
-        _evaluate_predictions_on_coco=_score_copying_less,
-    ):
-        yield
+    return scoring(FastCocoEval, _Results) if has_fast_scoring() else nullcontext()

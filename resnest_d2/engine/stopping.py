@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from resnest_d2.compat.pytorch import is_dead_worker, is_terminated_worker, mistake_in_worker
 from resnest_d2.errors import UserError
 
 _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
@@ -42,18 +43,16 @@ def in_plain_words(error: BaseException) -> BaseException:
         worker's own UserError without its traceback; a UserError where it was ended by the system;
         an error of another kind itself.
     """
-    text = str(error)
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        if "killed by signal: Terminated" in f"{text} {error.__cause__}":
+    if is_dead_worker(error):
+        if is_terminated_worker(error):
             return KeyboardInterrupt()
         try:
             time.sleep(1)  # the same signal may be on its way to this process
         except KeyboardInterrupt as stopped:
             return stopped
         return UserError(
-            f"{text.strip()}: the system may be out of memory, or of shared memory (/dev/shm). Set "
-            "DATALOADER.NUM_WORKERS lower, or 0."
+            f"{str(error).strip()}: the system may be out of memory, or of shared memory "
+            "(/dev/shm). Set DATALOADER.NUM_WORKERS lower, or 0."
         )
-    if isinstance(error, UserError) and text.startswith("Caught UserError in DataLoader worker"):
-        return UserError(text.rpartition("resnest_d2.errors.UserError: ")[2].strip())
-    return error
+    message = mistake_in_worker(error)
+    return error if message is None else UserError(message)

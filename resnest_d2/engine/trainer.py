@@ -1,15 +1,13 @@
 """detectron2's DefaultTrainer with this package's data, evaluation, checkpoints and hooks."""
 
 import contextlib
-import functools
 import logging
 import os
 import weakref
-from unittest import mock
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults
+from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine import hooks as d2_hooks
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -17,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
+from resnest_d2.compat.detectron import training_on_cpu
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
@@ -58,10 +57,8 @@ class Trainer(DefaultTrainer):
         self._images = load_training_images(cfg) if images is None else images
         cfg = resolve_schedule(cfg, images=len(self._images), processes=comm.get_world_size())
         on_cpu = contextlib.nullcontext()
-        if cfg.MODEL.DEVICE == "cpu":
-            # DDP takes device_ids for GPUs only, and detectron2 always gives them.
-            ddp = functools.partial(create_ddp_model, device_ids=None)
-            on_cpu = mock.patch.multiple(defaults, create_ddp_model=ddp, AMPTrainer=BFloat16Trainer)
+        if cfg.MODEL.DEVICE == "cpu" and (cfg.SOLVER.AMP.ENABLED or comm.get_world_size() > 1):
+            on_cpu = training_on_cpu(BFloat16Trainer)
         with on_cpu:
             super().__init__(cfg)
         self._images = None  # gigabytes of large data sets; the loader has them packed

@@ -11,8 +11,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from detectron2.layers import NaiveSyncBatchNorm, get_norm
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _SYNCED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
 _warned: set[str] = set()
 
@@ -52,7 +52,7 @@ def norm_of_vector(norm: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
     """
     if norm is None:
         return x
-    if isinstance(norm, _BatchNorm) and norm.training:
+    if isinstance(norm, BATCH_NORMS) and norm.training:
         synced = isinstance(norm, _SYNCED) and dist.is_available() and dist.is_initialized()
         if x.shape[0] == 1 and not (synced and dist.get_world_size() > 1):
             _warn_once(

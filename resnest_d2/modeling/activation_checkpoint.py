@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint as torch_checkpoint
 
 from resnest_d2.config import ACTIVATION_CHECKPOINTS
 from resnest_d2.errors import UserError
+from resnest_d2.layers import BATCH_NORMS
 
 
 def check_activation_checkpoint(mode: str, *, norm: str) -> None:
@@ -91,7 +91,7 @@ def wants_recomputing(block: nn.Module, x: torch.Tensor) -> bool:
 @contextmanager
 def _statistics_kept(block: nn.Module, inner: AbstractContextManager) -> Iterator[None]:
     """Batch norms normalise as before, but do not count the batch a second time."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for m in block.modules() if isinstance(m, BATCH_NORMS)]
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:
         # Not by track_running_stats: without statistics torch saves fewer tensors than before.

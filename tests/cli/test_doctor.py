@@ -6,6 +6,7 @@ import pytest
 import torchvision
 
 from resnest_d2.cli import doctor as module
+from resnest_d2.compat import detectron
 
 REQUIREMENTS = ["torch>=2.1", "opencv-python-headless>=4.5", 'timm>=1.0 ; extra == "timm"']
 
@@ -68,3 +69,13 @@ def test_a_broken_operator_is_named(installed, resnest_d2, weights_cache, monkey
     assert done.exit_code == 1
     assert "NMS is broken (operator torchvision::nms does not exist)" in done.stderr
     assert "RESNEST_D2_WEIGHTS is nowhere/at/all" in done.stderr
+
+
+def test_a_detectron2_that_differs_is_named(installed, resnest_d2, weights_cache, monkeypatch):
+    installed([])
+    place = "detectron2.modeling.roi_heads:CascadeROIHeads"
+    monkeypatch.setitem(detectron.EXTENSION_POINTS, place, ("_run_phase",))
+    monkeypatch.setitem(module._SEAMS, "batched_nms", lambda: False)
+    done = resnest_d2("doctor")
+    assert done.exit_code == 1
+    assert f"differs from what resnest_d2 knows in {place}._run_phase, batched_nms" in done.stderr

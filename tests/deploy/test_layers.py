@@ -41,7 +41,7 @@ def test_1x1_weights_are_ordered_for_each_size(kernel, times, monkeypatch):
 def test_few_orders_of_weights_are_kept(monkeypatch):
     conv = prepared(64, 128, 1)
     orders = iter(["a", "b", "a", "b", "c", "d", "e"])
-    monkeypatch.setattr(layers, "_order", lambda packed: next(orders))
+    monkeypatch.setattr(layers, "onednn_order", lambda packed: next(orders))
     kept = []
     with torch.no_grad():
         for size in range(1, 8):

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnest_d2 import get_cfg
@@ -147,6 +147,6 @@ class Living(TorchDispatchMode):
 
 
 def _storages(tree: object) -> Iterator[tuple[StorageWeakRef, int]]:
-    for tensor in tree_iter(tree):
+    for tensor in tree_flatten(tree)[0]:
         if isinstance(tensor, torch.Tensor):
             yield StorageWeakRef(tensor.untyped_storage()), tensor.untyped_storage().nbytes()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from resnest_d2.compat.vision import is_truncated_image
 from resnest_d2.errors import UserError
 from resnest_d2.files import reading_image
 
@@ -56,7 +57,7 @@ def inspect_image(path: str) -> ImageFacts:
         cause = error.__cause__
         if isinstance(cause, UnidentifiedImageError):
             return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
-        kind = "truncated image" if "truncated" in str(cause) else "unreadable image"
+        kind = "truncated image" if is_truncated_image(cause) else "unreadable image"
         return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
     return ImageFacts(size, orientation, pixels.digest())

@@ -4,7 +4,6 @@ Shapes: H, W of the given image, R detections, M mask size.
 """
 
 import copy
-from unittest import mock
 
 import torch
 import torchvision
@@ -14,6 +13,7 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import nn
 
+from resnest_d2.compat.vision import nms_by
 from resnest_d2.deploy.optimize import optimize_for_inference
 from resnest_d2.errors import UserError
 
@@ -45,7 +45,7 @@ def detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor)
 def _detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
     """:func:`detect`, to be traced."""
     # torchvision branches where there are no boxes; of that branch OpenVINO returns one.
-    with mock.patch.object(torchvision.ops.boxes, "batched_nms", _batched_nms):
+    with nms_by(_batched_nms):
         return detect(model, image, threshold)
 
 

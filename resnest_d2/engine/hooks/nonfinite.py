@@ -17,6 +17,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from resnest_d2.compat.detectron import is_nonfinite_box
 from resnest_d2.errors import UserError
 from resnest_d2.files import WriteError, whole_file
 
@@ -30,9 +31,7 @@ class DivergedError(UserError, FloatingPointError):
 def is_nonfinite(error: BaseException) -> bool:
     """Whether detectron2 or :class:`StepWatch` stopped for a number that is not finite."""
     # Boxes assert it, everything else raises FloatingPointError.
-    return isinstance(error, FloatingPointError) or (
-        isinstance(error, AssertionError) and "NaN" in str(error)
-    )
+    return isinstance(error, FloatingPointError) or is_nonfinite_box(error)
 
 
 class StepWatch(HookBase):
