@@ -5,6 +5,7 @@ from detectron2.utils.file_io import PathManager
 from resnest_d2.checkpoint import WeightsHandler
 
 from .configs import config_dir, find_config, list_configs, load_config, override
+from .lazy import find_lazy_config, get_lazy_config, list_lazy_configs
 from .runs import RUN_WEIGHTS, Detector, find_detector
 from .table import Model, find_model, list_models, models
 from .zoo import get, get_config
@@ -20,10 +21,13 @@ __all__ = [
     "config_dir",
     "find_config",
     "find_detector",
+    "find_lazy_config",
     "find_model",
     "get",
     "get_config",
+    "get_lazy_config",
     "list_configs",
+    "list_lazy_configs",
     "list_models",
     "load_config",
     "models",
