@@ -59,7 +59,7 @@ def find_lazy_config(name: str) -> str:
 
 
 def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:
-    """LazyConfig of a detector: ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier``, ``train``.
+    """LazyConfig of a detector, with model, dataloader, optimizer, lr_multiplier and train.
 
     Args:
         name: as in :func:`find_lazy_config`.
@@ -72,5 +72,5 @@ def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:
     """
     cfg = LazyConfig.load(find_lazy_config(name))
     if trained:
-        cfg.train.init_checkpoint = find_model(name.removesuffix(".py")).path
+        cfg.train.init_checkpoint = find_model(Path(name).stem).path
     return cfg

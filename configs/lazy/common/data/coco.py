@@ -39,7 +39,9 @@ dataloader.test = L(build_detection_test_loader)(
     dataset=L(get_detection_dataset_dicts)(names="coco_2017_val", filter_empty=False),
     mapper=L(NamingDatasetMapper)(
         is_train=False,
-        augmentations=[L(Cv2ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
+        augmentations=[
+            L(Cv2ResizeShortestEdge)(short_edge_length=[800], max_size=1333, sample_style="choice")
+        ],
         image_format="${...train.mapper.image_format}",
     ),
     num_workers="${..train.num_workers}",
