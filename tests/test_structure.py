@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resnest_d2.model_zoo import config_dir
+from resnest_d2.model_zoo import config_dir, find_lazy_config, list_lazy_configs
 
 PACKAGE = Path(__file__).parents[1] / "resnest_d2"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -83,3 +83,8 @@ def test_leaf_configs_state_only_their_difference():
     for path in config_dir().rglob("*.yaml"):
         if not path.name.startswith("Base-"):
             assert len(path.read_text().splitlines()) <= 12, path
+
+
+@pytest.mark.parametrize("name", list_lazy_configs())
+def test_leaf_lazy_configs_state_only_their_difference(name):
+    assert len(Path(find_lazy_config(name)).read_text().splitlines()) <= 12

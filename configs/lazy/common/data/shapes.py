@@ -3,9 +3,11 @@
 from detectron2.data import transforms as T
 from omegaconf import DictConfig
 
-import resnest_d2.data  # registers it
+from resnest_d2.data import register_shapes
 
 from .coco import dataloader
+
+register_shapes()
 
 dataloader.train.dataset.update(min_image_size=0, min_box_size=0)
 dataloader.train.dataset.images.names = "shapes_train"
