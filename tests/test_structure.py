@@ -13,7 +13,7 @@ import pytest
 
 import resnest_d2
 from resnest_d2.compat import detectron
-from resnest_d2.model_zoo import config_dir
+from resnest_d2.model_zoo import config_dir, find_lazy_config, list_lazy_configs
 
 PACKAGE = Path(__file__).parents[1] / "resnest_d2"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -307,3 +307,8 @@ def test_no_broad_except_hides_an_error():
 def test_the_check_of_broad_excepts_finds_them(handler, hides):
     body = f"try:\n f()\n{handler}".replace("\n", "\n ")
     assert bool(list(broad_handlers(ast.parse(f"def g():\n {body}")))) == hides
+
+
+@pytest.mark.parametrize("name", list_lazy_configs())
+def test_leaf_lazy_configs_state_only_their_difference(name):
+    assert len(Path(find_lazy_config(name)).read_text().splitlines()) <= 12

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import resnest_d2
-from resnest_d2.model_zoo import list_configs
+from resnest_d2.model_zoo import list_configs, list_lazy_configs
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +57,8 @@ def test_everything_is_in_it(wheel):
     assert {p.relative_to(ROOT).as_posix() for p in ours} <= files  # tables and templates too
     assert {f"resnest_d2/model_zoo/configs/{name}" for name in list_configs()} <= files
     assert "resnest_d2/model_zoo/configs/Base-ResNeSt-FPN.yaml" in files
+    assert {f"resnest_d2/model_zoo/configs/lazy/{name}" for name in list_lazy_configs()} <= files
+    assert "resnest_d2/model_zoo/configs/lazy/common/models/rcnn.py" in files
     assert {"resnest_d2_install_detectron2.py", "resnest_d2_command.py"} <= files
     assert not [name for name in files if name.startswith(("tests/", "docs/"))]
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from .backbones import get_backbone
     from .configs import load_config, override
+    from .lazy_configs import find_lazy_config, get_lazy_config, list_lazy_configs
     from .runs import RUN_WEIGHTS, Detector, find_detector
     from .table import Model, find_model, list_models, models
     from .zoo import get, get_config
@@ -20,11 +21,14 @@ __all__ = [
     "config_dir",
     "find_config",
     "find_detector",
+    "find_lazy_config",
     "find_model",
     "get",
     "get_backbone",
     "get_config",
+    "get_lazy_config",
     "list_configs",
+    "list_lazy_configs",
     "list_models",
     "load_config",
     "models",
@@ -36,6 +40,7 @@ __getattr__, __dir__ = lazy_names(
         "..shipped": ("config_dir", "find_config", "list_configs"),
         ".backbones": ("get_backbone",),
         ".configs": ("load_config", "override"),
+        ".lazy_configs": ("find_lazy_config", "get_lazy_config", "list_lazy_configs"),
         ".runs": ("RUN_WEIGHTS", "Detector", "find_detector"),
         ".table": ("Model", "find_model", "list_models", "models"),
         ".zoo": ("get", "get_config"),

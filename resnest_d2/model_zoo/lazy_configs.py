@@ -1,0 +1,76 @@
+"""LazyConfig files by name: detectron2's configs in Python.
+
+In a checkout they lie in ``configs/lazy/`` at the top, in an installed package beside this file.
+"""
+
+import difflib
+from pathlib import Path
+
+from detectron2.config import LazyConfig
+from omegaconf import DictConfig
+
+from resnest_d2.errors import MissingFileError
+
+from .table import find_model
+
+_PLACES = (
+    Path(__file__).parents[2] / "configs" / "lazy",
+    Path(__file__).parent / "configs" / "lazy",
+)
+_SHARED = "common"  # folder of what the configs import
+
+
+def lazy_config_dir() -> Path:
+    """Folder of the LazyConfig files that ship with the package."""
+    for place in _PLACES:
+        if (place / _SHARED).is_dir():
+            return place
+    raise MissingFileError(
+        f"The LazyConfig files are missing, looked in {' and '.join(map(str, _PLACES))}; "
+        "install resnest_d2 again."
+    )
+
+
+def list_lazy_configs() -> list[str]:
+    """Names of the LazyConfig files that ship with the package, shared parts left out, sorted."""
+    folder = lazy_config_dir()
+    paths = [path.relative_to(folder) for path in folder.rglob("*.py")]
+    return sorted(path.as_posix() for path in paths if path.parts[0] != _SHARED)
+
+
+def find_lazy_config(name: str) -> str:
+    """Path of a LazyConfig file, e.g. for tools/lazyconfig_train_net.py's ``--config-file``.
+
+    Args:
+        name: a path, or one of :func:`list_lazy_configs`.
+
+    Raises:
+        FileNotFoundError: neither; the closest names are given.
+    """
+    for path in (Path(name), lazy_config_dir() / name):
+        if path.is_file():
+            return str(path)
+    names = list_lazy_configs()
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
+    raise MissingFileError(
+        f"There is no LazyConfig file {name}, here or in the package; close names: "
+        f"{', '.join(close)}."
+    )
+
+
+def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:
+    """LazyConfig of a detector, with model, dataloader, optimizer, lr_multiplier and train.
+
+    Args:
+        name: as in :func:`find_lazy_config`.
+        trained: set ``train.init_checkpoint`` to the published detector's weights; else they are
+            those that a training starts from.
+
+    Raises:
+        FileNotFoundError: no config file of that name.
+        ValueError: a config without published weights where they are asked for.
+    """
+    cfg = LazyConfig.load(find_lazy_config(name))
+    if trained:
+        cfg.train.init_checkpoint = find_model(Path(name).stem).path
+    return cfg
