@@ -81,7 +81,9 @@ def predict(
                 json.dump(records, file)
         typer.echo(f"{number} images predicted; results in {output}.")
     if stream.failed:
-        raise typer.Exit(1)  # the log has named them
+        name, reason = stream.failed[0]
+        more = f" and {len(stream.failed) - 1} more images" if len(stream.failed) > 1 else ""
+        raise UserError(f"{name}{more} could not be done: {reason}")
 
 
 def _check_output(output: Path, sources: list[str]) -> None:

@@ -1,0 +1,85 @@
+"""Files of the user: what is read and written, and the sentences where that fails."""
+
+import os
+
+import pytest
+
+from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import (
+    WriteError,
+    make_folder,
+    read_json,
+    read_text,
+    read_yaml,
+    reading_image,
+    whole_file,
+)
+
+
+def test_reads_what_is_there(tmp_path):
+    (tmp_path / "a").write_text('{"ä": [1, null]}', encoding="utf-8")
+    assert read_text(tmp_path / "a") == '{"ä": [1, null]}'
+    assert read_json(tmp_path / "a") == read_yaml(tmp_path / "a") == {"ä": [1, None]}
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, read_yaml])
+def test_names_the_file_that_cannot_be_read(read, tmp_path):
+    with pytest.raises(MissingFileError, match="There is no file .*gone"):
+        read(tmp_path / "gone")
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be read: Is a directory"):
+        read(tmp_path)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="bytes is not text in UTF-8"):
+        read(tmp_path / "bytes")
+
+
+def test_names_the_file_that_is_of_another_format(tmp_path):
+    (tmp_path / "a").write_text("{")
+    with pytest.raises(UserError, match="a is not JSON: Expecting.*line 1"):
+        read_json(tmp_path / "a")
+    with pytest.raises(UserError, match="a is not YAML: .*line 2"):
+        read_yaml(tmp_path / "a")
+
+
+@pytest.mark.parametrize("error", [OSError("x"), SyntaxError("x"), IndexError("x"), TypeError("x")])
+def test_whatever_a_decoder_raises_names_the_image(error):
+    with pytest.raises(UserError, match=f"a.png cannot be read: {type(error).__name__}: x"):
+        with reading_image("a.png"):
+            raise error
+
+
+def test_a_folder_is_made_or_named(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "b"):
+        with pytest.raises(WriteError, match=f"{path} cannot be made"):
+            make_folder(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(WriteError, match="cannot be written to"):
+        make_folder(tmp_path)
+
+
+def test_only_a_failed_write_is_one(tmp_path):
+    with pytest.raises(RuntimeError, match="of torch") as caught:
+        with whole_file(tmp_path / "a"):
+            raise RuntimeError("of torch")
+    assert not isinstance(caught.value, WriteError)
+    with pytest.raises(RuntimeError, match="of torch"):  # an error that was handled before
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            with whole_file(tmp_path / "a"):
+                raise RuntimeError("of torch")  # noqa: B904
+    with pytest.raises(WriteError, match="a cannot be written .*No space left.*MB free"):
+        with whole_file(tmp_path / "a"):
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError:
+                raise RuntimeError("of torch")  # noqa: B904
+    assert list(tmp_path.iterdir()) == []
