@@ -1,4 +1,4 @@
-"""What a run has left in its OUTPUT_DIR, and the annotations that it was scored against."""
+"""Reads a run's OUTPUT_DIR and the annotations that it was evaluated on."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from resnest_d2.errors import MissingFileError, UserError
 
 
 class DataSet(NamedTuple):
-    """A test set in COCO format: its name, annotation file and image folder."""
+    """Test set in COCO format: name, annotation file and image folder."""
 
     name: str
     json_file: str
@@ -24,10 +24,11 @@ class DataSet(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run's folder holds.
+    """Contents of a run's folder.
 
-    ``results`` is results.json (data set -> task -> metric -> percent), ``history`` the lines of
-    metrics.json by iteration, one each, ``config`` the text of config.yaml; both may be empty.
+    ``results`` is results.json (dataset -> task -> metric -> percent), ``history`` holds the
+    metrics of each iteration from metrics.json, ``config`` is the text of config.yaml. The last
+    two may be empty.
     """
 
     folder: str
@@ -37,18 +38,18 @@ class Run(NamedTuple):
 
 
 def read_run(folder: str) -> Run:
-    """Read a run's folder.
+    """Reads a run's folder.
 
     Args:
         folder: OUTPUT_DIR of the run.
 
     Raises:
-        FileNotFoundError: it has no results.json.
+        FileNotFoundError: the folder has no results.json.
     """
     path = os.path.join(folder, "results.json")
     if not os.path.isfile(path):
         raise MissingFileError(
-            f"{folder} has no results.json; give the OUTPUT_DIR of a run that was evaluated."
+            f"{folder} has no results.json. Give the OUTPUT_DIR of a run that was evaluated."
         )
     with open(path, encoding="utf-8") as file:
         results = json.load(file)
@@ -70,18 +71,18 @@ def _read_history(folder: str) -> list[dict[str, float]]:
             values = json.loads(line)
         except json.JSONDecodeError:  # the last line of a run that was killed
             continue
-        # A resumed run does some iterations again: the later line counts.
+        # A resumed run repeats some iterations; the later line wins.
         steps.setdefault(values["iteration"], {}).update(values)
     return [steps[iteration] for iteration in sorted(steps)]
 
 
 def datasets_of(run: Run) -> list[DataSet]:
-    """The test sets that a run's config names and its results hold.
+    """Test sets in a run's results that are in COCO format.
 
-    Data sets are looked up in DATASETS.COCO of the config, then among those registered.
+    Datasets are looked up in the config's DATASETS.COCO, then among the registered ones.
 
     Raises:
-        ValueError: none of them has an annotation file in COCO format.
+        UserError: none of them has an annotation file in COCO format.
     """
     keys = (yaml.safe_load(run.config) or {}).get("DATASETS", {})
     entries = {entry[0]: DataSet(*entry) for entry in keys.get("COCO", [])}
@@ -94,14 +95,14 @@ def datasets_of(run: Run) -> list[DataSet]:
             found.append(DataSet(name, metadata.json_file, metadata.get("image_root", "")))
     if not found:
         raise UserError(
-            f"{run.folder}: no annotations for {', '.join(run.results) or 'any data set'}; "
-            "DATASETS.COCO in its config.yaml does not name it, and it is not registered."
+            f"{run.folder}: no annotations for {', '.join(run.results) or 'any dataset'}; it is "
+            "neither in DATASETS.COCO of the run's config.yaml nor registered."
         )
     return found
 
 
 def read_annotations(json_file: str) -> COCO:
-    """Annotations of a data set, all masks as RLE."""
+    """Reads the annotations of a dataset, with all masks as RLE."""
     with contextlib.redirect_stdout(io.StringIO()):
         api = COCO(PathManager.get_local_path(json_file))
     complete_annotations(api)
@@ -112,13 +113,13 @@ def read_annotations(json_file: str) -> COCO:
 
 
 def read_detections(folder: str, name: str) -> list[dict]:
-    """Detections on a data set in COCO's result format, as the evaluator has written them.
+    """Reads the detections that the evaluator wrote, in COCO's result format.
 
     Raises:
-        FileNotFoundError: no evaluation has written them.
+        FileNotFoundError: the dataset was not evaluated.
     """
     path = os.path.join(folder, "inference", name, "coco_instances_results.json")
     if not os.path.isfile(path):
-        raise MissingFileError(f"{path} does not exist; evaluate {name} again with --eval-only.")
+        raise MissingFileError(f"{path} does not exist. Evaluate {name} again with --eval-only.")
     with open(path, encoding="utf-8") as file:
         return json.load(file)
