@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-onnxruntime.set_default_logger_severity(3)  # errors alone
+onnxruntime.set_default_logger_severity(3)  # errors only
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 about = session.get_modelmeta().custom_metadata_map
 names = json.loads(about["class_names"])

@@ -183,9 +183,8 @@ def _calibration(analysis: Analysis) -> Figure:
 def mistakes_text(wrong: Mistakes) -> str:
     """Number of mistakes of each kind, such as "3 missed, 1 false"."""
     parts = {"missed": wrong.missed, "false": wrong.false, "confused": wrong.confused}
-    return (
-        ", ".join(f"{number} {what}" for what, number in parts.items() if number) or "no mistakes"
-    )
+    text = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
+    return text or "no mistakes"
 
 
 def worst_images(

@@ -92,7 +92,7 @@ def cells(page, css_class):
 def figure_titles(page):
     """Of figures, and names of images."""
     alts = [html.unescape(alt) for alt in re.findall('<img src="data:[^"]*" alt="(.*?)"', page)]
-    return [re.split(r"\. |, (?:truth|found|\w+: )", alt)[0] for alt in alts]
+    return [re.split(r"\. |, (?:annotations|detections|\w+: )", alt)[0] for alt in alts]
 
 
 def test_numbers_are_the_evaluators(run):
