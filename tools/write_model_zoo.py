@@ -80,7 +80,7 @@ def document() -> str:
 def main() -> int:
     """Runs the script and returns its exit code, 1 if --check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
+    parser.add_argument("--check", action="store_true", help="compare with the file only")
     if parser.parse_args().check:
         same = TARGET.read_text() == document()
         print(f"{TARGET.name} is {'up to date' if same else 'out of date; run ' + __file__}.")

@@ -1,4 +1,4 @@
-"""``resnest-d2 doctor``: what is installed, what works, and what there is room for."""
+"""``resnest-d2 doctor``: shows versions, devices, memory, disk space and cached weights."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ from resnest_d2.checkpoint.origins import MIRROR, cache_folder
 from resnest_d2.errors import UserError
 
 GIB = 1 << 30
-# One of these is as good.
+# Alternatives that satisfy the requirement as well.
 _SAME = {
     "opencv-python-headless": (
         "opencv-python",
@@ -27,15 +27,15 @@ _SAME = {
         "opencv-contrib-python-headless",
     )
 }
-_FOR_DEVELOPERS = ("test", "docs", "notebook")  # extras that no detector needs
+_FOR_DEVELOPERS = ("test", "docs", "notebook")  # extras that users do not need
 Rows = list[tuple[str, str]]
 
 
 def doctor() -> None:
-    """Look at this installation.
+    """Check this installation.
 
-    Versions, devices, memory, disk and cached weights; needs no network. Ends with 1
-    if something that is needed is missing or broken.
+    Show versions, devices, memory, disk space and cached weights. No network is needed. The exit
+    code is 1 if a requirement is missing or broken.
 
     Examples:
       resnest-d2 doctor
@@ -50,7 +50,7 @@ def doctor() -> None:
         "Weights": _weights(problems),
     }
     for title, rows in sections.items():
-        rows = rows or [("", "unknown: the package is used from its source")]
+        rows = rows or [("", "unknown, because the package is not installed")]
         typer.echo(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
     if problems:
         raise UserError("; ".join(problems))
@@ -58,7 +58,7 @@ def doctor() -> None:
 
 
 def _installed(name: str) -> str | None:
-    """Version of a distribution, or of one that does the same."""
+    """Version of a distribution or of one of its alternatives."""
     for candidate in (name, *_SAME.get(name, ())):
         try:
             return metadata.version(candidate)
@@ -68,7 +68,7 @@ def _installed(name: str) -> str | None:
 
 
 def _requirements() -> list[Requirement]:
-    """What the package asks for, its extras' with a marker; [] where only its source is there."""
+    """Requirements of the package, extras included; [] if it is not installed."""
     try:
         return [Requirement(text) for text in metadata.requires("resnest-d2") or ()]
     except metadata.PackageNotFoundError:
@@ -79,7 +79,7 @@ def _versions(problems: list[str]) -> Rows:
     rows = [
         ("python", f"{platform.python_version()} {sys.executable}"),
         ("system", platform.platform()),
-        ("resnest-d2", _installed("resnest-d2") or "not installed, used from its source"),
+        ("resnest-d2", _installed("resnest-d2") or "not installed, used from source"),
         ("detectron2", f"{detectron2.__version__} {os.path.dirname(detectron2.__file__)}"),
     ]
     for wanted in _requirements():
@@ -93,7 +93,7 @@ def _versions(problems: list[str]) -> Rows:
 
 
 def _extras() -> Rows:
-    """What is optional, by extra."""
+    """Optional packages by extra."""
     extras: dict[str, list[str]] = {}
     for wanted in _requirements():
         for extra in metadata.metadata("resnest-d2").get_all("Provides-Extra") or ():
@@ -112,7 +112,7 @@ def _extras() -> Rows:
 
 
 def _works(problems: list[str]) -> Rows:
-    """Compiled parts, tried; a torchvision built for another torch fails here."""
+    """Results of running compiled operators; a torchvision built for another torch fails here."""
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 5.0]])
     image, offsets = torch.rand(1, 1, 6, 6), torch.zeros(1, 18, 4, 4)
     operators = {
@@ -135,11 +135,11 @@ def _works(problems: list[str]) -> Rows:
             )
     try:
         import_module("detectron2._C")
-        extension = "there"
+        extension = "installed"
     except ImportError:
         extension = (
-            "not there: no rotated boxes and none of detectron2's own deformable convolutions; "
-            "all of this package works, on torchvision's operators"
+            "not installed: detectron2 lacks rotated boxes and deformable convolutions; "
+            "this package does not need it"
         )
     return [*rows, ("detectron2's extension", extension)]
 
@@ -156,7 +156,7 @@ def _devices() -> Rows:
         gpu = torch.cuda.get_device_properties(index)
         rows.append((f"cuda:{index}", f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB"))
     if len(rows) == 1:
-        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU alone"
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
         rows.append(("CUDA", f"no device; this torch is built {built}"))
     return rows
 
@@ -173,7 +173,7 @@ def _room() -> Rows:
 
 
 def _weights(problems: list[str]) -> Rows:
-    """Files in the cache and in the folder for machines without a network, with their sizes."""
+    """Weight files in the cache and in the folder RESNEST_D2_WEIGHTS, with their sizes."""
     mirror = os.environ.get(MIRROR)
     folders = {"cache": cache_folder()}
     if mirror:

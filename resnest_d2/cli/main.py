@@ -1,7 +1,7 @@
-"""The ``resnest-d2`` command: its sub-commands, and what becomes of a user's mistake.
+"""The ``resnest-d2`` command: its subcommands and exit codes.
 
-Exit codes: 0 done; 1 a mistake or findings, in a sentence on standard error; 2 wrong usage;
-130 stopped by Ctrl-C.
+Exit codes: 0 success; 1 an error or findings, with a sentence on standard error; 2 wrong usage;
+130 interrupted by Ctrl-C.
 """
 
 import functools
@@ -51,13 +51,13 @@ def _with_exit_codes(command: Callable) -> Callable:
 
 
 def _help(command: Callable) -> str:
-    """A command's docstring without what is for programmers, its indented lines kept."""
+    """Help text of a command: its docstring without Args, Returns and Raises."""
     paragraphs = []
     for paragraph in inspect.getdoc(command).split("\n\n"):
         if paragraph.startswith(("Args:", "Returns:", "Raises:")):
             continue
         indented = any(line.startswith(" ") for line in paragraph.splitlines())
-        paragraphs.append(f"\b\n{paragraph}" if indented else paragraph)  # typer's sign for that
+        paragraphs.append(f"\b\n{paragraph}" if indented else paragraph)  # \b: keep lines
     return "\n\n".join(paragraphs)
 
 
