@@ -1,4 +1,4 @@
-"""Data sets: the built-in shapes, one's own in COCO format, and what a config learns of them."""
+"""Datasets: the built-in shapes, COCO files, and config values that are read from them."""
 
 from .coco import CocoFacts, read_coco, register_coco
 from .registration import register_datasets

@@ -1,4 +1,4 @@
-"""Configs and published models by name; importing this makes ``resnest://`` known to detectron2."""
+"""Configs and published models by name. Importing this registers ``resnest://`` paths."""
 
 from detectron2.utils.file_io import PathManager
 

@@ -145,7 +145,7 @@ def test_without_val_it_says_what_is_missing(run, folder):
             "gone.json; looked for",
         ),
         (["train", small.FASTER, "MODEL.MASK_ONN", "True"], "MASK_ONN"),
-        (["train", "imagenet/resnest50"], "is a backbone, no detector"),
+        (["train", "imagenet/resnest50"], "is a backbone, not a detector"),
         (["eval", "cells"], "cells is a folder without config.yaml"),
         (["eval", small.FASTER, "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["eval", small.FASTER], "without a checkpoint"),
