@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a full disk leaves what was there before."""
+"""Atomic writing of files, so a full disk keeps the previous version."""
 
 import contextlib
 import os
@@ -37,5 +37,5 @@ def whole_file(path: str, mode: str = "wb") -> Iterator[IO]:
         raise WriteError(
             f"{path} cannot be written ({reason}); its disk has {free:.1f} MB free. Free some, or "
             "write to another disk (OUTPUT_DIR, --output). Earlier checkpoints are unharmed; "
-            "--resume goes on from the last one."
+            "--resume continues from the last one."
         ) from error

@@ -1,7 +1,7 @@
-"""mkdocs hook: files from outside docs/ that pages link to become part of the site.
+"""mkdocs hook that adds linked files outside docs/ to the site.
 
 On disk ``docs/weights.md`` links to ``../MODEL_ZOO.md``, and that to ``configs/a.yaml`` and
-``docs/weights.md``. In the site docs/ is the top, so the links are rewritten on the way.
+``docs/weights.md``. In the site docs/ is the root, so the links are rewritten.
 """
 
 import re
@@ -15,7 +15,7 @@ _LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)\s]*)?(\))")
 
 
 def on_files(files, config):
-    """Add the pages from the top folder, and every other file that a page links to."""
+    """Adds the pages from the root folder, and all other files that pages link to."""
     for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     for page in [*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in PAGES)]:
@@ -30,7 +30,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Rewrite links as the site needs them."""
+    """Rewrites links for the site."""
 
     def rewrite(match):
         opening, target, anchor, closing = match.groups()

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The installed command ``resnest-d2``; without detectron2 it says in a sentence how to get it."""
+"""Entry point of the command ``resnest-d2``. Without detectron2 it prints how to install it."""
 
 import sys
 import warnings
 
 
 def main() -> None:
-    """Run the command line; ends the process with its exit code."""
-    # detectron2's and its like's use of what torch has called old; no user can help it
+    """Runs the command line and ends the process with its exit code."""
+    # a deprecation in detectron2 and its dependencies that users cannot change
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
     try:
         from resnest_d2.cli.main import main as run

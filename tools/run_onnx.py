@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run an exported detector by onnxruntime alone: tools/run_onnx.py model.onnx image.jpg."""
+"""Runs an exported detector with only onnxruntime: tools/run_onnx.py model.onnx image.jpg."""
 
 import json
 import sys
