@@ -50,7 +50,9 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Evaluate a detector: print a table of AP, and write results.json and report.html.
+    """Evaluate a detector.
+
+    Print a table of AP, and write results.json and report.html.
 
     Examples:
       resnest-d2 eval output/mine

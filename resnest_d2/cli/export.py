@@ -39,7 +39,7 @@ def export(
         float | None, typer.Option(help="Lowest score of a detection; default: the config's.")
     ] = None,
 ) -> None:
-    """Export a detector to ONNX, OpenVINO or TorchScript, and check the file.
+    """Export a detector, and check the file.
 
     Example:
       resnest-d2 export output/mine --format onnx --output output/mine.onnx

@@ -29,9 +29,9 @@ def import_data(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Convert annotations of another format to COCO JSON, and check them.
+    """Convert annotations to COCO JSON.
 
-    Images stay where they are. Requires: pip install 'resnest-d2[supervision]'
+    The annotations are also checked. Images stay where they are. Requires: pip install 'resnest-d2[supervision]'
 
     Examples:
       resnest-d2 import-data yolo data/data.yaml --output data/coco

@@ -55,9 +55,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     num_gpus: Gpus = 1,
 ) -> None:
-    """Train a detector on your own images, or on the config's datasets.
+    """Train a detector on your own images.
 
-    Ctrl-C saves a checkpoint. To train on several machines, use train_net.py.
+    Without --data, the config's datasets are used. Ctrl-C saves a checkpoint. To train on several
+    machines, use train_net.py.
 
     Examples:
       resnest-d2 train quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
