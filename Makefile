@@ -1,10 +1,10 @@
-# make test, make demo: each sets up $(VENV) first; the second call finds it there.
+# make test, make demo: the first call of either sets up $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
-# The pair this was last tested with; any from torch 2.1 and torchvision 0.16 on will do.
+# The versions last tested; torch 2.1, torchvision 0.16 and newer work.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 OUTPUT ?= output/demo
-# Processes that share the tests, a thread each; `make test WORKERS=0` runs them one by one.
+# Number of test processes with one thread each; `make test WORKERS=0` uses a single process.
 WORKERS ?= 2
 # The type checker; empty where torch or NumPy is too old for it.
 TYPES ?= mypy
@@ -43,9 +43,9 @@ docs: $(READY)
 demo: $(OUTPUT)/results.json
 	$(BIN)/python tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
 	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/images --threshold 0.8
-	@echo "Metrics in $(OUTPUT)/results.json; 'make clean demo' trains anew."
+	@echo "Metrics in $(OUTPUT)/results.json; 'make clean demo' trains again."
 
-# Written when the training is over; a training that was stopped goes on where it was.
+# Written at the end of training; an interrupted training is resumed.
 $(OUTPUT)/results.json: | $(READY)
 	$(BIN)/python train_net.py --resume \
 	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml OUTPUT_DIR $(OUTPUT)

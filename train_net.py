@@ -2,7 +2,7 @@
 """Train or evaluate a detector with ResNeSt.
 
 Train:     ./train_net.py --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml
-Go on:     the same with --resume
+Resume:    the same with --resume
 Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
@@ -17,14 +17,14 @@ from resnest_d2.errors import run_program
 
 EPILOG = """
 examples:
-  own data, boxes only, from the command line alone:
+  your own data, boxes only:
     train_net.py --config-file quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
       DATASETS.COCO '[["train", "train.json", "images"], ["val", "val.json", "images"]]' \\
       DATASETS.TRAIN '("train",)' DATASETS.TEST '("val",)' OUTPUT_DIR output/mine
   the published recipe on 8 GPUs:
     train_net.py --config-file configs/COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml \\
       --num-gpus 8
-  score a checkpoint:
+  evaluate a checkpoint:
     train_net.py --eval-only --config-file ... MODEL.WEIGHTS output/model_best.pth
 """
 

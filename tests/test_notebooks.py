@@ -8,7 +8,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 PARAMETERS = {
-    "quickstart": "ACTIVATION_CHECKPOINT = 'none'\nITERATIONS = 2\nOUTPUT_DIR = {folder!r}",
+    "quickstart": "CHECKPOINT = 'none'\nITERATIONS = 2\nOUTPUT_DIR = {folder!r}",
     "own_data": "DATA = None\nITERATIONS = 2\nOUTPUT_DIR = {folder!r}",
 }
 PRINTED = {  # what of a notebook's own must have been printed

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Time backbones, detectors, training steps, scoring and prediction, beside what others have.
+"""Benchmarks backbones, detectors, training steps, COCO evaluation and prediction.
 
-Models of one setting take turns; medians, and the ratio to the first. Every row says what share it
-reaches of a square fp32 matrix product that runs between them; 1 FMA is 2 FLOP. Random weights.
-Detectors get exactly the proposals asked for: the RPN's NMS_THRESH is 1 and its TOPK that number.
-What is not installed is skipped with the reason.
+Models of the same setting take turns, and are compared by medians with the first. Each row has the
+share that it reaches of the rate of fp32 matrix products that run in between; 1 FMA is 2 FLOP.
+Weights are random. Detectors get exactly the given number of proposals: the RPN's NMS_THRESH is 1
+and its TOPK is that number. Libraries that are not installed are skipped with a message.
 
 Example: tools/benchmark.py --what backbone detector --size 448x640 800x1216 \\
     --backends plain,eager --repeats 5 --threads 2 --output output/benchmark
@@ -33,40 +33,44 @@ MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml"
 
 
 def size(text: str) -> tuple[int, int]:
-    """Height and width from 800x1216."""
+    """Parses a size such as 800x1216 into height and width."""
     parts = text.split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"got {text!r}; give height x width, e.g. 800x1216")
+        raise argparse.ArgumentTypeError(f"got {text!r}; give height x width, such as 800x1216")
     return int(parts[0]), int(parts[1])
 
 
 def names(text: str) -> list[str]:
-    """A list from names with commas between."""
+    """Parses a list of names separated by commas."""
     return [name for name in text.split(",") if name]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--what", nargs="+", choices=KINDS, default=["backbone"], help="what to time")
-    add("--size", nargs="+", type=size, default=[(800, 1216)], help="of the images")
-    add("--depth", nargs="+", type=int, default=[50], help="of the ResNeSts")
-    add("--proposals", nargs="+", type=int, default=[1000], help="of the detectors")
+    add("--what", nargs="+", choices=KINDS, default=["backbone"], help="what to benchmark")
+    add("--size", nargs="+", type=size, default=[(800, 1216)], help="size of the images")
+    add("--depth", nargs="+", type=int, default=[50], help="depth of the ResNeSt")
+    add("--proposals", nargs="+", type=int, default=[1000], help="proposals of the detectors")
     add("--backends", type=names, default=["plain", "eager"], help="plain,eager,inductor,openvino")
-    add("--config", default=MASK_RCNN, help="of the detector")
-    add("--train-config", default=CONFIG, help="of the training step")
-    add("--train-size", type=size, default=(448, 640), help="of its images")
-    add("--batch", nargs="+", type=int, default=[2], help="number of them")
+    add("--config", default=MASK_RCNN, help="config of the detector")
+    add("--train-config", default=CONFIG, help="config of the training step")
+    add("--train-size", type=size, default=(448, 640), help="image size of the training step")
+    add("--batch", nargs="+", type=int, default=[2], help="images per training step")
     add("--checkpoint", type=names, default=["none", "light", "block"], help="none,light,block")
-    add("--annotations", help="COCO file for the scoring; by default the built-in shapes")
-    add("--model", default="output/demo", help="of the prediction: a run's folder, or a name")
+    add("--annotations", help="COCO file for the evaluation; default: the built-in shapes")
+    add(
+        "--model",
+        default="output/demo",
+        help="detector for the prediction: a run's folder, or a name",
+    )
     add("--images", help="folder of images to predict on")
-    add("--number", type=int, default=40, help="how many of them")
-    add("--repeats", type=int, default=5, help="runs of each, after a warm-up")
-    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--number", type=int, default=40, help="number of images to predict on")
+    add("--repeats", type=int, default=5, help="runs of each case after a warm-up")
+    add("--threads", type=int, default=torch.get_num_threads(), help="number of torch's threads")
     add("--output", default="output/benchmark", help="folder for table, JSON and plots")
     add("--append", action="store_true", help="to the rows of an earlier run in that folder")
     add("--debug", action="store_true", help="print the traceback of an error")
@@ -74,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
-    """Cases, one setting after the other, so that few models are in memory at a time."""
+    """Yields the cases of one setting at a time, to keep few models in memory."""
     if "backbone" in args.what:
         for one, depth in itertools.product(args.size, args.depth):
             yield backbone_cases(one, depth=depth, backends=args.backends, skip=skip)
@@ -123,7 +127,7 @@ def benchmark(args: argparse.Namespace) -> None:
         if cases:
             times, products = measure.take_turns(cases, repeats=args.repeats)
             rows += measure.to_rows(cases, times, products)
-            report.write(rows, Path(args.output))  # what is measured stays, whatever comes next
+            report.write(rows, Path(args.output))  # keep results if a later case fails
             print(f"{cases[0].what} {cases[0].setting}", file=sys.stderr, flush=True)
     print(report.table(rows))
     print(f"\n{report.parts_table(rows)}")

@@ -17,7 +17,7 @@ _LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)\s]*)?(\))")
 
 
 def on_files(files, config):
-    """Add the pages from the top folder, and every other file that a page links to."""
+    """Adds the pages from the root folder, and all other files that pages link to."""
     for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     for page in [*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in PAGES)]:
@@ -32,7 +32,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Rewrite links as the site needs them."""
+    """Rewrites links for the site."""
 
     if page.file.src_uri.startswith("api/"):  # one folder down in the site too
         return markdown

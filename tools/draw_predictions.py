@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw what a detector finds: truth on the left, prediction on the right.
+"""Draws annotations (left) and predictions (right) of a detector on its test images.
 
 Usage: tools/draw_predictions.py --config-file output/config.yaml --weights output/model_best.pth
 """
@@ -20,15 +20,15 @@ from resnest_d2.errors import UserError, run_program
 from resnest_d2.files import make_folder
 from resnest_d2.model_zoo import load_config
 
-SCALE = 2.0  # of the drawing, so that labels on small images can be read
+SCALE = 2.0  # of the drawing, to make labels on small images legible
 
 
 def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.ndarray:
-    """One image twice, with its annotations and with the predictions.
+    """Draws an image twice, with its annotations and with the predictions.
 
     Args:
         predictor: detectron2's predictor.
-        record: entry of a registered data set.
+        record: entry of a registered dataset.
         threshold: lowest score that is drawn.
 
     Returns:
@@ -58,7 +58,7 @@ def main() -> int:
     """Exit code of the drawing; an error ends in a sentence, its traceback in a log."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, help="config of the detector")
-    parser.add_argument("--weights", required=True, help="its checkpoint")
+    parser.add_argument("--weights", required=True, help="checkpoint of the detector")
     parser.add_argument("--output", default="output/images", help="folder to write to")
     parser.add_argument("--number", type=int, default=12, help="how many images")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")

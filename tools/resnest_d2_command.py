@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The installed command ``resnest-d2``; without detectron2 it says in a sentence how to get it."""
+"""Entry point of the command ``resnest-d2``. Without detectron2 it prints how to install it."""
 
 import sys
 import warnings

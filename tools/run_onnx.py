@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run an exported detector by onnxruntime alone: tools/run_onnx.py model.onnx image.jpg."""
+"""Runs an exported detector with only onnxruntime: tools/run_onnx.py model.onnx image.jpg."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-onnxruntime.set_default_logger_severity(3)  # errors alone
+onnxruntime.set_default_logger_severity(3)  # errors only
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 about = session.get_modelmeta().custom_metadata_map
 names = json.loads(about["class_names"])

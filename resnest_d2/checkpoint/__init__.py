@@ -1,4 +1,4 @@
-"""Checkpoints: read safely, in any known layout, with one line on what fitted."""
+"""Checkpoints: safe reading, conversion between layouts, loading and saving."""
 
 from .convert import Conversion, convert, convert_file, write_checkpoint
 from .handlers import WeightsHandler

@@ -1,6 +1,7 @@
-"""Conversion between checkpoint layouts: renames tensors, changes none of them.
+"""Conversion of checkpoints between layouts. Tensors are renamed, never changed.
 
-Everything goes through this project's own names, which are detectron2's; a bare backbone stays one.
+Names are converted to this project's names, which are detectron2's, and from those to the target. A
+checkpoint of a bare backbone stays a bare backbone.
 """
 
 import os
@@ -22,10 +23,10 @@ COUNTER = "num_batches_tracked"  # not used by any norm here, and absent from ma
 
 
 class Conversion(NamedTuple):
-    """Weights in another layout, and what became of their names.
+    """Result of a conversion.
 
-    ``renamed`` counts those that are called otherwise now; ``unused`` are names that the target has
-    no use for, ``missing`` those that a backbone of ``depth`` has and the file lacks.
+    ``renamed`` is the number of tensors with another name than before; ``unused`` are names that
+    the target does not use; ``missing`` are names of a backbone of ``depth`` that the file lacks.
     """
 
     weights: dict[str, torch.Tensor]
@@ -38,7 +39,7 @@ class Conversion(NamedTuple):
 
     @property
     def bare(self) -> bool:
-        """Whether it is a backbone alone, without the names of a detector around it."""
+        """Whether the weights are only a backbone, and not part of a detector."""
         return not any(name.startswith("backbone.") for name in self.weights)
 
     def __str__(self) -> str:
@@ -54,7 +55,7 @@ class Conversion(NamedTuple):
 
 
 def some(names: Iterable[str], number: int = 5) -> str:
-    """The first names of many, for a message."""
+    """First names of a list, for a message."""
     names = list(names)
     return ", ".join(names[:number]) + (", ..." if len(names) > number else "")
 
@@ -62,16 +63,16 @@ def some(names: Iterable[str], number: int = 5) -> str:
 def convert(
     weights: Mapping[str, torch.Tensor], *, to: str = "detectron2", origin: str = "the checkpoint"
 ) -> Conversion:
-    """Rename the tensors of a ResNeSt detector or backbone.
+    """Renames the tensors of a ResNeSt detector or backbone.
 
     Args:
-        weights: in any layout of :data:`LAYOUTS`, without wrappers.
-        to: name of the target's layout.
-        origin: what messages call the weights.
+        weights: weights in any layout of :data:`LAYOUTS`, without wrappers.
+        to: name of the target layout.
+        origin: name of the weights in messages.
 
     Raises:
-        ValueError: an unknown layout, a plain ResNet, a backbone of no published depth, or names
-            that the layout does not have.
+        UserError: the layout is unknown, the weights are of a plain ResNet or of no published
+            depth, or a layout has no rule for a name.
     """
     target = get_layout(to)
     found = recognise(weights)
@@ -84,13 +85,13 @@ def convert(
     if unknown := [name for name, own in named.items() if own is None]:
         raise UserError(
             f"{origin} is in {source.name} layout, but {len(unknown)} of its {len(weights)} names "
-            f"are none of it: {some(unknown)}."
+            f"do not belong to it: {some(unknown)}."
         )
     ours = {name: own for name, own in named.items() if own is not None}
     bare = not any(own.startswith("backbone.") for own in ours.values())
     depth, missing = _check_backbone(ours.values(), origin)
     theirs = {name: _from_ours(own, target, bare=bare) for name, own in ours.items()}
-    if not target.detector and target.backbone:  # a layout of backbones: heads stay behind
+    if not target.detector and target.backbone:  # a layout of backbones: drop the heads
         left = [n for n, t in theirs.items() if t is None and not _in_backbone(ours[n])]
         unused += left
         theirs = {name: t for name, t in theirs.items() if name not in set(left)}
@@ -139,7 +140,7 @@ def _from_ours(own: str, target: Layout, *, bare: bool) -> str | None:
 
 
 def blocks_of(names: Iterable[str]) -> tuple[int, ...]:
-    """Number of blocks in res2 .. res5, by our names; 0 where there are none."""
+    """Number of blocks in res2 .. res5, from names in our layout; 0 for a missing stage."""
     last = [0, 0, 0, 0]
     for name in names:
         if match := re.match(r"(?:backbone\.(?:bottom_up\.)?)?res([2-5])\.(\d+)\.", name):
@@ -149,18 +150,18 @@ def blocks_of(names: Iterable[str]) -> tuple[int, ...]:
 
 
 def has_attention(names: Iterable[str]) -> bool:
-    """Whether these are a ResNeSt's names and not a plain ResNet's, by our names."""
+    """Whether names in our layout are of a ResNeSt and not of a plain ResNet."""
     return any(".conv2.fc1." in name for name in names)
 
 
 def depth_of(names: Iterable[str]) -> int | None:
-    """Depth of a ResNeSt by its blocks; None if no published one has as many."""
+    """Depth of a ResNeSt from its numbers of blocks; None if no published depth has them."""
     blocks = blocks_of(names)
     return next((depth for depth, arch in ARCHS.items() if arch.blocks == blocks), None)
 
 
 def _check_backbone(own_names: Iterable[str], origin: str) -> tuple[int, list[str]]:
-    """Depth, and the names that a backbone of it lacks."""
+    """Depth of a backbone, and the names that it lacks."""
     own_names = list(own_names)
     present = {re.sub(r"^backbone\.(bottom_up\.)?", "", n) for n in own_names if _in_backbone(n)}
     if not has_attention(present):
@@ -169,7 +170,8 @@ def _check_backbone(own_names: Iterable[str], origin: str) -> tuple[int, list[st
     if depth is None:
         raise UserError(
             f"{origin} has {blocks_of(own_names)} blocks in its stages, which no ResNeSt has; the "
-            f"depths are {', '.join(f'{d} {a.blocks}' for d, a in ARCHS.items())}. Is it cut off?"
+            f"depths are {', '.join(f'{d} {a.blocks}' for d, a in ARCHS.items())}. Is the file "
+            "incomplete?"
         )
     leaves = {name.rsplit(".", 1)[-1] for name in present}
     with torch.device("meta"):
@@ -189,7 +191,7 @@ def _what_it_is(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def write_checkpoint(conversion: Conversion, path: str | os.PathLike) -> None:
-    """Write weights as the programs of their layout read them; all of the file or nothing.
+    """Writes converted weights to a file, atomically.
 
     A bare backbone in detectron2's layout is marked so that detectron2 looks for its place in a
     detector. A path that ends in .safetensors gets that format.
@@ -219,10 +221,10 @@ def write_checkpoint(conversion: Conversion, path: str | os.PathLike) -> None:
 def convert_file(
     source: str | os.PathLike, target: str | os.PathLike, *, to: str = "detectron2"
 ) -> Conversion:
-    """Convert a file; see :func:`convert`.
+    """Converts a checkpoint file, see :func:`convert`.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_checkpoint`, :func:`find_weights` and
+        FileNotFoundError, UserError: see :func:`read_checkpoint`, :func:`find_weights` and
             :func:`convert`.
     """
     weights = find_weights(read_checkpoint(source), source)

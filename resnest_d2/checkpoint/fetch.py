@@ -1,4 +1,4 @@
-"""Download of one file: retried, resumed, checked, and there as a whole or not at all."""
+"""Download of a file, with retries, resuming and a hash check."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ class DownloadError(UserError, OSError):
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """A file's SHA-256 in hexadecimal digits."""
+    """SHA-256 of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
@@ -29,10 +29,10 @@ def sha256_of(path: str | os.PathLike) -> str:
 
 
 def check_hash(path: str | os.PathLike, head: str) -> None:
-    """Compare the beginning of a file's SHA-256.
+    """Checks the beginning of a file's SHA-256.
 
     Raises:
-        ValueError: another; both are named.
+        UserError: the hash differs.
     """
     found = sha256_of(path)
     if not found.startswith(head):
@@ -44,21 +44,21 @@ def check_hash(path: str | os.PathLike, head: str) -> None:
 def fetch(
     url: str, target: Path, *, hash_head: str | None = None, attempts: int = 4, pause: float = 1.0
 ) -> None:
-    """Download a file.
+    """Downloads a file.
 
-    What a broken connection has left in ``<target>.partial`` is gone on with, also by the next
-    call where the hash makes sure that the parts belong together.
+    After a broken connection, the download is resumed from ``<target>.partial``. A later call
+    resumes it too if the hash is known, because only the hash proves that the parts fit together.
 
     Args:
-        url: http or https.
-        target: where the file goes.
-        hash_head: what its SHA-256 begins with; None for unknown.
-        attempts: how often to try.
-        pause: seconds before the second attempt; doubled each time.
+        url: http or https URL.
+        target: path of the file.
+        hash_head: beginning of its SHA-256; None if unknown.
+        attempts: number of attempts.
+        pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        DownloadError: it cannot be fetched.
-        ValueError: it came, but is another file than expected; it is removed.
+        DownloadError: the file cannot be fetched.
+        UserError: the file does not have the expected hash; it is deleted.
     """
     partial = target.with_name(target.name + ".partial")
     if hash_head is None:
@@ -70,7 +70,7 @@ def fetch(
         except (OSError, HTTPException) as error:
             refused = isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
-                partial.unlink(missing_ok=True)  # longer than the file there is now
+                partial.unlink(missing_ok=True)  # longer than the file on the server
                 refused = False
             if refused or attempt == attempts - 1:
                 raise DownloadError(f"{url} cannot be fetched ({error})") from error
@@ -81,17 +81,17 @@ def fetch(
         except UserError as error:
             partial.unlink()
             raise UserError(
-                f"{url}: {error}; the download was removed. Try again, or tell whoever keeps the "
-                "server."
+                f"{url}: {error}; the download was removed. Try again, or report it to the "
+                "server's owner."
             ) from None
     os.replace(partial, target)
 
 
 def _download(url: str, partial: Path) -> None:
-    """Fetch the rest of a file.
+    """Downloads the rest of a file.
 
     Raises:
-        OSError, HTTPException: the connection failed, or ended early.
+        OSError, HTTPException: the connection failed or ended early.
     """
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "resnest_d2"})

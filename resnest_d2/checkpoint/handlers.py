@@ -1,7 +1,7 @@
-"""Weights by name for every detectron2 program: handlers on its PathManager.
+"""Path handler of detectron2's PathManager for weights by name.
 
 ``resnest://faster_rcnn_s50`` is a name, ``resnest+file:///x.pth`` a file and ``resnest+https://...``
-an address, each in any known layout and read as detectron2's.
+a URL. The file can have any known layout; it is converted to detectron2's.
 """
 
 import os
@@ -15,14 +15,14 @@ from .origins import WeightsOrigin, converted_file, local_weights
 
 
 class WeightsHandler(PathHandler):
-    """Gives the local path of weights, fetched and converted where needed."""
+    """Resolves paths of weights to local files, downloading and converting them if necessary."""
 
     NAME, FILE, ADDRESS = "resnest://", "resnest+file:", ("resnest+http:", "resnest+https:")
 
     def __init__(self, find: Callable[[str], WeightsOrigin]):
         """
         Args:
-            find: source of a name, e.g. of "faster_rcnn_s50"; raises ValueError if there is none.
+            find: returns the origin of a name such as "faster_rcnn_s50", or raises UserError.
         """
         super().__init__()
         self._find = find
@@ -37,7 +37,7 @@ class WeightsHandler(PathHandler):
         if path.startswith(self.ADDRESS):
             url = path.removeprefix("resnest+")
             return local_weights(WeightsOrigin(name=path, url=url))
-        # detectron2 makes resnest+file:///a.pth to resnest+file:/a.pth
+        # detectron2 turns resnest+file:///a.pth into resnest+file:/a.pth
         file = path.removeprefix(self.FILE)
         file = file[2:] if file.startswith("//") else file
         return converted_file(file if os.path.exists(file) else unquote(file))

@@ -1,8 +1,8 @@
-"""Checkpoint layouts as data: how each names the tensors of a ResNeSt detector.
+"""Checkpoint layouts: tables of the tensor names of a ResNeSt detector.
 
 A rule is a pair (their name, our name). ``{i}`` stands for a number, ``{i+1}`` on our side for that
-number plus one, ``*`` for what a layer holds (weight, bias, statistics). The first rule that fits
-counts, so that rules read in both directions; our names are detectron2's and the authors'.
+number plus one, and ``*`` for a tensor of a layer (weight, bias, statistics). The first matching
+rule applies, in both directions. Our names are those of detectron2 and the authors.
 """
 
 import functools
@@ -17,11 +17,11 @@ Rules = tuple[tuple[str, str], ...]
 
 
 class Layout(NamedTuple):
-    """One way to name tensors.
+    """Tensor names of one framework.
 
-    ``prefix`` is that of a detector's backbone; files of a bare backbone have none. ``sign`` is the
-    regular expression of the stem's first weight, and ``dropped`` those of names that no detector
-    needs.
+    ``prefix`` is the prefix of a detector's backbone; files of a bare backbone have none. ``sign``
+    is a regular expression for the stem's first weight, ``dropped`` are those of names that no
+    detector needs.
     """
 
     name: str
@@ -65,7 +65,7 @@ _MMDET: Rules = (
 
 
 def _mmdet_heads(stage: str) -> Rules:
-    """Of one box and one mask head; ``stage`` is "" or, in a cascade, ".{s}"."""
+    """Rules of one box and one mask head; ``stage`` is "", or ".{s}" in a cascade."""
     box, mask = f"roi_head.bbox_head{stage}", f"roi_head.mask_head{stage}"
     our_box, our_mask = f"roi_heads.box_head{stage}", f"roi_heads.mask_head{stage}"
     predictor = f"roi_heads.box_predictor{stage}"
@@ -103,7 +103,7 @@ _ALL = (
         detector=(),
         dropped=(
             r"(backbone\.(bottom_up\.)?)?linear\..*",  # the ImageNet classifier
-            r"pixel_(mean|std)",  # this and the next: buffers that older versions saved
+            r"pixel_(mean|std)",  # here and below: buffers that older versions saved
             r"proposal_generator\.anchor_generator\.cell_anchors.*",
         ),
     ),
@@ -129,10 +129,10 @@ ALIASES = {"timm": "torch", "authors": "detectron2", "mmdet": "mmdetection"}
 
 
 def get_layout(name: str) -> Layout:
-    """A layout by its name or alias.
+    """Looks up a layout by name or alias.
 
     Raises:
-        ValueError: no such layout.
+        UserError: there is no such layout.
     """
     layout = LAYOUTS.get(ALIASES.get(name, name))
     if layout is None:
@@ -141,7 +141,7 @@ def get_layout(name: str) -> Layout:
 
 
 def recognise(names: Iterable[str]) -> tuple[Layout, str] | None:
-    """Layout of a checkpoint and its backbone's prefix in it, by the stem; None if of neither."""
+    """Layout of a checkpoint and prefix of its backbone, detected from the stem; else None."""
     names = list(names)
     for layout in LAYOUTS.values():
         # detectron2 has "backbone." for a backbone without FPN
@@ -153,12 +153,12 @@ def recognise(names: Iterable[str]) -> tuple[Layout, str] | None:
 
 
 def translate(name: str, rules: Rules, *, reverse: bool = False) -> str | None:
-    """A name by the first rule that fits it; None if none does.
+    """Renames a tensor by the first matching rule; None if no rule matches.
 
     Args:
-        name: without the backbone's prefix.
-        rules: of a layout.
-        reverse: from our name to theirs.
+        name: name without the backbone's prefix.
+        rules: rules of a layout.
+        reverse: translate our name to theirs.
     """
     for theirs, ours in rules:
         source, target = (ours, theirs) if reverse else (theirs, ours)
@@ -177,7 +177,7 @@ def translate(name: str, rules: Rules, *, reverse: bool = False) -> str | None:
 
 @functools.cache
 def _compiled(template: str) -> tuple[re.Pattern, dict[str, int]]:
-    """Regular expression of a side of a rule, and what its numbers are ahead by."""
+    """Regular expression of one side of a rule, and the offsets of its numbers."""
     offsets = {m[1]: int(m[2] or 0) for m in re.finditer(r"\{(\w+)(?:\+(\d+))?\}", template)}
     pattern = re.escape(template).replace(r"\*", f"(?P<leaf>{_LEAF})")
     pattern = re.sub(r"\\\{(\w+)(?:\\\+\d+)?\\\}", r"(?P<\1>\\d+)", pattern)

@@ -1,7 +1,7 @@
-"""detectron2's checkpointer, made safe and plain-spoken.
+"""Checkpointer that reads files safely, in any known layout, and reports what was loaded.
 
-A checkpoint from elsewhere cannot run code, and may be in any known layout. What was loaded,
-missing and re-initialised is one line, and at hand as a :class:`LoadReport`.
+Files cannot run code. What was loaded, is missing or was re-initialised is logged in one line and
+available as a :class:`LoadReport`.
 """
 
 import logging
@@ -22,10 +22,10 @@ from .saving import SavingCheckpointer
 
 
 class LoadReport(NamedTuple):
-    """What became of the tensors of a checkpoint and of a model.
+    """Result of loading a checkpoint into a model.
 
-    ``reshaped`` holds (name, shape in the file, shape in the model): those tensors of the model
-    keep their initial values, as the ``missing`` ones do.
+    ``reshaped`` holds (name, shape in the file, shape in the model). These tensors of the model
+    keep their initial values, like the ``missing`` ones.
     """
 
     path: str
@@ -40,10 +40,10 @@ class LoadReport(NamedTuple):
         return not self.missing and not self.reshaped
 
     def check_complete(self) -> None:
-        """Refuse a detector of which parts are random: its results would say nothing.
+        """Checks that no part of the detector is random, because its results would be meaningless.
 
         Raises:
-            ValueError: saying what the file lacks.
+            UserError: the file lacks tensors; the message lists them.
         """
         if not self.complete:
             raise UserError(
@@ -71,7 +71,7 @@ class LoadReport(NamedTuple):
 
 
 def _by_part(names: tuple[str, ...]) -> str:
-    """``backbone 3, roi_heads.box_head 2``: how many names each part of a model has."""
+    """Number of names in each part of a model, such as ``backbone 3, roi_heads.box_head 2``."""
     counts: dict[str, int] = {}
     for name in names:
         words = name.split(".")
@@ -81,15 +81,15 @@ def _by_part(names: tuple[str, ...]) -> str:
 
 
 def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) -> None:
-    """Refuse another depth or a plain ResNet, of which the first blocks alone would fit.
+    """Checks that depth and block type match; otherwise only the first blocks would be loaded.
 
     Args:
         theirs: names in the file, in this project's layout.
         ours: names of the model.
-        path: of the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
-        ValueError: what the file is, what the model is, and which key to set.
+        UserError: they do not match. The message has both, and the key to set.
     """
     theirs, ours = list(theirs), list(ours)
     file_blocks, model_blocks = blocks_of(theirs), blocks_of(ours)
@@ -97,7 +97,7 @@ def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) 
         return
     if file_blocks != model_blocks:
         depth, own_depth = depth_of(theirs), depth_of(ours)
-        advice = "take the config it was trained with"
+        advice = "use the config it was trained with"
         if depth:
             stem = ARCHS[depth].stem_channels
             advice = f"set MODEL.RESNETS.DEPTH {depth} and STEM_OUT_CHANNELS {stem}"
@@ -113,12 +113,12 @@ def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) 
 
 
 class ReportingCheckpointer(SavingCheckpointer):
-    """Checkpointer whose ``report`` says what the last :meth:`load` did; None before."""
+    """Checkpointer with a ``report`` of the last :meth:`load`, None before the first."""
 
     report: LoadReport | None = None
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict:
-        """Load a file; see :class:`detectron2.checkpoint.DetectionCheckpointer`.
+        """Loads a file, see :class:`detectron2.checkpoint.DetectionCheckpointer`.
 
         Raises:
             FileNotFoundError: no such file.
@@ -155,7 +155,7 @@ class ReportingCheckpointer(SavingCheckpointer):
             conversion = convert(weights, origin=filename)
             logging.getLogger(__name__).info(f"{filename}: {conversion}")
             weights, bare = conversion.weights, conversion.bare
-        if bare:  # its place in the detector is looked for
+        if bare:  # detectron2 matches it to the detector's backbone
             rest = {**rest, "matching_heuristics": True}
         return {**rest, "model": weights}
 
@@ -185,9 +185,9 @@ class ReportingCheckpointer(SavingCheckpointer):
         del incompatible  # the report says it in one line
         assert self.report is not None
         logging.getLogger(__name__).info(str(self.report))
-        # The optimizer's state comes next and fits only the same parameters.
+        # The optimizer's state is loaded next and needs the same parameters.
         if self._resumes and (self.report.unused or not self.report.complete):
             raise UserError(
-                f"A run cannot be resumed with another model. {self.report} Take the config of the "
+                f"A run cannot be resumed with another model. {self.report} Use the config of the "
                 "run (config.yaml beside the checkpoint), or start a new one in another OUTPUT_DIR."
             )

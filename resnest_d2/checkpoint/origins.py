@@ -1,6 +1,6 @@
-"""Where weights come from, and the one converted copy of them in detectron2's cache.
+"""Origins of weights, and converted copies in detectron2's cache.
 
-Looked at in turn: the folder named by RESNEST_D2_WEIGHTS, the cache, the published address.
+Weights are looked up in the folder RESNEST_D2_WEIGHTS, then in the cache, then at their URL.
 """
 
 import hashlib
@@ -21,14 +21,13 @@ from .convert import convert_file
 from .fetch import DownloadError, check_hash, fetch, sha256_of
 
 MIRROR = "RESNEST_D2_WEIGHTS"
-VERSION = 1  # of the conversion; raise it when its result changes
+VERSION = 1  # of the conversion; increase it when its result changes
 
 
 class WeightsOrigin(NamedTuple):
-    """Weights of one name: a file at an address, or a model of timm's own.
+    """Origin of named weights: a URL, or a model that timm downloads.
 
-    ``url`` is the address of a file in any layout of :data:`LAYOUTS`; ``timm`` the name of a model
-    that timm fetches itself.
+    ``url`` is a file's in any layout of :data:`LAYOUTS`; ``timm`` is the name of a timm model.
     """
 
     name: str
@@ -37,7 +36,7 @@ class WeightsOrigin(NamedTuple):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names the file may have in the mirror folder; the first is the one to give it."""
+        """Possible names of the file in the mirror folder, the recommended one first."""
         if self.timm:
             return (f"{self.timm}.safetensors", f"{self.timm}.pth", f"{self.timm}.bin")
         file = self.url.rsplit("/", 1)[-1]
@@ -45,23 +44,24 @@ class WeightsOrigin(NamedTuple):
 
     @property
     def hash_head(self) -> str | None:
-        """What the file's SHA-256 begins with, if its name says so: ``name-0123abcd.pth``."""
+        """Beginning of the file's SHA-256 if it is in the name, as in ``name-0123abcd.pth``."""
         match = re.search(r"-([0-9a-f]{8,64})\.\w+$", self.files[0])
         return match[1] if match else None
 
 
 def cache_folder() -> Path:
-    """Folder of converted files, in detectron2's cache (FVCORE_CACHE, else ~/.torch)."""
+    """Folder of converted files in detectron2's cache (FVCORE_CACHE or ~/.torch)."""
     return Path(get_cache_dir()) / f"resnest_d2-v{VERSION}"
 
 
 def local_weights(source: WeightsOrigin) -> str:
-    """Path of a source's weights in detectron2's layout, fetched and converted where needed.
+    """Path of weights in detectron2's layout, downloaded and converted if necessary.
 
     Raises:
-        DownloadError: nowhere to be had; the address, the file and the folder for it are named.
-        ValueError: a file that is corrupt, or not a ResNeSt's.
-        ImportError: timm's own weights without timm.
+        DownloadError: the weights cannot be fetched. The message has the URL, the file name and
+            the folder to put it into.
+        UserError: the file is corrupt or not of a ResNeSt.
+        ImportError: the weights need timm, which is not installed.
     """
     mirror = os.environ.get(MIRROR)
     for folder, file in ((mirror, file) for file in source.files if mirror):
@@ -71,7 +71,7 @@ def local_weights(source: WeightsOrigin) -> str:
                 check_hash(path, source.hash_head)
             return converted_file(path)
     stem, suffix = os.path.splitext(source.files[0])
-    if source.url and not source.hash_head:  # files of one name at several addresses
+    if source.url and not source.hash_head:  # several URLs may have the same file name
         stem += "-" + hashlib.sha256(source.url.encode()).hexdigest()[:8]
     target = cache_folder() / f"{stem}.pth"
     make_folder(target.parent)
@@ -89,11 +89,11 @@ def local_weights(source: WeightsOrigin) -> str:
 
 
 def converted_file(path: str | os.PathLike) -> str:
-    """Path of a local file's weights in detectron2's layout; converted once for its content.
+    """Path of a copy of a local file in detectron2's layout; each content is converted once.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a ResNeSt's checkpoint that can be read safely.
+        FileNotFoundError: there is no such file.
+        UserError: the file is not a ResNeSt checkpoint, or is not safe to read.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -132,7 +132,7 @@ def _save_timm(source: WeightsOrigin, raw: Path) -> None:
         import timm
     except ImportError as error:
         raise MissingPackageError(
-            f"{source.name} is fetched by timm, which is not installed: pip install "
+            f"{source.name} is downloaded by timm, which is not installed: pip install "
             f"'resnest-d2[timm]'. {_by_hand(source, f'timm/{source.timm} from huggingface.co')}"
         ) from error
     try:

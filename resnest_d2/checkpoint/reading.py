@@ -1,8 +1,8 @@
-"""Reading checkpoints without running code, and finding the weights in them.
+"""Safe reading of checkpoints, without running code.
 
-Files of torch are read with ``weights_only=True``. From torch 2.6 on, the plain types that
-published files hold beside their tensors are let through: numpy scalars and arrays, argparse
-namespaces, and mmengine's log, which is skipped.
+torch's files are read with ``weights_only=True``. From torch 2.6 on, plain types that published
+files contain beside tensors are allowed: numpy scalars and arrays, argparse namespaces, and
+mmengine's log, which is skipped.
 """
 
 import os
@@ -20,7 +20,7 @@ _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.co
 
 
 class _Skipped:
-    """Stands in for an object of a library that is not needed; keeps nothing of it."""
+    """Replaces an object of a library that is not needed, and discards its contents."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         del args, kwargs
@@ -33,12 +33,12 @@ _STAND_INS = {"mmengine.logging.history_buffer.HistoryBuffer": _Skipped}
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Everything in a file of torch or safetensors, on the CPU.
+    """Reads a file of torch or safetensors to the CPU.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: empty, no checkpoint, damaged, or one that needs more than tensors and plain
-            types; which code it asked for is named, and was not run.
+        FileNotFoundError: there is no such file.
+        UserError: the file is empty, no checkpoint or damaged, or needs more than tensors and plain
+            types. The message names the code that it needs, which was not run.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -60,7 +60,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of torch, but {kind}; download it again.")
     if path.endswith((".pkl", ".pyth")):
         raise UserError(
-            f"{path} is a pickle, which can run any code when it is read; give a .pth file of "
+            f"{path} is a pickle, which can run any code when it is read; use a .pth file of "
             "tensors, or .safetensors."
         )
     try:
@@ -75,7 +75,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
                 "tensors, where you trust it."
             ) from error
         raise UserError(
-            f"{path} is not a checkpoint that can be read safely; it is cut off, damaged or of "
+            f"{path} is not a checkpoint that can be read safely; it is truncated, damaged or of "
             f"another kind: {message.splitlines()[0]}"
         ) from error
     if not isinstance(loaded, Mapping):
@@ -84,14 +84,14 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, whatever they are wrapped in.
+    """Finds the tensors of a checkpoint inside its wrappers.
 
     Args:
-        checkpoint: of :func:`read_checkpoint`.
-        path: where it came from, for the message.
+        checkpoint: result of :func:`read_checkpoint`.
+        path: path of the file, for the message.
 
     Raises:
-        ValueError: no tensors in it.
+        UserError: there are no tensors in it.
     """
     found: Any = checkpoint
     while wrapper := next((w for w in WRAPPERS if isinstance(found.get(w), Mapping)), None):

@@ -1,4 +1,4 @@
-"""Checkpoints written whole or not at all: a full disk leaves what was there before."""
+"""Checkpointer that writes files atomically, so a full disk keeps the previous checkpoint."""
 
 import os
 from typing import Any
@@ -10,17 +10,17 @@ from resnest_d2.files import whole_file
 
 
 class SavingCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer, whose files are whole and whose weights are finite."""
+    """DetectionCheckpointer that writes atomically and refuses weights that are not finite."""
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write the model and the state of the training, and note it as the last checkpoint.
+        """Saves the model and the state of the training, and tags the file as last checkpoint.
 
         Args:
-            name: of the file in ``save_dir``, without ``.pth``.
-            **kwargs: more to be saved.
+            name: name of the file in ``save_dir``, without ``.pth``.
+            **kwargs: other values to save.
 
         Raises:
-            FloatingPointError, WriteError: as :meth:`save_weights`.
+            FloatingPointError, WriteError: see :meth:`save_weights`.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -29,15 +29,15 @@ class SavingCheckpointer(DetectionCheckpointer):
         self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, path: str, **kwargs: Any) -> None:
-        """Write the model.
+        """Saves the model.
 
         Args:
-            path: of the file.
-            **kwargs: more to be saved.
+            path: path of the file.
+            **kwargs: other values to save.
 
         Raises:
-            FloatingPointError: weights or running statistics that are infinite or NaN.
-            WriteError: a full disk, a folder that is gone.
+            FloatingPointError: weights or running statistics are infinite or NaN.
+            WriteError: the disk is full or the folder does not exist.
         """
         weights = self.model.state_dict()
         for name, tensor in weights.items():
@@ -48,6 +48,6 @@ class SavingCheckpointer(DetectionCheckpointer):
             torch.save({"model": weights, **kwargs}, file)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Note the name of the last checkpoint."""
+        """Writes the name of the last checkpoint to ``last_checkpoint``."""
         with whole_file(os.path.join(self.save_dir, "last_checkpoint"), "w") as file:
             file.write(last_filename_basename)

@@ -1,1 +1,1 @@
-"""The command line, ``resnest-d2``: one thin module a command, put together in main.py."""
+"""The command line, ``resnest-d2``: one module per command, put together in main.py."""

@@ -1,4 +1,4 @@
-"""``resnest-d2 check-data``: faults of annotation files and images, and a clean copy."""
+"""``resnest-d2 check-data``: checks annotations and images, and writes a clean copy."""
 
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -15,31 +15,36 @@ def check_data(
         list[str],
         typer.Argument(
             metavar="JSON FOLDER [JSON [FOLDER]]...",
-            help="COCO annotations and the folder of their images, those to train on first.",
+            help="COCO annotations and their image folder; give the training set first.",
         ),
     ],
     *,
     config: Annotated[
         Optional[str],
         typer.Option(
-            help="Compare object sizes with the anchors of a config, published detector or run.",
+            help="Compare object sizes with the anchors of this config, published detector or run.",
             autocompletion=complete_config,
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     fix: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="OUT.JSON", help="Write a clean copy; one for each JSON, in order."),
+        typer.Option(
+            metavar="OUT.JSON", help="Write a clean copy; give one for each JSON, in order."
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what --fix names.")
+        bool, typer.Option("--overwrite", help="Replace existing files given by --fix.")
     ] = False,
-    show: Annotated[int, typer.Option(min=0, help="Lines in the table; 0 for all.")] = 100,
+    show: Annotated[
+        int, typer.Option(min=0, help="Number of findings to show; 0 shows all.")
+    ] = 100,
 ) -> None:
-    """Check your own data before training on it.
+    """Check COCO annotations and their images before training.
 
-    Fails (exit code 1) on errors, with --strict on warnings too. With --fix it does so only under
-    --strict, the clean copy written all the same. No input is ever changed.
+    The exit code is 1 if there are errors, or with --strict also if there are warnings. With --fix,
+    a clean copy is written in any case, and the exit code is 1 only with --strict. Input files are
+    never changed.
 
     Examples:
       resnest-d2 check-data data/train.json data/images data/val.json

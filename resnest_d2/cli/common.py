@@ -14,7 +14,7 @@ from resnest_d2.shipped import list_configs
 
 
 def complete_config(incomplete: str) -> list[str]:
-    """Configs and published detectors that begin so; the shell completes files itself."""
+    """Configs and published detectors that start with the text; the shell completes files."""
     detectors = [model.id for model in models() if not model.is_backbone]
     return [name for name in (*list_configs(), *detectors) if name.startswith(incomplete)]
 
@@ -39,21 +39,21 @@ def keep_memory(device: str) -> None:
 
 
 def dataset(json_file: Path, images: Path) -> list[str]:
-    """An entry of DATASETS.COCO, named after the file and its folder: cells/val.json, cells_val."""
+    """Entry of DATASETS.COCO, named after file and folder: cells/val.json becomes cells_val."""
     json_file = json_file.absolute()
     name = f"{json_file.parent.name}_{json_file.stem}"
     return [name, str(json_file), str(images.absolute())]
 
 
 def with_flags(opts: Sequence[str] | None, flags: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """KEY VALUE pairs, and those that options of the command stand for.
+    """Appends the keys set by options of a command to its KEY VALUE pairs.
 
     Args:
         opts: pairs from the command line.
-        flags: option -> keys that it sets -> their values; options that were not given left out.
+        flags: option -> key that it sets -> value, for every option that was given.
 
     Raises:
-        ValueError: an option and a pair set the same key.
+        UserError: an option and a pair set the same key.
     """
     opts = list(opts or ())
     for flag, keys in flags.items():
@@ -61,6 +61,6 @@ def with_flags(opts: Sequence[str] | None, flags: Mapping[str, Mapping[str, obje
             if key in opts[::2]:
                 raise UserError(f"{flag} and {key} both set {key}; leave one of them out.")
         for key, value in keys.items():
-            # In quotes a folder named 2024 stays a text.
+            # Quotes keep a folder named 2024 a string.
             opts += [key, repr(str(value)) if isinstance(value, str | Path) else str(value)]
     return opts

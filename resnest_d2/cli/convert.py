@@ -1,4 +1,4 @@
-"""``resnest-d2 convert``: checkpoints between detectron2's, mmdetection's and timm's layouts."""
+"""``resnest-d2 convert``: converts checkpoints between the layouts of several frameworks."""
 
 import warnings
 from enum import Enum
@@ -28,7 +28,7 @@ def fit(path: str, cfg: "CfgNode") -> "LoadReport":
     """What loading a checkpoint into a config's model would do; takes no memory for the model.
 
     Raises:
-        ValueError: a checkpoint of another model.
+        UserError: the checkpoint is of another model.
     """
     import torch
     from detectron2.modeling import build_model
@@ -45,21 +45,22 @@ def fit(path: str, cfg: "CfgNode") -> "LoadReport":
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Checkpoint, .pth or .safetensors.")],
-    target: Annotated[Path, typer.Argument(help="File to write, .pth or .safetensors.")],
+    source: Annotated[Path, typer.Argument(help="Checkpoint to read, .pth or .safetensors.")],
+    target: Annotated[Path, typer.Argument(help="Checkpoint to write, .pth or .safetensors.")],
     *,
     to: Annotated[Target, typer.Option(help="Layout to write.")] = _OURS,
     config: Annotated[
         Optional[str],
         typer.Option(
-            help="Config whose model the checkpoint must fill; else nothing is written.",
+            help="Write only if the checkpoint fits this config's model completely.",
             autocompletion=complete_config,
         ),
     ] = None,
 ) -> None:
-    """Convert a checkpoint between layouts.
+    """Convert a checkpoint to another layout.
 
-    It may be detectron2's, mmdetection's, timm's or the authors'. Tensors are only renamed.
+    The checkpoint may be from detectron2, mmdetection, timm or the authors. Tensors are only
+    renamed.
 
     Examples:
       resnest-d2 convert epoch_12.pth converted.pth \\
@@ -75,7 +76,7 @@ def convert(
         report = fit(str(source), load_config(config))
         typer.echo(str(report))
         if report.unused or not report.complete:
-            raise UserError(f"{source} does not fit {config}; nothing written.")
+            raise UserError(f"{source} does not fit {config}; nothing was written.")
     conversion = convert_file(str(source), str(target), to=to.value)
     typer.echo(f"{target}: {conversion}")
     for title, names in (("unused", conversion.unused), ("missing", conversion.missing)):

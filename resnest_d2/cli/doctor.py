@@ -1,4 +1,4 @@
-"""``resnest-d2 doctor``: what is installed, what works, and what there is room for."""
+"""``resnest-d2 doctor``: shows versions, devices, memory, disk space and cached weights."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 GIB = 1 << 30
-# One of these is as good.
+# Alternatives that satisfy the requirement as well.
 _SAME = {
     "opencv-python-headless": (
         "opencv-python",
@@ -41,10 +41,10 @@ Rows = list[tuple[str, str]]
 
 
 def doctor() -> None:
-    """Look at this installation.
+    """Check this installation.
 
-    Versions, devices, memory, disk and cached weights; needs no network. Ends with 1
-    if something that is needed is missing or broken.
+    Show versions, devices, memory, disk space and cached weights. No network is needed. The exit
+    code is 1 if a requirement is missing or broken.
 
     Examples:
       resnest-d2 doctor
@@ -61,7 +61,7 @@ def doctor() -> None:
         "Weights": _weights(problems),
     }
     for title, rows in sections.items():
-        rows = rows or [("", "unknown: the package is used from its source")]
+        rows = rows or [("", "unknown, because the package is not installed")]
         typer.echo(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
     if problems:
         raise UserError("; ".join(problems))
@@ -69,7 +69,7 @@ def doctor() -> None:
 
 
 def _installed(name: str) -> str | None:
-    """Version of a distribution, or of one that does the same."""
+    """Version of a distribution or of one of its alternatives."""
     for candidate in (name, *_SAME.get(name, ())):
         try:
             return metadata.version(candidate)
@@ -94,7 +94,7 @@ def _versions(problems: list[str]) -> Rows:
     rows = [
         ("python", f"{platform.python_version()} {sys.executable}"),
         ("system", platform.platform()),
-        ("resnest-d2", _installed("resnest-d2") or "not installed, used from its source"),
+        ("resnest-d2", _installed("resnest-d2") or "not installed, used from source"),
         ("detectron2", f"{detectron2.__version__} {os.path.dirname(detectron2.__file__)}"),
     ]
     for wanted in _requirements():
@@ -108,7 +108,7 @@ def _versions(problems: list[str]) -> Rows:
 
 
 def _extras() -> Rows:
-    """What is optional, by extra."""
+    """Optional packages by extra."""
     extras: dict[str, list[str]] = {}
     for wanted in _requirements():
         for extra in metadata.metadata("resnest-d2").get_all("Provides-Extra") or ():
@@ -153,11 +153,11 @@ def _works(problems: list[str]) -> Rows:
             )
     try:
         import_module("detectron2._C")
-        extension = "there"
+        extension = "installed"
     except ImportError:
         extension = (
-            "not there: no rotated boxes and none of detectron2's own deformable convolutions; "
-            "all of this package works, on torchvision's operators"
+            "not installed: detectron2 lacks rotated boxes and deformable convolutions; "
+            "this package does not need it"
         )
     unknown = missing_extension_points() + [part for part, known in _SEAMS.items() if not known()]
     if unknown:
@@ -183,7 +183,7 @@ def _devices() -> Rows:
         gpu = torch.cuda.get_device_properties(index)
         rows.append((f"cuda:{index}", f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB"))
     if len(rows) == 1:
-        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU alone"
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
         rows.append(("CUDA", f"no device; this torch is built {built}"))
     return rows
 

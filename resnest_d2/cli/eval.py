@@ -1,4 +1,4 @@
-"""``resnest-d2 eval``: score a run, or any checkpoint."""
+"""``resnest-d2 eval``: evaluates a run or any checkpoint."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -16,7 +16,7 @@ def evaluate(
         Optional[str],
         typer.Argument(
             metavar="RUN_OR_CONFIG",
-            help="Folder of a run, checkpoint in it, a published detector, or a config with "
+            help="A run's folder, a checkpoint in it, a published detector, or a config with "
             "--weights.",
             autocompletion=complete_config,
         ),
@@ -24,27 +24,31 @@ def evaluate(
     opts: Opts = None,
     *,
     weights: Annotated[
-        Optional[str], typer.Option(help="Checkpoint; without, the run's best or last one.")
+        Optional[str], typer.Option(help="Checkpoint; default: the run's best or last.")
     ] = None,
     data: Annotated[
         Optional[tuple[Path, Path]],
-        typer.Option(metavar="JSON FOLDER", help="COCO annotations to score on, their images."),
+        typer.Option(
+            metavar="JSON FOLDER", help="COCO annotations to evaluate on, and their images."
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],
-        typer.Option(help="Folder for the results; without, RUN/eval or the config's OUTPUT_DIR."),
+        typer.Option(help="Folder for the results; default: RUN/eval or the config's OUTPUT_DIR."),
     ] = None,
     num_gpus: Gpus = 1,
     compare: Annotated[
         Optional[tuple[Path, Path]],
         typer.Option(
             metavar="RUN_A RUN_B",
-            help="Instead: a page that sets two evaluated runs side by side, comparison.html or "
-            "--output.",
+            help="Compare two evaluated runs instead, and write the page to --output or "
+            "comparison.html.",
         ),
     ] = None,
 ) -> None:
-    """Score a detector: a table of AP, and results.json.
+    """Evaluate a detector.
+
+    Print a table of AP, and write results.json and report.html.
 
     Examples:
       resnest-d2 eval output/mine
@@ -58,9 +62,9 @@ def evaluate(
         from resnest_d2.report import write_comparison
 
         if model or weights or data:
-            raise UserError("--compare takes two evaluated runs and scores nothing itself.")
+            raise UserError("--compare takes two evaluated runs; give nothing else but --output.")
         page = write_comparison(*map(str, compare), str(output or "comparison.html"))
-        typer.echo(f"The comparison is in {page}.")
+        typer.echo(f"Comparison written to {page}.")
         return
     if model is None:
         raise typer.BadParameter("give a run or a config, or --compare with two runs.")
@@ -76,11 +80,11 @@ def _score(
     output: Path | None,
     num_gpus: int,
 ) -> None:
-    """Evaluate a run, a published detector, or a config with weights.
+    """Evaluates a run, a published detector, or a config with weights.
 
     Raises:
-        FileNotFoundError: a run without checkpoint.
-        ValueError: as of :func:`resnest_d2.engine.evaluate`, or options that contradict pairs.
+        FileNotFoundError: the run has no checkpoint.
+        UserError: see :func:`resnest_d2.engine.evaluate`; or an option and a pair set the same key.
     """
     from detectron2.engine import default_argument_parser
 
@@ -95,7 +99,7 @@ def _score(
         flags["--data"] = {f"DATASETS.{key}": value for key, value in keys.items()}
     if run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
         raise MissingFileError(
-            f"{model} has no checkpoint; name one by --weights, or go on with "
+            f"{model} has no checkpoint; give one with --weights, or resume the run with "
             "`resnest-d2 train --resume`."
         )
     if output or (run and "OUTPUT_DIR" not in (opts or ())):

@@ -1,4 +1,4 @@
-"""``resnest-d2 export``: a detector as one file for another engine."""
+"""``resnest-d2 export``: writes a detector as a file for another engine."""
 
 from enum import Enum
 from pathlib import Path
@@ -17,27 +17,30 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="published detector, folder of a run, checkpoint in it, or config",
+            help="A published detector, a run's folder, a checkpoint in it, or a config.",
             autocompletion=complete_config,
         ),
     ],
     *,
     output: Annotated[Path, typer.Option(help="File to write: .onnx, .xml or .pt.")],
-    weights: Annotated[str | None, typer.Option(help="checkpoint; else the model's own")] = None,
-    format: Annotated[Format, typer.Option(help="What the file is for.")] = _ONNX,
+    weights: Annotated[
+        str | None, typer.Option(help="Checkpoint; default: the model's own.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Format of the file.")] = _ONNX,
     preprocess: Annotated[
-        Preprocess, typer.Option(help="Resize inside the file, or outside before it.")
+        Preprocess, typer.Option(help="Resize images inside the file, or outside of it.")
     ] = _INSIDE,
     score_threshold: Annotated[
-        float | None, typer.Option(help="Lowest score; default: the config's.")
+        float | None, typer.Option(help="Lowest score of a detection; default: the config's.")
     ] = None,
 ) -> None:
-    """Write a detector as one file, run it in its own engine, and print the differences.
+    """Export a detector, and check the file.
 
     Example:
       resnest-d2 export output/mine --format onnx --output output/mine.onnx
 
-    The file is kept only if it finds what the detector finds, on three images of different sizes.
+    The file is run in its own engine on three images of different sizes. It is kept only if its
+    detections equal those of the detector.
     """
     from resnest_d2.deploy.export import ShortestEdge
     from resnest_d2.deploy.export import export as export_detector

@@ -1,4 +1,4 @@
-"""``resnest-d2 import-data``: YOLO, Pascal VOC and labelme folders into COCO JSON."""
+"""``resnest-d2 import-data``: converts YOLO, Pascal VOC and labelme annotations to COCO JSON."""
 
 import shlex
 from enum import Enum
@@ -10,23 +10,24 @@ Format = Enum("Format", {name: name for name in ("yolo", "voc", "labelme")}, typ
 
 
 def import_data(
-    format: Annotated[Format, typer.Argument(help="Of the annotations.")],
+    format: Annotated[Format, typer.Argument(help="Format of the annotations.")],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="A data.yaml, or folders of annotations."),
+        typer.Argument(metavar="SOURCE...", help="A data.yaml, or folders with annotations."),
     ],
     *,
     output: Annotated[
         str, typer.Option(help="A JSON file for one split, or a folder for several.")
     ],
     categories: Annotated[
-        Optional[str], typer.Option(metavar="JSON", help="COCO file whose classes are taken.")
+        Optional[str],
+        typer.Option(metavar="JSON", help="COCO file with the classes and ids to use."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Write COCO annotations for data in another format, and check them.
+    """Convert annotations to COCO JSON.
 
-    Images stay where they are. Needs the extra: pip install 'resnest-d2[supervision]'
+    The annotations are also checked. Images stay where they are. Requires: pip install 'resnest-d2[supervision]'
 
     Examples:
       resnest-d2 import-data yolo data/data.yaml --output data/coco

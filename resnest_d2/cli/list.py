@@ -1,4 +1,4 @@
-"""``resnest-d2 list``: the configs that ship, and the published models."""
+"""``resnest-d2 list``: lists the configs of the package and the published models."""
 
 from enum import Enum
 from typing import Annotated, Optional
@@ -11,16 +11,16 @@ from resnest_d2.shipped import list_configs
 
 
 class What(str, Enum):
-    """What can be listed."""
+    """Kinds of names to list."""
 
     configs = "configs"
     models = "models"
 
 
 def list_names(
-    what: Annotated[Optional[What], typer.Argument(help="One of them; without, both.")] = None,
+    what: Annotated[Optional[What], typer.Argument(help="What to list; default: both.")] = None,
     words: Annotated[
-        Optional[list[str]], typer.Argument(help="Only names that contain every word.")
+        Optional[list[str]], typer.Argument(help="List only names that contain every word.")
     ] = None,
 ) -> None:
     """List configs and published models.
@@ -42,7 +42,7 @@ def list_names(
                 typer.echo(tabulate(rows, headers=headers, disable_numparse=True) + "\n")
             shown = shown or bool(rows)
     if not shown:
-        raise UserError(f"Nothing contains all of: {' '.join(words or ())}.")
+        raise UserError(f"No name contains all of: {' '.join(words or ())}.")
 
 
 def _contains(row: list[str], words: list[str]) -> bool:

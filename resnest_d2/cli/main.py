@@ -60,13 +60,13 @@ def _with_exit_codes(command: Callable) -> Callable:
 
 
 def _help(command: Callable) -> str:
-    """A command's docstring without what is for programmers, its indented lines kept."""
+    """Help text of a command: its docstring without Args, Returns and Raises."""
     paragraphs = []
     for paragraph in inspect.getdoc(command).split("\n\n"):
         if paragraph.startswith(("Args:", "Returns:", "Raises:")):
             continue
         indented = any(line.startswith(" ") for line in paragraph.splitlines())
-        paragraphs.append(f"\b\n{paragraph}" if indented else paragraph)  # typer's sign for that
+        paragraphs.append(f"\b\n{paragraph}" if indented else paragraph)  # \b: keep lines
     return "\n\n".join(paragraphs)
 
 

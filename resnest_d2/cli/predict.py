@@ -1,4 +1,4 @@
-"""`resnest-d2 predict`: drawn images and COCO records of what a detector finds."""
+"""``resnest-d2 predict``: draws detections on images and writes COCO records."""
 
 import json
 import os
@@ -24,28 +24,32 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            help="published detector, folder of a run, checkpoint in it, or config",
+            help="A published detector, a run's folder, a checkpoint in it, or a config.",
             autocompletion=complete_config,
         ),
     ],
-    source: Annotated[list[str], typer.Argument(help="images, folders of images, videos")],
+    source: Annotated[list[str], typer.Argument(help="Images, folders of images, videos.")],
     *,
-    weights: Annotated[str | None, typer.Option(help="checkpoint; else the model's own")] = None,
-    score_threshold: Annotated[float, typer.Option(help="lowest score kept, 0 to 1")] = 0.5,
-    backend: Annotated[Backend, typer.Option(help="what computes; same results")] = _EAGER,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    output: Annotated[Path, typer.Option(help="folder to write to")] = Path("output/predict"),
-    save_json: Annotated[bool, typer.Option(help="write COCO records")] = True,
-    draw: Annotated[bool, typer.Option(help="write drawn images")] = True,
+    weights: Annotated[
+        str | None, typer.Option(help="Checkpoint; default: the model's own.")
+    ] = None,
+    score_threshold: Annotated[
+        float, typer.Option(help="Lowest score of a detection, 0 to 1.")
+    ] = 0.5,
+    backend: Annotated[Backend, typer.Option(help="Backend; all give the same results.")] = _EAGER,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("output/predict"),
+    save_json: Annotated[bool, typer.Option(help="Write COCO records to predictions.json.")] = True,
+    draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
 ) -> None:
-    """Find objects on images, folders and videos.
+    """Detect objects in images, folders and videos.
 
     Example:
       resnest-d2 predict mask_rcnn_s50 holiday/ street.jpg --score-threshold 0.3
 
-    Writes drawn images and predictions.json, that one also of what was done before Ctrl-C.
-    Images that cannot be read are named at the end; the others are done all the same, and the
-    exit code is 1.
+    Drawn images and predictions.json are written to --output. Ctrl-C keeps the records so far.
+    Images that cannot be read are listed at the end; the others are still processed, and the exit
+    code is 1.
     """
     from resnest_d2.inference import Failure, Predictor
 
@@ -79,7 +83,7 @@ def predict(
         if save_json:
             with whole_file(output / "predictions.json", "w") as file:
                 json.dump(records, file)
-        typer.echo(f"{number} images predicted; results in {output}.")
+        typer.echo(f"{number} images processed; the results are in {output}.")
     if stream.failed:
         name, reason = stream.failed[0]
         more = f" and {len(stream.failed) - 1} more images" if len(stream.failed) > 1 else ""
@@ -87,13 +91,13 @@ def predict(
 
 
 def _check_output(output: Path, sources: list[str]) -> None:
-    """Refuse to write among the sources: a drawing would replace an image of its name."""
+    """Raises an error if a drawing could overwrite a source image."""
     for source in sources:
         folder = source if os.path.isdir(source) else os.path.dirname(source)
         if os.path.realpath(folder) == os.path.realpath(output):
             raise UserError(
-                f"--output is {output}, the folder of the source {source}, whose images the "
-                "drawings could replace; choose another folder."
+                f"--output is {output}, the folder of the source {source}; drawings could "
+                "overwrite its images. Choose another folder."
             )
 
 
@@ -103,7 +107,7 @@ def _file_name(prediction: "Prediction") -> str:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """``a.jpg`` for ``a.png``; ``a_2.jpg`` for another image of that name, of another folder."""
+    """Unused name of a drawing: ``a.jpg`` for ``a.png``, ``a_2.jpg`` for a second image ``a``."""
     stem = name.replace("#", "_") if "#" in name else Path(name).stem
     free, again = f"{stem}.jpg", 2
     while free in taken:

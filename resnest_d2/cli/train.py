@@ -1,4 +1,4 @@
-"""``resnest-d2 train``: what train_net.py does, with the data named by options."""
+"""``resnest-d2 train``: trains a detector, with the data given as options."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -12,17 +12,17 @@ from .common import complete_config, dataset, prepare, with_flags
 Config = Annotated[
     str,
     typer.Argument(
-        help="A config, a published detector to train on from, or with --resume a run's folder.",
+        help="A config, a published detector to fine-tune, or with --resume a run's folder.",
         autocompletion=complete_config,
     ),
 ]
 Opts = Annotated[
     Optional[list[str]],
     typer.Argument(
-        metavar="[KEY VALUE]...", help="Keys of the config; -- before values that begin with -."
+        metavar="[KEY VALUE]...", help="Config keys; put -- before values that begin with -."
     ),
 ]
-Gpus = Annotated[int, typer.Option(help="Processes: one a GPU, or on the CPU where there is none.")]
+Gpus = Annotated[int, typer.Option(help="Processes, one per GPU; on the CPU if there is none.")]
 
 
 def train(
@@ -31,26 +31,31 @@ def train(
     *,
     data: Annotated[
         Optional[tuple[Path, Path]],
-        typer.Option(metavar="JSON FOLDER", help="COCO annotations to train on, their images."),
+        typer.Option(metavar="JSON FOLDER", help="COCO annotations to train on, and their images."),
     ] = None,
     val: Annotated[
         Optional[Path],
-        typer.Option(metavar="JSON", help="COCO annotations to evaluate on; without, none is."),
+        typer.Option(
+            metavar="JSON", help="COCO annotations to evaluate on; default: no evaluation."
+        ),
     ] = None,
     val_images: Annotated[
-        Optional[Path], typer.Option(metavar="FOLDER", help="Images of --val, if others.")
+        Optional[Path],
+        typer.Option(metavar="FOLDER", help="Images of --val, if not those of --data."),
     ] = None,
     output: Annotated[
-        Optional[Path], typer.Option(help="Folder of the run; without, the config's OUTPUT_DIR.")
+        Optional[Path], typer.Option(help="Folder of the run; default: the config's OUTPUT_DIR.")
     ] = None,
-    weights: Annotated[Optional[str], typer.Option(help="Checkpoint to start from.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    weights: Annotated[
+        Optional[str], typer.Option(help="Checkpoint with the initial weights.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     num_gpus: Gpus = 1,
 ) -> None:
-    """Train a detector.
+    """Train a detector on your own images.
 
-    On your own images, or on what the config names. Ctrl-C leaves a checkpoint.
-    For several machines there is train_net.py.
+    Without --data, the config's datasets are used. Ctrl-C saves a checkpoint. To train on several
+    machines, use train_net.py.
 
     Examples:
       resnest-d2 train quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
@@ -67,15 +72,17 @@ def train(
     prepare()
     path, start, run = find_detector(config)
     if run and not resume:
-        raise UserError(f"{run} is a run: give --resume to go on, or a config to begin anew.")
+        raise UserError(
+            f"{run} is a run: give --resume to continue it, or a config to start another."
+        )
     if run and run != config:
         raise UserError(
-            f"--resume goes on from the last checkpoint of a run: give its folder, {run}."
+            f"--resume continues from the last checkpoint of a run: give its folder, {run}."
         )
     flags = _data_flags(data, val, val_images)
     if output or run:
         flags["--output"] = {"OUTPUT_DIR": output or Path(config).absolute()}
-    if run or config.endswith((".yaml", ".yml")):  # a config's own weights are to start from
+    if run or config.endswith((".yaml", ".yml")):  # keep the config's own weights
         start = None
     if weights or (start and "MODEL.WEIGHTS" not in (opts or ())):
         flags["--weights"] = {"MODEL.WEIGHTS": weights or start}
@@ -87,10 +94,10 @@ def train(
 def _data_flags(
     data: tuple[Path, Path] | None, val: Path | None, val_images: Path | None
 ) -> dict[str, dict]:
-    """The keys that --data, --val and --val-images stand for.
+    """Config keys that --data, --val and --val-images set.
 
     Raises:
-        ValueError: --val without --data, or --val-images without --val.
+        UserError: --val without --data, or --val-images without --val.
     """
     if val and not data:
         raise UserError("--val is given without --data; the data to train on is missing.")
@@ -105,7 +112,7 @@ def _data_flags(
             sets[0][0] += "_train"
             sets[1][0] += "_val"
     else:
-        typer.echo("No --val: nothing is evaluated; the result is model_final.pth.", err=True)
+        typer.echo("No --val: there is no evaluation; the result is model_final.pth.", err=True)
     names = [entry[0] for entry in sets]
     keys = {"COCO": sets, "TRAIN": tuple(names[:1]), "TEST": tuple(names[1:])}
     return {"--data": {f"DATASETS.{key}": value for key, value in keys.items()}}

@@ -1,4 +1,4 @@
-"""Annotation files as pycocotools' scoring needs them."""
+"""Completes annotations for evaluation with pycocotools."""
 
 import contextlib
 import io
@@ -9,14 +9,14 @@ from .validate.rules import area_of, is_polygon
 
 
 def complete_annotations(api: COCO) -> None:
-    """Fill in what many tools leave out or write otherwise, in place.
+    """Fills in fields that many tools omit or write differently, in place.
 
-    ``info``, ``iscrowd`` and ``area`` mean nothing, 0, and the area of the mask, or of the box
-    where there is none. Polygons that training leaves out are left out; an annotation of which none
-    is left has its box for a mask. Ids of annotations may begin at 0.
+    Defaults are an empty ``info``, an ``iscrowd`` of 0, and an ``area`` of the mask or else the
+    box. Polygons that training skips are removed; an annotation without other polygons gets its box
+    as mask. Ids of annotations may start at 0.
     """
     api.dataset.setdefault("info", {})
-    if 0 in api.anns:  # the scoring code takes the id 0 for "matched with nothing"
+    if 0 in api.anns:  # to COCOeval the id 0 means unmatched
         for annotation in api.dataset["annotations"]:
             annotation["id"] += 1
         with contextlib.redirect_stdout(io.StringIO()):

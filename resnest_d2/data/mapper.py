@@ -1,4 +1,4 @@
-"""detectron2's mapper with INPUT.RESIZE, saying which image it failed on."""
+"""Dataset mapper with INPUT.RESIZE, whose errors name the image."""
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -11,11 +11,11 @@ from .resize import with_resizer
 
 
 class NamingDatasetMapper(DatasetMapper):
-    """Reads and augments an image; an error names the file and its image id."""
+    """DatasetMapper whose errors name the image's file and id."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        """Arguments of the constructor, as DatasetMapper's."""
+        """Arguments of :class:`DatasetMapper`, with INPUT.RESIZE applied."""
         args = super().from_config(cfg, is_train)
         return {**args, "augmentations": with_resizer(args["augmentations"], cfg.INPUT.RESIZE)}
 

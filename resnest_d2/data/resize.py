@@ -1,7 +1,7 @@
-"""Resizing by OpenCV as mmdetection does it, beside detectron2's by PIL.
+"""Resizing with OpenCV as in mmdetection, instead of detectron2's with PIL.
 
-PIL's bilinear filter is anti-aliased when it shrinks an image, OpenCV's is not: the pixels differ,
-and COCO AP in its second decimal.
+When shrinking, PIL's bilinear filter uses antialiasing and OpenCV's does not. The pixels differ,
+and COCO AP differs in its second decimal.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ RESIZERS = ("pil", "cv2")
 
 
 class Cv2ResizeTransform(T.ResizeTransform):
-    """ResizeTransform whose bilinear filter is OpenCV's; masks and boxes are as they were."""
+    """ResizeTransform with OpenCV's bilinear filter; masks and boxes are as in the base class."""
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """(H, W) or (H, W, C) to the new height and width."""
@@ -31,10 +31,10 @@ class Cv2ResizeTransform(T.ResizeTransform):
 
 
 class Cv2ResizeShortestEdge(T.ResizeShortestEdge):
-    """ResizeShortestEdge by OpenCV."""
+    """ResizeShortestEdge with OpenCV."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Transform to a size drawn as :class:`ResizeShortestEdge` draws it."""
+        """Transform to a size drawn like that of :class:`ResizeShortestEdge`."""
         chosen = super().get_transform(image)
         if not isinstance(chosen, T.ResizeTransform):  # a size of 0 changes nothing
             return chosen
@@ -42,14 +42,14 @@ class Cv2ResizeShortestEdge(T.ResizeShortestEdge):
 
 
 def with_resizer(augmentations: Sequence[T.Augmentation], resizer: str) -> list[T.Augmentation]:
-    """The same augmentations, every ResizeShortestEdge by the resizer asked for.
+    """Augmentations with every ResizeShortestEdge replaced for a resizer.
 
     Args:
-        augmentations: of a mapper.
+        augmentations: augmentations of a mapper.
         resizer: one of :data:`RESIZERS`.
 
     Raises:
-        ValueError: no such resizer.
+        UserError: there is no such resizer.
     """
     if resizer not in RESIZERS:
         raise UserError(f"INPUT.RESIZE is {resizer!r}; choose from {RESIZERS}.")

@@ -1,8 +1,8 @@
-"""The built-in data set: shapes on textured images, so that everything runs with no download.
+"""Built-in dataset of shapes on textured images, which needs no download.
 
-Drawn by OpenCV from a fixed seed: the same pixels and annotations on every machine with the same
-OpenCV. Written once into the cache folder as PNG images and COCO JSON; the masks (RLE) are exact,
-also where a shape hides part of another.
+OpenCV draws it from a fixed seed, so machines with the same OpenCV get the same pixels and
+annotations. It is written once into the cache folder as PNG images and COCO JSON. The masks (RLE)
+are exact, also if a shape hides part of another.
 """
 
 import colorsys
@@ -22,28 +22,28 @@ from resnest_d2.files import WriteError, make_folder
 
 CORNERS = {"circle": 0, "square": 4, "triangle": 3}
 CLASSES = tuple(CORNERS)
-# Warm circles, green squares, blue triangles, in degrees: a detector from scratch learns colours
-# within minutes; with colours at random, it told outlines apart in two of three cases only.
+# Warm circles, green squares, blue triangles, in degrees. A detector from scratch learns colours
+# within minutes; with random colours it classified only two of three shapes correctly.
 HUES = {"circle": (-30, 40), "square": (80, 160), "triangle": (200, 280)}
 SPLITS = {"shapes_train": (0, 600), "shapes_val": (1, 100)}  # name: seed, images
-VERSION = 1  # of the drawing; raise it when a pixel changes
-SIZE = (160, 160)  # height, width; all alike, so that batches need no padding
-MIN_VISIBLE = 0.6  # part of every shape that stays in sight
+VERSION = 1  # of the drawing; increase it when a pixel changes
+SIZE = (160, 160)  # height, width; all equal, so batches need no padding
+MIN_VISIBLE = 0.6  # visible share of every shape
 
 
 def cache_dir() -> str:
-    """Folder of everything this package keeps: RESNEST_D2_CACHE, else the user's cache folder."""
+    """Cache folder of this package: RESNEST_D2_CACHE, or a folder in the user's cache."""
     default = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "resnest_d2")
     return os.path.abspath(os.path.expanduser(os.environ.get("RESNEST_D2_CACHE", default)))
 
 
 def shapes_dir() -> str:
-    """Folder of the data set; another for each version of the drawing and of OpenCV."""
+    """Folder of the dataset for this version of the drawing and of OpenCV."""
     return os.path.join(cache_dir(), f"shapes-v{VERSION}-opencv{cv2.__version__}")
 
 
 def prepare_shapes() -> str:
-    """Draw the data set unless it is there; safe when several processes call it together.
+    """Draws the dataset if it does not exist. Several processes may call it at the same time.
 
     Returns:
         Its folder, with ``<split>.json`` and the images in ``<split>/``.
@@ -59,7 +59,7 @@ def prepare_shapes() -> str:
             try:
                 for split, (seed, number) in SPLITS.items():
                     _write_split(work, split, seed=seed, number=number)
-                os.chmod(work, 0o755)  # mkdtemp's 0700 would shut others out
+                os.chmod(work, 0o755)  # mkdtemp's 0700 excludes other users
                 os.rename(work, target)
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)
@@ -68,7 +68,7 @@ def prepare_shapes() -> str:
 
 
 def register_shapes() -> None:
-    """Register shapes_train and shapes_val; they are drawn when first used."""
+    """Registers shapes_train and shapes_val. They are drawn when they are first used."""
     for split in SPLITS:
         if split in DatasetCatalog:
             continue
@@ -128,11 +128,11 @@ def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:
 
 
 def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One image with its shapes.
+    """Draws an image with shapes.
 
     Returns:
-        The BGR image, uint8 (H, W, 3), and for each shape its class index and the mask of what
-        is seen of it, uint8 (H, W) of 0 and 1.
+        The BGR image, uint8 (H, W, 3), and for each shape its class index and the mask of its
+        visible part, uint8 (H, W) of 0 and 1.
     """
     height, width = SIZE
     grey = int(rng.integers(60, 196))
@@ -158,17 +158,17 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np
 
 
 def _texture(rng: np.random.Generator, colour: np.ndarray, *, contrast: int) -> np.ndarray:
-    """Coarse and fine noise around a BGR colour, uint8 (H, W, 3)."""
+    """Draws coarse and fine noise around a BGR colour, uint8 (H, W, 3)."""
     height, width = SIZE
     coarse = rng.integers(0, 2 * contrast + 1, (5, 5, 3)).astype(np.uint8)
-    # exact: the same on every processor
+    # exact, so it is the same on every processor
     coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     fine = rng.integers(-contrast // 2, contrast // 2 + 1, (height, width, 1)) - contrast
     return np.clip(coarse + fine + np.rint(colour), 0, 255).astype(np.uint8)
 
 
 def _draw_shape(rng: np.random.Generator, category: int) -> np.ndarray:
-    """Mask of one shape of random size, place and turn, uint8 (H, W) of 0 and 1."""
+    """Draws a shape of random size, position and rotation as a mask, uint8 (H, W) of 0 and 1."""
     height, width = SIZE
     radius = int(rng.integers(12, 44))
     centre = np.array([rng.integers(8, width - 8), rng.integers(8, height - 8)])

@@ -1,4 +1,4 @@
-"""Leaves small images and small boxes out of the training, as mmdetection's data sets do.
+"""Filters of small images and boxes for training, as in mmdetection's datasets.
 
 Source: mmdetection 3.3, CocoDataset (``filter_cfg`` with min_size 32; boxes under 1 pixel).
 """
@@ -7,17 +7,17 @@ from detectron2.structures import BoxMode
 
 
 def without_small(images: list[dict], *, min_image_size: int, min_box_size: float) -> list[dict]:
-    """Images and annotations of at least the given sizes.
+    """Removes images and annotations below the given sizes.
 
-    An image stays when all its boxes go: it is background then.
+    An image without remaining boxes is kept as background.
 
     Args:
-        images: detectron2's dicts; they are not changed.
-        min_image_size: least side of an image, in pixels; one of unknown size stays.
-        min_box_size: least side of a box, in pixels of the file.
+        images: images in detectron2's format; they are not changed.
+        min_image_size: shortest side of an image in pixels; images of unknown size are kept.
+        min_box_size: shortest side of a box, in pixels of the file.
 
     Returns:
-        The images that are left.
+        The remaining images.
     """
     large = [
         image

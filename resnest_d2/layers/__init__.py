@@ -1,4 +1,4 @@
-"""Operations of ResNeSt that know nothing of configs."""
+"""Operations of ResNeSt. They do not depend on configs."""
 
 from .attention import weighted_sum
 from .deform_conv import DeformConv2d

@@ -1,9 +1,9 @@
-"""The weighted sum of split attention, with a backward pass of its own.
+"""Weighted sum of split attention, with a custom backward pass.
 
-Paper: https://arxiv.org/abs/2004.08955, Sec. 3, eq. (2). Written as a product and a sum, it reads
-and writes the R C channels twice. For R = 2 the weights are a and 1 - a, so that it is one linear
-interpolation; its gradients by autograd, though, are zero-filled copies of each channel slice,
-which the backward pass here does without.
+Paper: https://arxiv.org/abs/2004.08955, Sec. 3, eq. (2). As a product and a sum, it would read and
+write the R C channels twice. For R = 2 the weights are a and 1 - a, so it is a single linear
+interpolation. Autograd would compute its gradients from zero-filled copies of each channel slice,
+which the custom backward pass avoids.
 
 Shapes: N batch, C output channels, H/W height and width, R radix.
 """
@@ -15,12 +15,12 @@ from detectron2.layers.wrappers import check_if_dynamo_compiling
 
 
 def weighted_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """Sum of the splits, each times its attention.
+    """Sums the splits, each multiplied by its attention.
 
     Args:
         x: (N, R C, H, W), split after split.
-        attention: (N, R, C, 1, 1), summing to one over R where R = 2; cast to the type of ``x``,
-            which under autocast is narrower.
+        attention: (N, R, C, 1, 1); sums to one over R if R = 2. It is cast to the type of ``x``,
+            which is narrower under autocast.
 
     Returns:
         (N, C, H, W).
@@ -29,7 +29,7 @@ def weighted_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     wants_grad = torch.is_grad_enabled() and (x.requires_grad or attention.requires_grad)
     if wants_grad and not torch.jit.is_tracing() and not check_if_dynamo_compiling():
         return _WeightedSum.apply(x, attention)
-    return _compute(x, attention)  # a tracer or compiler wants plain operators
+    return _compute(x, attention)  # tracers and compilers need plain operators
 
 
 def _compute(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
@@ -53,12 +53,12 @@ class _WeightedSum(torch.autograd.Function):
         x, attention = ctx.saved_tensors
         splits = x.unflatten(1, attention.shape[1:3])  # (N, R, C, H, W)
         grad = grad.unsqueeze(1)  # (N, 1, C, H, W)
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+        if torch.is_grad_enabled():  # for second derivatives
             grad_attention = (grad * splits).sum((3, 4), keepdim=True)
             return (grad * attention).flatten(1, 2), grad_attention
         grad_x = torch.empty_like(x)
         out = grad_x.unflatten(1, attention.shape[1:3])  # the same memory, (N, R, C, H, W)
-        torch.mul(grad, splits, out=out)  # lies there only until it is summed
+        torch.mul(grad, splits, out=out)  # overwritten below
         grad_attention = out.sum((3, 4), keepdim=True)
         torch.mul(grad, attention, out=out)
         return grad_x, grad_attention

@@ -1,8 +1,8 @@
 """Deformable 3x3 convolution, v1 and v2, on torchvision's operator.
 
 Papers: https://arxiv.org/abs/1703.06211 (v1: learned offsets), https://arxiv.org/abs/1811.11168
-(v2: offsets and a mask). detectron2's own layers need its compiled extension and refuse the CPU;
-torchvision's operator runs, forward and backward, on CPU and GPU.
+(v2: offsets and a mask). detectron2's own layers need its compiled extension and do not run on the
+CPU; torchvision's operator runs forward and backward on CPU and GPU.
 
 Shapes: N batch, C channels, H/W height and width, D deformable groups.
 """
@@ -17,17 +17,17 @@ TAPS = 9  # of a 3x3 kernel
 
 
 class DeformConv2d(Conv2d):
-    """A 3x3 convolution that samples its input at displaced places.
+    """3x3 convolution that samples its input at displaced positions.
 
-    Weight, norm and activation are those of :class:`detectron2.layers.Conv2d`; the offsets come
-    from a convolution of the caller's, whose output channels :meth:`offset_channels` gives.
+    Weight, norm and activation are those of :class:`detectron2.layers.Conv2d`. The caller computes
+    the offsets with a convolution of :meth:`offset_channels` output channels.
     """
 
     def __init__(self, *args: Any, modulated: bool = False, **kwargs: Any):
         """
         Args:
             *args: as in :class:`detectron2.layers.Conv2d`; the kernel must be 3x3.
-            modulated: v2, where the offsets come with a mask; v1 otherwise.
+            modulated: use v2, whose offsets include a mask, instead of v1.
             **kwargs: as in :class:`detectron2.layers.Conv2d`.
         """
         super().__init__(*args, **kwargs)
@@ -36,11 +36,11 @@ class DeformConv2d(Conv2d):
 
     @staticmethod
     def offset_channels(modulated: bool, deform_groups: int) -> int:
-        """Channels that :meth:`forward` expects in ``offset``: x and y of each tap (and a mask)."""
+        """Number of channels of ``offset`` in :meth:`forward`: x, y (and mask) of each tap."""
         return (3 if modulated else 2) * TAPS * deform_groups
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-        """Convolve at displaced places.
+        """Convolves the input at displaced positions.
 
         Args:
             x: input, (N, C, H, W).

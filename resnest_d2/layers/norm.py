@@ -1,7 +1,7 @@
-"""Norms where detectron2's own would fail: on 1x1 maps, and synchronised without CUDA.
+"""Norms for cases that detectron2's do not support: 1x1 maps, and synchronization without CUDA.
 
-The attention of a ResNeSt block normalises a vector (a 1x1 map). There a batch norm in training
-may see a single value per channel, and a group norm of one channel a group gives a constant.
+The attention of a ResNeSt block normalizes a vector (a 1x1 map). In training, a batch norm may then
+see a single value per channel, and a group norm with one channel per group returns a constant.
 """
 
 import logging
@@ -24,14 +24,14 @@ def _warn_once(message: str) -> None:
 
 
 def get_attention_norm(norm: str, channels: int, *, groups: int = 1) -> nn.Module | None:
-    """Norm of the attention's hidden vector.
+    """Creates the norm of the attention's hidden vector.
 
-    detectron2's ``GN`` has 32 groups: on a 1x1 map of 32 channels each group holds one value, its
-    output is the bias whatever the image, and the attention learns nothing. Here ``GN``
-    normalises over all channels of a cardinal group instead; every other norm is detectron2's.
+    detectron2's ``GN`` has 32 groups. On a 1x1 map of 32 channels each group has a single value, so
+    its output is the bias for every image and the attention cannot learn. Here ``GN`` normalizes
+    over all channels of a cardinal group instead. All other norms are detectron2's.
 
     Args:
-        norm: a name that :func:`detectron2.layers.get_norm` knows, or "".
+        norm: name of the norm, as in :func:`detectron2.layers.get_norm`, or "".
         channels: length of the vector.
         groups: cardinality.
 
@@ -44,11 +44,11 @@ def get_attention_norm(norm: str, channels: int, *, groups: int = 1) -> nn.Modul
 
 
 def norm_of_vector(norm: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
-    """Apply a norm to (N, C, 1, 1) vectors; batch norms also in training with N = 1.
+    """Applies a norm to (N, C, 1, 1) vectors, also a batch norm in training with N = 1.
 
-    One value per channel has no variance, so that torch refuses it. For such a call the running
-    statistics stand in, and they are left unchanged; this is logged once. Norms that synchronise
-    over several processes see more than one value and are not concerned.
+    A single value per channel has no variance, and torch raises an error. Such a call uses the
+    running statistics without updating them, and logs a warning once. Norms that synchronize over
+    several processes see more than one value, so this does not apply to them.
     """
     if norm is None:
         return x
@@ -56,9 +56,9 @@ def norm_of_vector(norm: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
         synced = isinstance(norm, _SYNCED) and dist.is_available() and dist.is_initialized()
         if x.shape[0] == 1 and not (synced and dist.get_world_size() > 1):
             _warn_once(
-                "Split attention: batch norm got a batch of one image in training, which has no "
-                "variance; its running statistics are used for such batches. Train with two "
-                "images a process, SyncBN over several processes, or NORM 'FrozenBN' or 'GN'."
+                "Split attention: a batch norm got a batch of one image in training, which has no "
+                "variance; its running statistics are used for such batches. Train with at least "
+                "two images per process, SyncBN over several processes, or NORM 'FrozenBN' or 'GN'."
             )
             return F.batch_norm(
                 x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
@@ -67,11 +67,11 @@ def norm_of_vector(norm: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
 
 
 def adapt_sync_norms(module: nn.Module) -> nn.Module:
-    """Replace torch's SyncBatchNorm where the process group cannot run it.
+    """Replaces torch's SyncBatchNorm if the process group cannot run it.
 
-    torch's needs a GPU backend as soon as there is a process group; in a gloo group (CPU)
-    detectron2's naive one computes the same statistics. Without a group torch's acts as a plain
-    batch norm on every device, and stays.
+    With a process group, torch's SyncBatchNorm needs a GPU backend. In a gloo group (CPU) it is
+    replaced by detectron2's naive version, which computes the same statistics. Without a group it
+    acts as a plain batch norm on every device and is kept.
 
     Returns:
         The module itself, changed in place, or its replacement if it is such a norm.

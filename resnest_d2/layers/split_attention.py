@@ -22,9 +22,9 @@ MIN_ATTENTION_CHANNELS = 32
 
 
 class SplitAttentionConv2d(nn.Module):
-    """A grouped 3x3 convolution into R splits, and their sum weighted by channel attention."""
+    """Grouped 3x3 convolution into R splits, and their sum weighted by channel attention."""
 
-    deformable: torch.jit.Final[bool]  # so that scripting compiles only the branch taken
+    deformable: torch.jit.Final[bool]  # scripting compiles only the branch taken
 
     def __init__(
         self,
@@ -46,16 +46,16 @@ class SplitAttentionConv2d(nn.Module):
             out_channels: C.
             radix: R, the number of splits; 1 is a squeeze-and-excitation with a sigmoid.
             groups: K, the number of cardinal groups.
-            stride: of the convolution.
-            dilation: of the convolution; the padding equals it.
-            reduction_factor: the attention's hidden layer has ``in_channels * R`` channels divided
-                by it, at least 32.
+            stride: stride of the convolution.
+            dilation: dilation and padding of the convolution.
+            reduction_factor: the attention's hidden layer has ``in_channels * R`` divided by this
+                factor channels, at least 32.
             norm: name of the norms, as in :func:`detectron2.layers.get_norm`; "" for none.
-            deformable: sample at offsets, which :meth:`forward` then needs.
+            deformable: use a deformable convolution; :meth:`forward` then needs offsets.
             deform_modulated: deformable convolution v2 instead of v1.
 
         Raises:
-            ValueError: radix or groups below 1, or channels that groups x radix do not divide.
+            UserError: radix or groups is below 1, or they do not divide the channels.
         """
         super().__init__()
         if radix < 1 or groups < 1:
@@ -90,10 +90,13 @@ class SplitAttentionConv2d(nn.Module):
             weight_init.c2_msra_fill(layer)
 
     def attention(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Weights of the splits from the pooled sum of the splits, (N, C, 1, 1).
+        """Computes the weights of the splits.
+
+        Args:
+            pooled: pooled sum of the splits, (N, C, 1, 1).
 
         Returns:
-            (N, R, C, 1, 1), summing to one over R (for R = 1: between zero and one).
+            (N, R, C, 1, 1), sums to one over R; for R = 1 it is between zero and one.
         """
         hidden = self.fc1(pooled)
         if not torch.jit.is_scripting():
@@ -109,14 +112,14 @@ class SplitAttentionConv2d(nn.Module):
         return weights.reshape(n, self.radix, channels, 1, 1)
 
     def forward(self, x: torch.Tensor, offset: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Convolve and attend.
+        """Convolves the input and sums the splits with attention.
 
         Args:
             x: (N, C_in, H, W).
-            offset: of the deformable convolution, see :meth:`DeformConv2d.forward`; else None.
+            offset: offsets of a deformable convolution, see :meth:`DeformConv2d.forward`.
 
         Returns:
-            (N, C, H', W'), not negative.
+            (N, C, H', W'), nonnegative.
         """
         if self.deformable:
             assert offset is not None, "a deformable convolution needs offsets"

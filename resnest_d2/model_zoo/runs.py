@@ -1,4 +1,4 @@
-"""What names a detector: a published one, a config, a run's folder or a checkpoint in it."""
+"""Detectors by name: a published detector, a config, a run's folder or a checkpoint in it."""
 
 import os
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from resnest_d2.shipped import find_config
 from .table import find_model
 from .zoo import get_config
 
-RUN_WEIGHTS = ("model_best.pth", "model_final.pth")  # the first that is there
+RUN_WEIGHTS = ("model_best.pth", "model_final.pth")  # the first that exists
 _CONFIGS, _CHECKPOINTS = (".yaml", ".yml"), (".pth", ".safetensors")
 
 
 class Detector(NamedTuple):
-    """Path of its config; its weights, None if there are none yet; folder of the run it is of."""
+    """A detector's config file, weights (None if there are none), and the run's folder, if any."""
 
     config: str
     weights: str | None = None
@@ -23,16 +23,16 @@ class Detector(NamedTuple):
 
 
 def find_detector(name: str) -> Detector:
-    """What a name stands for.
+    """Finds a detector by name.
 
     Args:
-        name: id or alias of a published detector, which the name of its config is too; path or
-            name of a config; folder of a run, whose best or else last checkpoint is taken; or a
+        name: id or alias of a published detector, including the name of its config; path or name
+            of a config; folder of a run, whose best or else last checkpoint is used; or a
             checkpoint in it.
 
     Raises:
-        FileNotFoundError: no such config, or a folder that is no run's.
-        ValueError: no detector of that name.
+        FileNotFoundError: there is no such config, or the folder is not a run's.
+        UserError: there is no detector of that name.
     """
     if os.path.isdir(name):
         return Detector(*_find_run(name), run=name)
@@ -52,7 +52,7 @@ def find_detector(name: str) -> Detector:
 
 
 def _find_run(folder: str) -> tuple[str, str | None]:
-    """Config file of a run, and the checkpoint to take, if there is one."""
+    """Config file of a run and the checkpoint to use, if there is one."""
     config = os.path.join(folder, "config.yaml")
     if not os.path.isfile(config):
         raise MissingFileError(

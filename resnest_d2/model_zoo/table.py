@@ -1,4 +1,4 @@
-"""The published models, read from models.yaml beside this file, and looked up by name."""
+"""Table of the published models, read from models.yaml."""
 
 import difflib
 import functools
@@ -16,7 +16,7 @@ TABLE = Path(__file__).with_name("models.yaml")
 
 
 class Model(NamedTuple):
-    """One row of the table; what the columns are stands at its head."""
+    """One row of the table; models.yaml explains the columns."""
 
     id: str
     task: str
@@ -33,12 +33,12 @@ class Model(NamedTuple):
 
     @property
     def is_backbone(self) -> bool:
-        """Whether it is a backbone to start from, and no detector."""
+        """Whether the model is a pretrained backbone and not a detector."""
         return self.task == "backbone"
 
     @property
     def path(self) -> str:
-        """What to write into MODEL.WEIGHTS."""
+        """Value for MODEL.WEIGHTS."""
         return f"resnest://{self.id}"
 
     @property
@@ -52,13 +52,13 @@ class Model(NamedTuple):
 
     @property
     def aliases(self) -> set[str]:
-        """Other names: those of its config and of its published file, with and without hash."""
+        """Other names: those of its config and its published file, with and without hash."""
         if self.source == "timm":
             return {f"timm/{self.weights}"}
         file = self.origin.files[0]
         stem = file.removesuffix(".pth")
         names = {file, stem, stem.removesuffix(f"-{self.sha256}")}
-        if self.source == "mmdetection":  # their files have a date, their configs not
+        if self.source == "mmdetection":  # their files have a date, their configs do not
             names.add(stem.rsplit("_", 2)[0])
         if not self.is_backbone:
             names |= {self.config, Path(self.config).stem, self.config.removesuffix(".yaml")}
@@ -67,15 +67,15 @@ class Model(NamedTuple):
 
 @functools.cache
 def models() -> tuple[Model, ...]:
-    """All rows of the table, in its order."""
+    """All rows of the table, in order."""
     return tuple(Model(**row) for row in yaml.safe_load(TABLE.read_text()))
 
 
 def find_model(name: str) -> Model:
-    """A model by id or alias.
+    """Looks up a model by id or alias.
 
     Raises:
-        ValueError: none of that name; the closest are given.
+        UserError: there is no such model; the message has the closest names.
     """
     for model in models():
         if name == model.id or name in model.aliases:
@@ -85,7 +85,7 @@ def find_model(name: str) -> Model:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or ids[:3]
     raise UserError(
         f"There is no published model {name!r}; close names: {', '.join(close)}. "
-        "resnest_d2.model_zoo.list_models() names all."
+        "resnest_d2.model_zoo.list_models() lists all."
     )
 
 
@@ -94,10 +94,10 @@ def list_models(*, task: str | None = None, depth: int | None = None) -> list[st
 
     Args:
         task: "detection", "instance segmentation", "panoptic segmentation" or "backbone".
-        depth: of the backbone, e.g. 50.
+        depth: depth of the backbone, such as 50.
 
     Raises:
-        ValueError: a task or depth that no model has.
+        UserError: no model has this task or depth.
     """
     for what, value in (("task", task), ("depth", depth)):
         choices = list(dict.fromkeys(getattr(model, what) for model in models()))

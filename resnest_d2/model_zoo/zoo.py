@@ -1,4 +1,4 @@
-"""Configs and detectors by name, as detectron2's model_zoo gives its own."""
+"""Configs and detectors by name, with the interface of detectron2's model_zoo."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,18 @@ from .table import find_model
 
 
 def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> CfgNode:
-    """Config of a detector.
+    """Loads the config of a detector.
 
     Args:
-        name: id or alias of a published detector, e.g. "faster_rcnn_s50", or the name of a config.
-        trained: set MODEL.WEIGHTS to the published detector's; else they are those that a training
-            starts from.
-        opts: as in :func:`load_config`.
+        name: id or alias of a published detector, such as "faster_rcnn_s50", or name of a config.
+        trained: set MODEL.WEIGHTS to the published detector's weights instead of the config's
+            initial weights.
+        opts: overrides, see :func:`load_config`.
 
     Raises:
-        FileNotFoundError: no config file of that name.
-        ValueError: no model of that name, a backbone, or a config without published weights where
-            they are asked for.
+        FileNotFoundError: there is no config file of that name.
+        UserError: there is no model of that name, it is a backbone, or ``trained`` is set and the
+            config has no published weights.
     """
     try:
         model = find_model(name)
@@ -37,7 +37,7 @@ def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> Cf
         return load_config(name, opts)
     if model.is_backbone:
         raise UserError(
-            f"{model.id} is a backbone, no detector: set MODEL.WEIGHTS {model.path} and "
+            f"{model.id} is a backbone, not a detector: set MODEL.WEIGHTS {model.path} and "
             f"MODEL.RESNETS {model.config} in a detector's config."
         )
     weights = ["MODEL.WEIGHTS", model.path] if trained else []
@@ -45,16 +45,16 @@ def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> Cf
 
 
 def get(name: str, trained: bool = False, device: str | None = None) -> nn.Module:
-    """A detector with its weights, in training mode.
+    """Builds a detector in training mode and loads its weights.
 
     Args:
-        name: as in :func:`get_config`.
-        trained: as in :func:`get_config`.
-        device: where it goes; None for the config's, or the CPU where there is no GPU.
+        name: see :func:`get_config`.
+        trained: see :func:`get_config`.
+        device: device of the model; None for the config's, or for the CPU if there is no GPU.
 
     Raises:
         OSError: the weights cannot be fetched.
-        ValueError: as :func:`get_config`, or published weights that do not fit.
+        UserError: see :func:`get_config`; or the published weights do not fit.
     """
     cfg = get_config(name, trained)
     if device is None and not torch.cuda.is_available():

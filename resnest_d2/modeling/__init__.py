@@ -1,4 +1,4 @@
-"""ResNeSt, its builders and the heads; importing this registers them."""
+"""ResNeSt, its builders and heads. Importing this package registers them."""
 
 from .archs import ARCHS, Arch, get_arch
 from .block import ResNeStBottleneck

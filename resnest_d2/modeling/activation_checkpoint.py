@@ -1,7 +1,7 @@
-"""Recomputing a block in the backward pass, to keep less of it in memory.
+"""Activation checkpointing: recomputes a block in the backward pass to save memory.
 
-Paper: https://arxiv.org/abs/1604.06174, on :mod:`torch.utils.checkpoint`. The running statistics of
-batch norms are updated by the first computation alone.
+Paper: https://arxiv.org/abs/1604.06174; based on :mod:`torch.utils.checkpoint`. Only the first
+computation updates the running statistics of batch norms.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,15 +17,15 @@ from resnest_d2.layers import BATCH_NORMS
 
 
 def check_activation_checkpoint(mode: str, *, norm: str) -> None:
-    """Refuse what cannot be recomputed.
+    """Checks that a mode of activation checkpointing is possible.
 
     Args:
         mode: one of :data:`resnest_d2.config.ACTIVATION_CHECKPOINTS`.
         norm: name of the block's norms.
 
     Raises:
-        ValueError: an unknown mode; or "light" with norms that it does not help, or with a torch
-            that lacks it.
+        UserError: the mode is unknown, or it is "light" with norms for which it saves no memory or
+            with a torch that does not support it.
     """
     if mode not in ACTIVATION_CHECKPOINTS:
         raise UserError(
@@ -50,22 +50,22 @@ def check_activation_checkpoint(mode: str, *, norm: str) -> None:
 
 
 def gains(mode: str, *, norm: str) -> bool:
-    """Whether a mode keeps less: "light" does not, where training needs no convolution's output."""
+    """Whether a mode saves memory. "light" does not if training needs no convolution's output."""
     return mode != "light" or norm not in ("", "FrozenBN")
 
 
 def recompute(block: nn.Module, function: Callable, x: torch.Tensor, *, mode: str) -> torch.Tensor:
-    """``function(x)``, of which the backward pass computes again what is not kept.
+    """Computes ``function(x)`` and recomputes it in the backward pass.
 
     Args:
-        block: whose batch norms ``function`` runs.
-        function: a method of ``block``, without random numbers.
-        x: its input; kept.
-        mode: "block" keeps nothing else; "light" also the outputs of the convolutions, so that
-            only what costs little is computed again.
+        block: module with the batch norms that ``function`` runs.
+        function: method of ``block`` that uses no random numbers.
+        x: input of ``function``. It is kept for the backward pass.
+        mode: "block" keeps only ``x``; "light" also keeps the outputs of the convolutions, so only
+            cheap operations are recomputed.
 
     Returns:
-        What ``function`` returns.
+        The result of ``function``.
     """
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
@@ -82,7 +82,7 @@ def recompute(block: nn.Module, function: Callable, x: torch.Tensor, *, mode: st
 
 
 def wants_recomputing(block: nn.Module, x: torch.Tensor) -> bool:
-    """Whether there will be a backward pass through the block: in training, and not frozen."""
+    """Whether there will be a backward pass through the block."""
     if not (block.training and torch.is_grad_enabled()) or torch.jit.is_tracing():
         return False
     return x.requires_grad or any(p.requires_grad for p in block.parameters())
@@ -94,7 +94,7 @@ def _statistics_kept(block: nn.Module, inner: AbstractContextManager) -> Iterato
     norms = [m for m in block.modules() if isinstance(m, BATCH_NORMS)]
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:
-        # Not by track_running_stats: without statistics torch saves fewer tensors than before.
+        # Without track_running_stats torch would save fewer tensors than the first time.
         m.momentum = 0.0
         if m.num_batches_tracked is not None:
             m.num_batches_tracked = m.num_batches_tracked.clone()

@@ -1,7 +1,7 @@
-"""The published depths, as data.
+"""Table of the published depths.
 
-Paper: https://arxiv.org/abs/2004.08955, Tab. 1; 14 and 26 are timm's and GluonCV's, 152 follows
-ResNet's. A stage's width and stride follow from its place: 64, 128, 256, 512 and 1, 2, 2, 2.
+Paper: https://arxiv.org/abs/2004.08955, Tab. 1; 14 and 26 are from timm and GluonCV, 152 follows
+ResNet. The stages have widths of 64, 128, 256, 512 and strides of 1, 2, 2, 2.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from resnest_d2.errors import UserError
 
 
 class Arch(NamedTuple):
-    """One depth: the number of blocks in res2..res5 and the output channels of its deep stem."""
+    """Number of blocks in res2..res5, and output channels of the deep stem."""
 
     blocks: tuple[int, int, int, int]
     stem_channels: int
@@ -28,10 +28,10 @@ ARCHS: dict[int, Arch] = {
 
 
 def get_arch(depth: int) -> Arch:
-    """Row of the table.
+    """Looks up a depth in :data:`ARCHS`.
 
     Raises:
-        ValueError: no such depth.
+        UserError: there is no such depth.
     """
     if depth not in ARCHS:
         choices = ", ".join(map(str, ARCHS))

@@ -1,4 +1,4 @@
-"""The bottleneck of ResNeSt: plain or split-attention, deformable or not.
+"""Bottleneck block of ResNeSt, with a plain or split-attention, deformable or regular convolution.
 
 Paper: https://arxiv.org/abs/2004.08955, Sec. 3; the two average pools are ResNet-D's, Sec. 4.1.
 Weight names follow the authors' published files: conv1, conv2_offset, conv2, conv3, shortcut.
@@ -17,9 +17,9 @@ from .activation_checkpoint import check_activation_checkpoint, recompute, wants
 
 
 class ResNeStBottleneck(CNNBlockBase):
-    """1x1 convolution, 3x3 (split-attention) convolution, 1x1 convolution, and the shortcut."""
+    """1x1 convolution, 3x3 (split-attention) convolution, 1x1 convolution, and a shortcut."""
 
-    deformable: torch.jit.Final[bool]  # so that scripting compiles only the branch taken
+    deformable: torch.jit.Final[bool]  # scripting compiles only the branch taken
 
     def __init__(
         self,
@@ -45,23 +45,25 @@ class ResNeStBottleneck(CNNBlockBase):
         Args:
             in_channels: input channels.
             out_channels: output channels.
-            bottleneck_channels: width of the 3x3 convolution, all groups together.
-            stride: of the whole block.
+            bottleneck_channels: width of the 3x3 convolution over all groups.
+            stride: stride of the whole block.
             num_groups: cardinality.
             radix: number of splits; 0 is a plain 3x3 convolution.
             norm: name of the norms, as in :func:`detectron2.layers.get_norm`; "" for none.
-            avd: a 3x3 average pool carries the stride, not the convolution.
-            avd_first: that pool stands before the 3x3 convolution, not after.
-            avg_down: the shortcut strides by an average pool, not by its convolution.
-            stride_in_1x1: the first 1x1 convolution carries the stride, not the 3x3; without avd.
-            dilation: of the 3x3 convolution.
+            avd: downsample with a 3x3 average pool instead of the convolution.
+            avd_first: put that pool before the 3x3 convolution instead of after it.
+            avg_down: downsample the shortcut with an average pool instead of its convolution.
+            stride_in_1x1: downsample with the first 1x1 convolution instead of the 3x3 one; cannot
+                be combined with avd.
+            dilation: dilation of the 3x3 convolution.
             deformable: whether the 3x3 convolution is deformable.
             deform_modulated: deformable convolution v2 instead of v1.
-            deform_num_groups: groups of offsets.
-            activation_checkpoint: what the backward pass computes again, see :func:`recompute`.
+            deform_num_groups: number of groups of offsets.
+            activation_checkpoint: what the backward pass recomputes, see :func:`recompute`.
 
         Raises:
-            ValueError: groups that do not divide the width, or a checkpoint that cannot be.
+            UserError: the width is not divisible by the groups, or activation_checkpoint is not
+                possible.
         """
         super().__init__(in_channels, out_channels, stride)
         check_activation_checkpoint(activation_checkpoint, norm=norm)
@@ -94,7 +96,7 @@ class ResNeStBottleneck(CNNBlockBase):
 
         self.deformable = deformable
         if deformable:
-            # The authors group it as the offsets are grouped.
+            # As in the authors' code, it has as many groups as the offsets.
             self.conv2_offset = Conv2d(
                 width,
                 DeformConv2d.offset_channels(deform_modulated, deform_num_groups),
@@ -136,14 +138,14 @@ class ResNeStBottleneck(CNNBlockBase):
             weight_init.c2_msra_fill(self.conv2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
+        """Maps (N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
         if not torch.jit.is_scripting():
             if self.activation_checkpoint != "none" and wants_recomputing(self, x):
                 return F.relu_(recompute(self, self.compute, x, mode=self.activation_checkpoint))
         return F.relu_(self.compute(x))
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """All but the last ReLU, whose output the next block keeps in any case."""
+        """Computes all but the last ReLU, whose output the next block keeps in any case."""
         out = F.relu_(self.conv1(x))
         if self.avd_before is not None:
             out = self.avd_before(out)

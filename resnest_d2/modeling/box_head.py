@@ -1,4 +1,4 @@
-"""detectron2's convolutional box head, which may compute its convolutions again in backward."""
+"""detectron2's convolutional box head with activation checkpointing."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from .activation_checkpoint import check_activation_checkpoint, gains, recompute
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class CheckpointConvFCHead(FastRCNNConvFCHead):
-    """The head that follows MODEL.RESNETS.ACTIVATION_CHECKPOINT as the blocks of the backbone do.
+    """FastRCNNConvFCHead that follows MODEL.RESNETS.ACTIVATION_CHECKPOINT.
 
-    Of a Faster R-CNN with four convolutions on 512 regions an image, it keeps a third of what
-    a training step keeps; its parameters are those of detectron2's.
+    In a Faster R-CNN with four convolutions on 512 regions per image, this head accounts for a
+    third of the activations of a training step. Its parameters are those of detectron2's head.
     """
 
     @configurable
@@ -25,11 +25,11 @@ class CheckpointConvFCHead(FastRCNNConvFCHead):
         """As detectron2's, and:
 
         Args:
-            input_shape: of the pooled regions.
-            activation_checkpoint: what of the convolutions the backward pass computes again, see
-                :func:`resnest_d2.modeling.activation_checkpoint.recompute`. "light" leaves
-                convolutions without trained norms alone, as it has nothing to gain there.
-            **kwargs: of detectron2's head.
+            input_shape: shape of the pooled regions.
+            activation_checkpoint: how the backward pass recomputes the convolutions, see
+                :func:`resnest_d2.modeling.activation_checkpoint.recompute`. "light" has no effect
+                on convolutions without trained norms, where it would save nothing.
+            **kwargs: arguments of :class:`FastRCNNConvFCHead`.
         """
         super().__init__(input_shape, **kwargs)
         norm = kwargs.get("conv_norm", "")
@@ -40,12 +40,12 @@ class CheckpointConvFCHead(FastRCNNConvFCHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """MODEL.ROI_BOX_HEAD, and MODEL.RESNETS.ACTIVATION_CHECKPOINT."""
+        """Arguments from MODEL.ROI_BOX_HEAD and MODEL.RESNETS.ACTIVATION_CHECKPOINT."""
         arguments = super().from_config(cfg, input_shape)
         return {**arguments, "activation_checkpoint": cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(R, C, H, W) to (R, D)."""
+        """Maps (R, C, H, W) to (R, D)."""
         if not torch.jit.is_scripting():
             if self.activation_checkpoint != "none" and wants_recomputing(self, x):
                 x = recompute(self, self.convolve, x, mode=self.activation_checkpoint)
@@ -57,7 +57,7 @@ class CheckpointConvFCHead(FastRCNNConvFCHead):
         return x
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """The convolutions alone."""
+        """Computes only the convolutions."""
         for conv in self.conv_norm_relus:
             x = conv(x)
         return x

@@ -1,7 +1,7 @@
-"""RPN and RoI heads with mmdetection's box decoding, and its matching where a key asks for it.
+"""RPN and RoI heads with mmdetection's box decoding and, as an option, its matching.
 
-mmdetection clamps a box's change of size on both sides, detectron2 from above only (at a factor of
-1000/16); with random or odd weights, boxes that shrink further differ between the two.
+mmdetection clamps the size change of a box on both sides, detectron2 only from above (at a factor
+of 1000/16). Results differ for boxes that shrink further.
 
 Shapes: N boxes, K classes (1 if class-agnostic), A anchors of all feature maps.
 """
@@ -24,9 +24,9 @@ from .matching import BestMatchesMatcher, outside_padding
 
 @torch.jit.script
 class TwoSidedBox2BoxTransform:
-    """detectron2's Box2BoxTransform with dw and dh also clamped from below, at -log(1000/16).
+    """Box2BoxTransform that also clamps dw and dh from below, at -log(1000/16).
 
-    A class of its own and no subclass, because TorchScript classes cannot inherit.
+    It is not a subclass, because TorchScript classes cannot inherit.
     """
 
     def __init__(self, weights: Tuple[float, float, float, float]):  # noqa: UP006
@@ -34,11 +34,11 @@ class TwoSidedBox2BoxTransform:
         self.one_sided = Box2BoxTransform(weights)
 
     def get_deltas(self, src_boxes: torch.Tensor, target_boxes: torch.Tensor) -> torch.Tensor:
-        """(N, 4) and (N, 4) to (N, 4); see :class:`Box2BoxTransform`."""
+        """Deltas (N, 4) from boxes (N, 4) to boxes (N, 4), see :class:`Box2BoxTransform`."""
         return self.one_sided.get_deltas(src_boxes, target_boxes)
 
     def apply_deltas(self, deltas: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """(N, K*4) and (N, 4) to (N, K*4); see :class:`Box2BoxTransform`."""
+        """Applies deltas (N, K*4) to boxes (N, 4), see :class:`Box2BoxTransform`."""
         limit = math.log(1000.0 / 16)
         _, _, ww, wh = self.weights
         deltas = deltas.float().clone()
@@ -49,23 +49,23 @@ class TwoSidedBox2BoxTransform:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class TwoSidedRPN(RPN):
-    """detectron2's RPN with two-sided clamping, and mmdetection's choice of anchors by keys."""
+    """RPN with two-sided clamping and, as options, mmdetection's matching and choice of anchors."""
 
     @configurable
     def __init__(self, *, skip_padding: bool = False, **kwargs: Any):
         """
         Args:
-            skip_padding: do not train on anchors that only a larger image of the batch brings.
-            **kwargs: of :class:`RPN`. With a :class:`BestMatchesMatcher` as ``anchor_matcher``,
-                anchors that leave the image by more than ``anchor_boundary_thresh`` are not matched
-                either, as in mmdetection.
+            skip_padding: do not train on anchors in the padding beyond the image's own.
+            **kwargs: arguments of :class:`RPN`. With a :class:`BestMatchesMatcher` as
+                ``anchor_matcher``, anchors that cross the image border by more than
+                ``anchor_boundary_thresh`` are not matched either, as in mmdetection.
         """
         super().__init__(**kwargs)
         self.skip_padding = skip_padding
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Arguments of the constructor, as RPN's."""
+        """Arguments from MODEL.RPN."""
         args = super().from_config(cfg, input_shape)
         args["box2box_transform"] = TwoSidedBox2BoxTransform(cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
         args["skip_padding"] = cfg.MODEL.RPN.SKIP_PADDING
@@ -81,7 +81,7 @@ class TwoSidedRPN(RPN):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """See :meth:`RPN.label_and_sample_anchors`; labels (A,) and boxes (A, 4) of each image."""
+        """Labels (A,) and boxes (A, 4) of each image, see :meth:`RPN.label_and_sample_anchors`."""
         inside_first = isinstance(self.anchor_matcher, BestMatchesMatcher)
         all_anchors = Boxes.cat(anchors)
         labels, boxes = [], []
@@ -100,11 +100,11 @@ class TwoSidedRPN(RPN):
 
 @ROI_HEADS_REGISTRY.register()
 class TwoSidedROIHeads(StandardROIHeads):
-    """detectron2's StandardROIHeads with two-sided clamping; mmdetection's matching by a key."""
+    """StandardROIHeads with two-sided clamping and, as an option, mmdetection's matching."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Arguments of the constructor, as StandardROIHeads'."""
+        """Arguments from MODEL.ROI_HEADS."""
         args = super().from_config(cfg, input_shape)
         if cfg.MODEL.ROI_HEADS.LOW_QUALITY_MATCHES == "mmdetection":
             args["proposal_matcher"] = BestMatchesMatcher(

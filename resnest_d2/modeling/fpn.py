@@ -20,15 +20,15 @@ def _build_fpn(cfg: CfgNode, bottom_up: ResNeSt, top_block: nn.Module) -> FPN:
     shapes = bottom_up.output_shape()
     if missing := [name for name in in_features if name not in shapes]:
         raise UserError(
-            f"MODEL.FPN.IN_FEATURES names {missing}, MODEL.RESNETS.OUT_FEATURES only "
-            f"{list(shapes)}; add them there."
+            f"MODEL.FPN.IN_FEATURES has {missing}, but MODEL.RESNETS.OUT_FEATURES is only "
+            f"{list(shapes)}; add the missing ones there."
         )
     strides = [shapes[name].stride for name in in_features]
     if any(b != 2 * a for a, b in zip(strides, strides[1:], strict=False)):
         raise UserError(
             f"MODEL.FPN.IN_FEATURES {list(in_features)} have strides {strides} with "
-            f"MODEL.RESNETS.RES5_DILATION {cfg.MODEL.RESNETS.RES5_DILATION}; an FPN needs each "
-            "twice the one before: set RES5_DILATION 1, or leave res5 out."
+            f"MODEL.RESNETS.RES5_DILATION {cfg.MODEL.RESNETS.RES5_DILATION}; in an FPN each "
+            "must be twice the previous one. Set RES5_DILATION 1, or leave res5 out."
         )
     fpn = FPN(
         bottom_up=bottom_up,
@@ -43,13 +43,13 @@ def _build_fpn(cfg: CfgNode, bottom_up: ResNeSt, top_block: nn.Module) -> FPN:
 
 @BACKBONE_REGISTRY.register()
 def build_resnest_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNeSt-FPN with p2 .. p6, p6 by max pooling: for the R-CNNs."""
+    """Builds a ResNeSt-FPN for R-CNNs, with p2 .. p6; p6 is a max pool of p5."""
     return _build_fpn(cfg, build_resnest_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnest_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNeSt-FPN with p3 .. p7, p6 and p7 by convolutions on res5: for RetinaNet and FCOS."""
+    """Builds a ResNeSt-FPN for RetinaNet and FCOS, with p3 .. p7; p6 and p7 are convolutions."""
     bottom_up = build_resnest_backbone(cfg, input_shape)
     res5 = bottom_up.output_shape()["res5"].channels
     return _build_fpn(cfg, bottom_up, LastLevelP6P7(res5, cfg.MODEL.FPN.OUT_CHANNELS))

@@ -1,7 +1,7 @@
-"""Assignment of anchors and proposals to objects as mmdetection does it.
+"""mmdetection's assignment of anchors and proposals to objects.
 
-detectron2 labels an object's best anchors positive but leaves them with the object that they
-overlap most; mmdetection gives them to the object itself. Source: mmdetection 3.3, MaxIoUAssigner
+detectron2 labels an object's best anchors positive, but assigns them to the object that they
+overlap most. mmdetection assigns them to the object itself. Source: mmdetection 3.3, MaxIoUAssigner
 and AnchorHead.
 
 Shapes: M objects, N boxes (anchors or proposals) of one image.
@@ -13,26 +13,26 @@ from detectron2.structures import Boxes, Instances
 
 
 class BestMatchesMatcher:
-    """A matcher after which every box that overlaps an object most belongs to that object.
+    """Matcher that assigns the boxes with the highest overlap of an object to that object.
 
-    All boxes of an equally high overlap do. Where several objects claim a box, the last one gets
-    it, and it is positive whatever overlaps it more.
+    If several boxes have the same overlap, all are assigned. If several objects claim a box, it is
+    assigned to the last one. Such boxes are positive even if they overlap another object more.
     """
 
     def __init__(self, matcher: Matcher, *, floor: float, objects_last: bool = False):
         """
         Args:
-            matcher: assigns all boxes first; without low-quality matches of its own.
-            floor: least overlap of such a match.
-            objects_last: the last M boxes are the objects themselves: each is its own, and takes
-                no part in the search for the best.
+            matcher: matcher that assigns all boxes first, without low-quality matches.
+            floor: lowest overlap of these matches.
+            objects_last: whether the last M boxes are the objects themselves. They are assigned to
+                their objects, and are not considered as best boxes.
         """
         self.matcher = matcher
         self.floor = floor
         self.objects_last = objects_last
 
     def __call__(self, overlaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Assign boxes to objects.
+        """Assigns boxes to objects.
 
         Args:
             overlaps: IoU of each object with each box, (M, N).
@@ -64,18 +64,18 @@ class BestMatchesMatcher:
 def outside_padding(
     anchors: Boxes, image_size: tuple[int, int], *, divisor: int = 32
 ) -> torch.Tensor:
-    """Which anchors mmdetection trains on in a batch of images of several sizes.
+    """Finds the anchors that mmdetection trains in a batch of images of several sizes.
 
     Args:
         anchors: N anchors of the whole batch's feature maps, with offset 0.
         image_size: height and width of the image before padding, in pixels.
-        divisor: the image alone would be padded to a multiple of it.
+        divisor: without a batch, the image would be padded to a multiple of this.
 
     Returns:
-        (N,) bool, False where the anchor's cell is only there because another image is larger.
+        (N,) bool, False for anchors whose cell exists only because another image is larger.
     """
     height, width = (-(-side // divisor) * divisor for side in image_size)
-    # Centers are multiples of the stride but for rounding; half a pixel is more than that.
+    # Centers are multiples of the stride up to rounding, which is less than half a pixel.
     x, y = anchors.get_centers().unbind(dim=1)
     return (x < width - 0.5) & (y < height - 0.5)
 

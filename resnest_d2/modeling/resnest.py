@@ -1,7 +1,7 @@
 """ResNeSt as a detectron2 backbone.
 
-Paper: https://arxiv.org/abs/2004.08955. The stages, the outputs and the freezing are those of
-detectron2's ResNet; stem, block and the table of depths are this package's.
+Paper: https://arxiv.org/abs/2004.08955. Stages, outputs and freezing are inherited from
+detectron2's ResNet; stem, block and table of depths are from this package.
 """
 
 import logging
@@ -46,22 +46,23 @@ class ResNeSt(ResNet):
         """
         Args:
             depth: one of :data:`resnest_d2.modeling.ARCHS`.
-            in_channels: channels of the image.
-            deep_stem: three 3x3 convolutions instead of one 7x7.
+            in_channels: number of channels of the image.
+            deep_stem: use three 3x3 convolutions instead of one 7x7.
             stem_channels: output channels of the stem; None for the published number.
-            res2_channels: output channels of res2; doubled at every further stage.
-            width: width of a group of res2's 3x3 convolution; doubled at every further stage.
+            res2_channels: output channels of res2; each later stage doubles them.
+            width: width of a group of res2's 3x3 convolution; each later stage doubles it.
             num_groups: cardinality.
             res5_dilation: 2 keeps res5 at stride 16, with dilated convolutions.
             deform_on_per_stage: which of res2..res5 have deformable 3x3 convolutions.
             out_features: names of the outputs.
-            num_classes: add a classifier, whose output is named ``linear``.
+            num_classes: number of classes of a classifier with the output ``linear``; None for no
+                classifier.
             freeze_at: 0 .. 5, see :meth:`detectron2.modeling.ResNet.freeze`.
             norm: name of the norms, as in :func:`detectron2.layers.get_norm`; "" for none.
-            **block: further arguments of :class:`ResNeStBottleneck`.
+            **block: other arguments of :class:`ResNeStBottleneck`.
 
         Raises:
-            ValueError: an unknown depth, or widths that the groups do not divide.
+            UserError: the depth is unknown, or a width is not divisible by the groups.
         """
         arch = get_arch(depth)
         stem_channels = stem_channels or arch.stem_channels
@@ -99,7 +100,7 @@ class ResNeSt(ResNet):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """Arguments of the constructor from MODEL.RESNETS and MODEL.BACKBONE.FREEZE_AT."""
+        """Arguments from MODEL.RESNETS and MODEL.BACKBONE.FREEZE_AT."""
         check_resnest_config(cfg)
         keys = cfg.MODEL.RESNETS
         published = get_arch(keys.DEPTH).stem_channels

@@ -1,7 +1,7 @@
-"""Cascade heads as the published ResNeSt detectors have them.
+"""Cascade heads of the published ResNeSt detectors.
 
-Papers: https://arxiv.org/abs/1712.00726, https://arxiv.org/abs/1906.09756. Every way in which
-mmdetection's differ from detectron2's is one argument, whose default is detectron2's.
+Papers: https://arxiv.org/abs/1712.00726, https://arxiv.org/abs/1906.09756. Each difference between
+mmdetection's cascades and detectron2's is one argument; the defaults are detectron2's behaviour.
 
 Shapes: S stages, R regions of all images, K classes, C channels, P pooled size, M mask size.
 """
@@ -32,10 +32,10 @@ Predictions = tuple[torch.Tensor, torch.Tensor]  # class logits and box deltas
 
 
 class StageMaskHeads(nn.ModuleList):
-    """One mask head a stage; called at test time, it averages their masks."""
+    """One mask head per stage. At test time their masks are averaged."""
 
     def forward(self, x: torch.Tensor, instances: list[Instances]) -> list[Instances]:
-        """Set ``pred_masks`` to the mean of the stages' sigmoid masks.
+        """Sets ``pred_masks`` to the mean of the stages' sigmoid masks.
 
         Args:
             x: pooled features of the predicted boxes, (R, C, P, P).
@@ -52,7 +52,7 @@ class StageMaskHeads(nn.ModuleList):
 
 @ROI_HEADS_REGISTRY.register()
 class CascadeMaskROIHeads(CascadeROIHeads):
-    """detectron2's CascadeROIHeads with what mmdetection's cascades do otherwise, each by itself.
+    """CascadeROIHeads with each difference of mmdetection's cascades as an option.
 
     Boxes are class-agnostic, as in the base class.
     """
@@ -71,16 +71,17 @@ class CascadeMaskROIHeads(CascadeROIHeads):
     ):
         """
         Args:
-            stage_loss_weights: factor of each stage's losses; () for 1 each.
-            resample: sample regions anew for every stage, ground truth among them; else all refined
-                boxes go on.
-            average_logits: average the stages' class logits at test time; else their probabilities.
+            stage_loss_weights: loss weight of each stage; () for 1 each.
+            resample: resample regions for every stage with ground truth added, instead of passing
+                on all refined boxes.
+            average_logits: average the stages' class logits at test time instead of their
+                probabilities.
             scale_feature_gradients: divide the box losses' gradient into the features by S.
-            **kwargs: of :class:`CascadeROIHeads`; a ``mask_head`` that is a
-                :class:`StageMaskHeads` has one for every stage.
+            **kwargs: arguments of :class:`CascadeROIHeads`. Use :class:`StageMaskHeads` as
+                ``mask_head`` for one mask head per stage.
 
         Raises:
-            ValueError: not as many weights as stages.
+            UserError: the number of weights is not the number of stages.
         """
         super().__init__(**kwargs)
         self.stage_loss_weights = tuple(stage_loss_weights) or (1.0,) * self.num_cascade_stages
@@ -96,7 +97,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Arguments of the constructor from MODEL.ROI_BOX_CASCADE_HEAD and the base class's."""
+        """Arguments from MODEL.ROI_BOX_CASCADE_HEAD, and those of the base class."""
         keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
         return {
             **super().from_config(cfg, input_shape),
@@ -146,7 +147,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
             return super().forward(images, features, proposals)
         first = self.label_and_sample_proposals(proposals, targets)
         losses = self._forward_box(features, first, targets)
-        if not self.masks_per_stage:  # else they are among the stages' losses
+        if not self.masks_per_stage:  # otherwise they are part of the stages' losses
             losses.update(self._forward_mask(features, first))
         losses.update(self._forward_keypoint(features, first))
         return first, losses
@@ -205,7 +206,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         # Ground truth among the proposals is not refined: it is added again as it is.
         boxes = [b[~is_truth(p)] for b, p in zip(boxes, proposals, strict=True)]
         refined = self._create_proposals_from_boxes(boxes, sizes)
-        for p in refined:  # which ground truth can only be added to with a score
+        for p in refined:  # needed for adding ground truth
             p.objectness_logits = p.proposal_boxes.tensor.new_zeros(len(p))
         first_matcher = self.proposal_matcher
         self.proposal_matcher = self.proposal_matchers[stage]

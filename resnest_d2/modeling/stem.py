@@ -1,4 +1,4 @@
-"""The deep stem: three 3x3 convolutions and a max pool, in place of ResNet's 7x7.
+"""Deep stem: three 3x3 convolutions and a max pool, instead of ResNet's 7x7 convolution.
 
 Source: https://arxiv.org/abs/1812.01187 (ResNet-C), as in https://arxiv.org/abs/2004.08955.
 """
@@ -12,17 +12,17 @@ from resnest_d2.errors import UserError
 
 
 class DeepStem(CNNBlockBase):
-    """(N, C_in, H, W) to (N, C, H/4, W/4); the first two convolutions are half as wide."""
+    """Maps (N, C_in, H, W) to (N, C, H/4, W/4). The first two convolutions have C/2 channels."""
 
     def __init__(self, in_channels: int = 3, out_channels: int = 64, *, norm: str = "BN"):
         """
         Args:
-            in_channels: channels of the image.
-            out_channels: C, even.
+            in_channels: number of channels of the image.
+            out_channels: C, an even number.
             norm: name of the norms, as in :func:`detectron2.layers.get_norm`; "" for none.
 
         Raises:
-            ValueError: out_channels is odd.
+            UserError: out_channels is odd.
         """
         super().__init__(in_channels, out_channels, 4)
         if out_channels % 2:
@@ -45,7 +45,7 @@ class DeepStem(CNNBlockBase):
             self.add_module(f"conv1_{i}", conv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Features at stride 4."""
+        """Computes features at stride 4."""
         x = F.relu_(self.conv1_1(x))
         x = F.relu_(self.conv1_2(x))
         x = F.relu_(self.conv1_3(x))

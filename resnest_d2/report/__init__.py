@@ -1,4 +1,4 @@
-"""One HTML file that shows an evaluated run, or two of them side by side."""
+"""HTML reports of an evaluated run, or of two runs side by side."""
 
 from .compare import write_comparison
 from .gather import DataSet

@@ -17,23 +17,24 @@ SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)
 
 
 class Mistakes(NamedTuple):
-    """What is wrong in an image, as numbers of objects."""
+    """Number of mistakes in an image, by kind."""
 
     missed: int
     false: int
-    confused: int  # found, of another class
+    confused: int  # found, with another class
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of all mistakes."""
         return sum(self)
 
 
 class Calibration(NamedTuple):
-    """What scores are worth: by tenths of the score, where there are detections, B of them.
+    """How well scores predict whether a detection is right, in B bins of a tenth of the score.
 
-    ``score`` is their mean (B,), ``right`` the share that is right (T, B), ``number`` how many
-    there are (B,); ``error`` is how far the two are apart in the mean over all detections, (T,).
+    Bins without detections are left out. ``score`` is the mean score of a bin (B,), ``right`` its
+    share of correct detections (T, B), ``number`` its number of detections (B,). ``error`` is the
+    expected calibration error: the mean distance of the two over all detections, (T,).
     """
 
     score: np.ndarray
@@ -43,18 +44,20 @@ class Calibration(NamedTuple):
 
 
 class Analysis(NamedTuple):
-    """A run on a data set.
+    """Analysis of a run's detections on a dataset.
 
     Args:
-        classes: their names, by id.
-        task: "bbox" or "segm": what overlaps are of.
-        curves: of each task, precision (T, R, K) at recalls 0, 0.01 ... 1; NaN without annotation.
-        threshold: score from which detections count below, the one of the best F1.
-        confusion: annotations (rows) by what was found there (columns); last nothing, (K+1, K+1).
-        calibration: what scores are worth.
-        sizes: number of annotations by SIZES.
-        images: with their mistakes, the worst first.
-        detections: how many there are.
+        classes: class names in the order of their ids.
+        task: "bbox" or "segm": whether overlaps are of boxes or of masks.
+        curves: precision of each task (T, R, K) at recalls 0, 0.01 ... 1; NaN for classes without
+            annotations.
+        threshold: lowest score of the detections that the fields below count; it has the best F1.
+        confusion: annotations (rows) by detected class (columns), (K+1, K+1); the last row and
+            column are the background.
+        calibration: share of correct detections by score.
+        sizes: number of annotations for each of SIZES.
+        images: images and their mistakes, the worst first.
+        detections: number of detections.
     """
 
     classes: list[str]
@@ -69,12 +72,13 @@ class Analysis(NamedTuple):
 
 
 def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
-    """Everything that the report shows beside the evaluator's metrics.
+    """Computes what the report shows in addition to the evaluator's metrics.
 
     Args:
         api: annotations, masks as RLE.
         detections: in COCO's result format.
-        tasks: that were scored: "bbox", "segm"; of masks, if there are any, is the rest.
+        tasks: scored tasks, "bbox" and "segm". Everything but the curves uses masks if they were
+            scored, else boxes.
     """
     ids = sorted(api.cats)
     task = "segm" if "segm" in tasks else "bbox"
@@ -100,7 +104,7 @@ def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
 
 
 def precision_recall(api: COCO, detections: list[dict], task: str) -> np.ndarray:
-    """The scoring code's own precision, (T, R, K); its mean over R and K is AP50 and AP75."""
+    """Precision from COCOeval, (T, R, K); its mean over R and K is AP50 and AP75."""
     with contextlib.redirect_stdout(io.StringIO()):
         scorer = COCOeval(api, api.loadRes([dict(d) for d in detections]), task)
         scorer.params.iouThrs = np.array(OVERLAPS)
@@ -113,7 +117,7 @@ def precision_recall(api: COCO, detections: list[dict], task: str) -> np.ndarray
 
 
 def _scores_and_hits(images: list[MatchedImage]) -> tuple[np.ndarray, np.ndarray]:
-    """Score (D,) and whether it is right (T, D), of the detections that are judged."""
+    """Scores (D,) of the detections that count, and whether each is right (T, D)."""
     scores = np.array([d["score"] for p in images for d in p.found])
     matches = np.concatenate([p.matches for p in images], axis=1)
     judged = (matches != CROWD).all(axis=0)
@@ -121,9 +125,9 @@ def _scores_and_hits(images: list[MatchedImage]) -> tuple[np.ndarray, np.ndarray
 
 
 def best_threshold(images: list[MatchedImage]) -> float:
-    """Score at which precision and recall at overlap 0.5 have the best harmonic mean.
+    """Score with the best F1 of precision and recall at IoU 0.5.
 
-    0.5 where nothing right was found.
+    It is 0.5 if no detection is right.
     """
     if not images:
         return 0.5
@@ -133,16 +137,16 @@ def best_threshold(images: list[MatchedImage]) -> float:
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], np.cumsum(hits[0][order])
     f1 = 2 * right / (np.arange(1, len(scores) + 1) + sum(p.counted.sum() for p in images))
-    f1[:-1][scores[:-1] == scores[1:]] = 0  # a threshold cannot part equal scores
+    f1[:-1][scores[:-1] == scores[1:]] = 0  # a threshold cannot separate equal scores
     return float(scores[np.argmax(f1)])
 
 
 def mistakes(matched: MatchedImage, pairs: np.ndarray) -> Mistakes:
-    """Count them.
+    """Counts the mistakes in an image.
 
     Args:
-        matched: image that is judged.
-        pairs: of :func:`judge`.
+        matched: the image.
+        pairs: result of :func:`judge`.
     """
     confused = sum(
         g >= 0 and matched.truth[g]["category_id"] != d["category_id"]
@@ -153,11 +157,13 @@ def mistakes(matched: MatchedImage, pairs: np.ndarray) -> Mistakes:
 
 
 def confusion(judged: list[tuple[MatchedImage, np.ndarray]], ids: list[int]) -> np.ndarray:
-    """Annotations by what was found there, (K+1, K+1); the last row and column are nothing.
+    """Confusion matrix: annotations (rows) by detected class (columns), (K+1, K+1).
+
+    The last row and column are the background.
 
     Args:
-        judged: images, each with the pairs of :func:`judge`.
-        ids: of the classes.
+        judged: images, each with the result of :func:`judge`.
+        ids: category ids, in the order of rows and columns.
     """
     row = {category: k for k, category in enumerate(ids)}
     table = np.zeros((len(ids) + 1, len(ids) + 1), dtype=int)
@@ -176,7 +182,7 @@ def confusion(judged: list[tuple[MatchedImage, np.ndarray]], ids: list[int]) -> 
 
 
 def calibrate(images: list[MatchedImage]) -> Calibration:
-    """Compare scores with the share of detections that is right."""
+    """Compares scores with the share of detections that is right."""
     if not any(p.found for p in images):
         nothing = np.zeros(0)
         return Calibration(nothing, np.zeros((len(OVERLAPS), 0)), nothing, np.zeros(len(OVERLAPS)))

@@ -1,4 +1,4 @@
-"""The page of two runs side by side."""
+"""HTML page that compares two runs."""
 
 import os
 from collections.abc import Iterator
@@ -32,32 +32,32 @@ from .sections import (
 )
 from .training import ap_lines, history_line
 
-_BARS = 30  # classes that fit into a figure
+_BARS = 30  # most classes in a figure
 
 
 def write_comparison(run_a: str, run_b: str, path: str, *, images: int = 10) -> Path:
-    """Write a page that sets a run beside another: one file that needs nothing beside it.
+    """Writes a page that compares two runs, as one self-contained HTML file.
 
     Args:
-        run_a: OUTPUT_DIR of the run that is compared with.
-        run_b: OUTPUT_DIR of the other; differences are its numbers less those of ``run_a``.
-        path: of the page.
-        images: how many of those that changed most are shown, of each data set.
+        run_a: OUTPUT_DIR of the baseline run.
+        run_b: OUTPUT_DIR of the other run; differences are ``run_b`` minus ``run_a``.
+        path: file to write.
+        images: number of images to show for each dataset; those that changed most come first.
 
     Returns:
         Path of the page.
 
     Raises:
-        FileNotFoundError: no results, detections or annotations.
-        ValueError: the runs have no data set in common, or one name stands for two.
+        FileNotFoundError: results, detections or annotations are missing.
+        UserError: the runs have no dataset in common, or the same name means different data.
     """
     runs = [read_run(folder) for folder in (run_a, run_b)]
     common = [d for d in datasets_of(runs[0]) if d.name in runs[1].results]
     if not common:
         raise UserError(
             f"{run_a} was evaluated on {', '.join(runs[0].results)}, {run_b} on "
-            f"{', '.join(runs[1].results)}: there is nothing to compare; evaluate both on one "
-            "data set."
+            f"{', '.join(runs[1].results)}: there is nothing to compare. Evaluate both on the same "
+            "dataset."
         )
     others = {d.name: d for d in datasets_of(runs[1])}
     for dataset in common:
@@ -77,7 +77,7 @@ def write_comparison(run_a: str, run_b: str, path: str, *, images: int = 10) -> 
 
 
 def _check_same(first: DataSet, second: DataSet) -> None:
-    """Refuse annotations of other images or categories under the same name."""
+    """Raises an error if one name means different images or categories in the two runs."""
     if first.json_file == second.json_file:
         return
     contents = [
@@ -86,14 +86,14 @@ def _check_same(first: DataSet, second: DataSet) -> None:
     ]
     if contents[0] != contents[1]:
         raise UserError(
-            f"{first.name} is {first.json_file} in one run and {second.json_file}, with other "
-            "images or categories, in the other; evaluate both on one file with "
+            f"{first.name} is {first.json_file} in one run and {second.json_file} in the other, "
+            "with other images or categories. Evaluate both on the same file with "
             "`resnest-d2 eval RUN --data JSON FOLDER`."
         )
 
 
 def _names(runs: list[Run]) -> list[str]:
-    """The folders' own names, or their paths where those are the same."""
+    """Names of the runs' folders, or their full paths if the names are equal."""
     names = [run_name(run.folder) for run in runs]
     return names if names[0] != names[1] else [run.folder for run in runs]
 
@@ -135,11 +135,11 @@ def _class_differences(main: list[dict], names: list[str], analysis: Analysis) -
     shown.sort(key=lambda name: -change[name])
     left_out = len(change) - len(shown)
     return draw_bars(
-        f"{task_label(analysis.task)} AP by class, {names[1]} less {names[0]}",
+        f"{task_label(analysis.task)} AP by class, {names[1]} minus {names[0]}",
         shown,
         {"difference": [change[name] for name in shown]},
         xlabel="AP, percent",
-        note=f"{left_out} classes that changed less are left out." if left_out else "",
+        note=f"{left_out} classes with smaller changes are not shown." if left_out else "",
     )
 
 
@@ -155,7 +155,7 @@ def _curve(found: list[Analysis], names: list[str], *, task: str, t: int) -> Fig
         xlabel="recall",
         ylabel="precision",
         limits=(0, 1.03),
-        note="Mean of the classes." if len(found[0].classes) > 1 else "",
+        note="Mean over the classes." if len(found[0].classes) > 1 else "",
     )
 
 
@@ -182,7 +182,7 @@ def _changed(
     number: int,
     classes: dict[int, str],
 ) -> Iterator[dict]:
-    """Images whose number of mistakes changed most; none where no number changed."""
+    """Images whose number of mistakes changed, by the size of the change."""
     first, second = (
         {matched.image["id"]: (matched, wrong) for matched, wrong in analysis.images}
         for analysis in found
@@ -208,9 +208,9 @@ def _changed(
 
 
 def config_differences(runs: list[Run]) -> Iterator[tuple[str, str, str]]:
-    """Keys of two runs' configs that differ, with both values; a dash where there is no such key.
+    """Keys that differ between two runs' configs, with both values; "–" if a run lacks the key.
 
-    OUTPUT_DIR always differs and is left out.
+    OUTPUT_DIR always differs and is skipped.
     """
     first, second = (dict(_leaves(config_of(run))) for run in runs)
     for key in sorted({*first, *second} - {"OUTPUT_DIR"}):

@@ -1,6 +1,6 @@
-"""Figures as SVG that fit light and dark pages, in data URIs.
+"""SVG figures for light and dark pages, as data URIs.
 
-Drawn by matplotlib's objects without pyplot, so that a program's own figures stay as they are.
+They are drawn with matplotlib's object interface, because pyplot would change the caller's figures.
 """
 
 import base64
@@ -13,17 +13,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-# Of Okabe and Ito, told apart by the colour-blind, and seen on white as on black.
+# After Okabe and Ito: distinct for colour-blind readers, visible on white and on black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#9a8c00", "#8c7ae6")
-_INK, _FAINT = "#010203", "#040506"  # stand for what differs between light and dark
+_INK, _FAINT = (
+    "#010203",
+    "#040506",
+)  # replaced by colours of the light or dark theme
 _STYLE = (
     "<style>:root{--ink:#1f2328;--faint:#d0d7de}"
     "@media(prefers-color-scheme:dark){:root{--ink:#d1d7e0;--faint:#3d444d}}</style>"
 )
 _SETTINGS = {
     "text.parse_math": False,  # a class may be named $a$
-    "svg.fonttype": "none",  # text, which is smaller than outlines and sharp at any size
-    "svg.hashsalt": "resnest_d2",  # the same figure, the same file
+    "svg.fonttype": "none",  # text is smaller than outlines, and sharp at any size
+    "svg.hashsalt": "resnest_d2",  # the same figure gives the same file
     "font.family": ["sans-serif"],
     "font.size": 10.5,
     "axes.spines.top": False,
@@ -44,7 +47,7 @@ _SETTINGS = {
 
 
 class Figure(NamedTuple):
-    """A figure, what it shows in a few words, and what to know when reading it."""
+    """A figure with its title and a note on how to read it."""
 
     uri: str
     title: str
@@ -52,7 +55,7 @@ class Figure(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a diagram; ``style`` holds keywords of :meth:`Axes.plot`."""
+    """Line of a plot; ``style`` holds keyword arguments of :meth:`Axes.plot`."""
 
     label: str
     x: Sequence[float] | np.ndarray
@@ -75,7 +78,7 @@ def _svg(canvas: Canvas) -> str:
 
 
 def _legend(canvas: Canvas, place: str, drawn: Sequence[tuple[Any, str]]) -> None:
-    """Of what is drawn, and its label: matplotlib itself leaves out those that begin with _."""
+    """Adds a legend. Matplotlib's own skips labels that begin with an underscore."""
     if (number := len(drawn)) > 1:
         handles, labels = zip(*drawn, strict=True)
         columns = 2 if number > 3 else number
@@ -91,15 +94,15 @@ def draw_lines(
     limits: tuple[float | None, float | None] = (None, None),
     note: str = "",
 ) -> Figure:
-    """A diagram of lines.
+    """Draws a line plot.
 
     Args:
-        title: what it shows.
-        lines: coloured in turn, unless their style says otherwise.
-        xlabel: of the horizontal axis.
-        ylabel: of the vertical axis.
-        limits: of the vertical axis; None as the values are.
-        note: what to know when reading it.
+        title: title of the figure.
+        lines: lines to draw; those without a colour in their style get the next one.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+        limits: limits of the vertical axis; None fits the values.
+        note: how to read the figure.
     """
     with matplotlib.rc_context(_SETTINGS):
         canvas, axes = _canvas(3.4)
@@ -123,14 +126,14 @@ def draw_bars(
     xlabel: str,
     note: str = "",
 ) -> Figure:
-    """Bars from left to right, one group a label, from top to bottom, with their values.
+    """Draws a horizontal bar chart with the values beside the bars.
 
     Args:
-        title: what it shows.
-        labels: of the groups.
-        series: values of a bar in each group, by name; not a number for no bar.
-        xlabel: of the values.
-        note: what to know when reading it.
+        title: title of the figure.
+        labels: labels of the groups, from top to bottom.
+        series: a value for each group, by the series' name; NaN draws no bar.
+        xlabel: label of the horizontal axis.
+        note: how to read the figure.
     """
     with matplotlib.rc_context(_SETTINGS):
         canvas, axes = _canvas(max(1.6, 0.9 + 0.21 * len(labels) * (len(series) + 0.5)))
@@ -157,14 +160,14 @@ def draw_bars(
 def draw_matrix(
     title: str, table: np.ndarray, names: Sequence[str], *, labels: tuple[str, str], note: str = ""
 ) -> Figure:
-    """Numbers in a square, each row shaded by its shares.
+    """Draws a square matrix of numbers, shaded by each number's share of its row.
 
     Args:
-        title: what it shows.
+        title: title of the figure.
         table: numbers, (N, N).
-        names: of rows and columns, N.
-        labels: what rows and what columns are.
-        note: what to know when reading it.
+        names: names of the N rows and columns.
+        labels: labels of the vertical and of the horizontal axis.
+        note: how to read the figure.
     """
     number = len(names)
     with matplotlib.rc_context(_SETTINGS):
@@ -172,7 +175,7 @@ def draw_matrix(
         share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
         size = min(10.5, 60 / number)
         for (r, c), value in np.ndenumerate(table):
-            # Shades by opacity fit any ground; on the diagonal is what is right.
+            # Opacity works on any background; the diagonal is correct, the rest is not.
             colour = COLOURS[0] if r == c else COLOURS[5]
             opacity = float(share[r, c]) * 0.8
             axes.fill([c, c + 1, c + 1, c], [r, r, r + 1, r + 1], color=colour, alpha=opacity, lw=0)

@@ -1,4 +1,4 @@
-"""What a run has left in its OUTPUT_DIR, and the annotations that it was scored against."""
+"""Reads a run's OUTPUT_DIR and the annotations that it was evaluated on."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from resnest_d2.files import read_json, read_text, read_yaml
 
 
 class DataSet(NamedTuple):
-    """A test set in COCO format: its name, annotation file and image folder."""
+    """Test set in COCO format: name, annotation file and image folder."""
 
     name: str
     json_file: str
@@ -24,10 +24,11 @@ class DataSet(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run's folder holds.
+    """Contents of a run's folder.
 
-    ``results`` is results.json (data set -> task -> metric -> percent), ``history`` the lines of
-    metrics.json by iteration, one each, ``config`` the text of config.yaml; both may be empty.
+    ``results`` is results.json (dataset -> task -> metric -> percent), ``history`` holds the
+    metrics of each iteration from metrics.json, ``config`` is the text of config.yaml. The last
+    two may be empty.
     """
 
     folder: str
@@ -37,7 +38,7 @@ class Run(NamedTuple):
 
 
 def read_run(folder: str) -> Run:
-    """Read a run's folder.
+    """Reads a run's folder.
 
     Args:
         folder: OUTPUT_DIR of the run.
@@ -49,7 +50,7 @@ def read_run(folder: str) -> Run:
     path = os.path.join(folder, "results.json")
     if not os.path.isfile(path):
         raise MissingFileError(
-            f"{folder} has no results.json; give the OUTPUT_DIR of a run that was evaluated."
+            f"{folder} has no results.json. Give the OUTPUT_DIR of a run that was evaluated."
         )
     results = read_json(path)
     if not isinstance(results, dict) or not all(isinstance(r, dict) for r in results.values()):
@@ -69,7 +70,7 @@ def _read_history(folder: str) -> list[dict[str, float]]:
             values = json.loads(line)
         except json.JSONDecodeError:  # the last line of a run that was killed
             continue
-        # A resumed run does some iterations again: the later line counts.
+        # A resumed run repeats some iterations; the later line wins.
         steps.setdefault(values["iteration"], {}).update(values)
     return [steps[iteration] for iteration in sorted(steps)]
 
@@ -88,9 +89,9 @@ def config_of(run: Run) -> dict:
 
 
 def datasets_of(run: Run) -> list[DataSet]:
-    """The test sets that a run's config names and its results hold.
+    """Test sets in a run's results that are in COCO format.
 
-    Data sets are looked up in DATASETS.COCO of the config, then among those registered.
+    Datasets are looked up in the config's DATASETS.COCO, then among the registered ones.
 
     Raises:
         UserError: none of them has an annotation file in COCO format.
@@ -106,8 +107,8 @@ def datasets_of(run: Run) -> list[DataSet]:
             found.append(DataSet(name, metadata.json_file, metadata.get("image_root", "")))
     if not found:
         raise UserError(
-            f"{run.folder}: no annotations for {', '.join(run.results) or 'any data set'}; "
-            "DATASETS.COCO in its config.yaml does not name it, and it is not registered."
+            f"{run.folder}: no annotations for {', '.join(run.results) or 'any dataset'}; it is "
+            "neither in DATASETS.COCO of the run's config.yaml nor registered."
         )
     return found
 
@@ -130,7 +131,7 @@ def read_annotations(json_file: str) -> COCO:
 
 
 def read_detections(folder: str, name: str) -> list[dict]:
-    """Detections on a data set in COCO's result format, as the evaluator has written them.
+    """Reads the detections that the evaluator wrote, in COCO's result format.
 
     Raises:
         MissingFileError: no evaluation has written them.

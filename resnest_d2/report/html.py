@@ -1,4 +1,4 @@
-"""The page of one run."""
+"""HTML report of one run."""
 
 import math
 import os
@@ -39,21 +39,21 @@ def write_report(
     command: str = "",
     images: int = 20,
 ) -> Path:
-    """Write ``report.html`` into a run's folder: one file that needs nothing beside it.
+    """Writes ``report.html`` into a run's folder, as one self-contained file.
 
     Args:
-        output_dir: of the run; it holds results.json and inference/, and maybe metrics.json and
-            config.yaml.
-        datasets: to report on; by default those in its results, found by its config.
-        command: that the run was started with, if known.
-        images: how many of the worst are shown, over all data sets.
+        output_dir: folder of the run, with results.json and inference/; metrics.json and
+            config.yaml are optional.
+        datasets: datasets to report on; by default those in results.json.
+        command: command that started the run, if known.
+        images: number of worst images to show, over all datasets.
 
     Returns:
         Path of the page.
 
     Raises:
-        FileNotFoundError: no results, detections or annotations.
-        ValueError: no data set is known.
+        FileNotFoundError: results, detections or annotations are missing.
+        UserError: no dataset in the results is known.
     """
     run = read_run(output_dir)
     datasets = datasets_of(run) if datasets is None else datasets
@@ -96,24 +96,24 @@ def _section(run: Run, dataset: DataSet, images: int) -> dict:
 
 
 def run_name(folder: str) -> str:
-    """The folder's own name."""
+    """Name of a run: the last part of its folder's path."""
     return os.path.basename(os.path.abspath(folder))
 
 
 def describe(run: Run) -> dict[str, str]:
-    """What a run is, in the few words at the top of its page."""
+    """Facts about a run for the top of its page, by their label."""
     facts = {}
     if keys := config_of(run).get("MODEL"):
         depth = keys.get("RESNETS", {}).get("DEPTH")
         facts["Model"] = f"{keys.get('META_ARCHITECTURE')}, ResNeSt-{depth}"
-        facts["Started from"] = keys.get("WEIGHTS") or "random weights"
+        facts["Initial weights"] = keys.get("WEIGHTS") or "random weights"
     if iterations := [step["iteration"] for step in run.history if "total_loss" in step]:
         facts["Trained"] = f"{iterations[-1] + 1:,} iterations"
     return {**facts, "Folder": run.folder, "Written": time.strftime("%Y-%m-%d %H:%M")}
 
 
 def repeat_command(run: Run) -> str:
-    """Command that does the training again, or an evaluation alone; empty without its config."""
+    """Command that repeats the training or evaluation; empty without a config.yaml."""
     if not run.config:
         return ""
     path = shlex.quote(os.path.join(run.folder, "config.yaml"))
@@ -123,14 +123,14 @@ def repeat_command(run: Run) -> str:
 
 
 def _two_digits(value: float | None, *, sign: bool = False) -> str:
-    """As in the log's table; a dash where there is nothing to average."""
+    """Formats a value as the log's table does; "–" for a missing one."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:+.2f}" if sign else f"{value:.2f}"
 
 
 def render(template: str, **values: object) -> str:
-    """Fill in a template of this package."""
+    """Renders a template of this package."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,

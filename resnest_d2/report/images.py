@@ -1,4 +1,4 @@
-"""Images with what is in them and what was found, as JPEG thumbnails under drawn outlines."""
+"""Thumbnails of images, with annotations and detections as SVG outlines."""
 
 import base64
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from resnest_d2.files import reading_image
 
 from .matching import CROWD, NONE, MatchedImage, judge
 
-_SIDE = 480  # of a thumbnail, pixels; a mask's outline is accurate to a pixel of it
+_SIDE = 480  # longest side of a thumbnail; mask outlines are accurate to one of its pixels
 
 
 class Outline(NamedTuple):
-    """An SVG path in a thumbnail's pixels; ``kind`` is the CSS class that colours it."""
+    """SVG path in pixels of a thumbnail; ``kind`` is the CSS class that sets its colour."""
 
     path: str
     kind: str
@@ -33,7 +33,7 @@ class OutlineOptions(TypedDict):
 
 
 class Thumbnail(NamedTuple):
-    """An image, made small; ``uri`` is empty where the file cannot be read."""
+    """Small copy of an image; ``uri`` is empty if the file cannot be read."""
 
     uri: str
     width: int
@@ -41,11 +41,11 @@ class Thumbnail(NamedTuple):
 
 
 def thumbnail(matched: MatchedImage, path: str) -> Thumbnail:
-    """The image, at most 480 pixels wide and high.
+    """Reads an image and shrinks it to at most 480 pixels a side.
 
     Args:
-        matched: image with the size that its annotations are in.
-        path: of the file.
+        matched: the image's record, with its width and height.
+        path: path of the image file.
     """
     height, width = matched.image["height"], matched.image["width"]
     scale = min(_SIDE / max(height, width), 1)
@@ -63,24 +63,24 @@ def thumbnail(matched: MatchedImage, path: str) -> Thumbnail:
 def outline_truth(
     matched: MatchedImage, size: Thumbnail, *, threshold: float, classes: dict[int, str]
 ) -> Iterator[Outline]:
-    """Annotations: right where found, else confused or missed.
+    """Outlines of the annotations: right, confused or missed.
 
     Args:
-        matched: image that is drawn.
-        size: what it is drawn on.
-        threshold: score from which detections count.
-        classes: names by id.
+        matched: image with its annotations and detections.
+        size: thumbnail that the outlines are drawn on.
+        threshold: lowest score of the detections that count.
+        classes: class names by id.
     """
     pairs = judge(matched, threshold)
     at = {int(g): matched.found[d] for d, g in enumerate(pairs) if g >= 0}
     for g, annotation in enumerate(matched.truth):
         name = classes[annotation["category_id"]]
         if annotation["iscrowd"]:
-            kind, label = "crowd", f"{name}, a crowd: not judged"
+            kind, label = "crowd", f"{name}, crowd (ignored)"
         elif g not in at:
             kind, label = "missed", f"{name}, missed"
         elif at[g]["category_id"] != annotation["category_id"]:
-            kind, label = "confused", f"{name}, found as {classes[at[g]['category_id']]}"
+            kind, label = "confused", f"{name}, detected as {classes[at[g]['category_id']]}"
         else:
             kind, label = "right", name
         yield Outline(_path(annotation, size, matched), kind, label)
@@ -89,24 +89,27 @@ def outline_truth(
 def outline_found(
     matched: MatchedImage, size: Thumbnail, *, threshold: float, classes: dict[int, str]
 ) -> Iterator[Outline]:
-    """Detections: right, of the wrong class, or false; arguments as :func:`outline_truth`."""
+    """Outlines of the detections: right, confused or false.
+
+    The arguments are those of :func:`outline_truth`.
+    """
     for d, g in enumerate(judge(matched, threshold)):
         detection = matched.found[d]
         label = f"{classes[detection['category_id']]} {detection['score']:.2f}"
         if g == CROWD:
-            kind, label = "crowd", f"{label}, in a crowd: not judged"
+            kind, label = "crowd", f"{label}, in a crowd (ignored)"
         elif g == NONE:
             kind, label = "false", f"{label}, false"
         else:
             same = matched.truth[g]["category_id"] == detection["category_id"]
             kind = "right" if same else "confused"
-            truth = "" if same else f", is {classes[matched.truth[g]['category_id']]}"
+            truth = "" if same else f", truth: {classes[matched.truth[g]['category_id']]}"
             label = f"{label}{truth}, IoU {matched.iou[d, g]:.2f}"
         yield Outline(_path(detection, size, matched), kind, label)
 
 
 def _path(entry: dict, size: Thumbnail, matched: MatchedImage) -> str:
-    """Outline of an annotation's or detection's mask, or of its box where it has none."""
+    """Outline of the mask of an annotation or detection, or of its box if it has no mask."""
     scale = np.array(
         [size.width / matched.image["width"], size.height / matched.image["height"]]
     )  # (x, y)

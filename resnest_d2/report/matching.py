@@ -1,7 +1,9 @@
-"""Which detection stands on which annotation, image by image.
+"""Matching of detections to annotations, image by image.
 
-As in COCO's scoring: detections choose by falling score the annotation of their class that they
-overlap most and that is still free. Shapes: D detections, G annotations of an image, T overlaps.
+As in COCO's evaluation, detections are matched in order of falling score, each to the unmatched
+annotation of its class that it overlaps most.
+
+Shapes: D detections, G annotations of an image, T overlaps.
 """
 
 from collections.abc import Iterator
@@ -11,15 +13,15 @@ import numpy as np
 import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 
-OVERLAPS = (0.5, 0.75)  # intersection over union from which a detection is right
-NONE, CROWD = -1, -2  # in place of an annotation's index: on nothing, on a crowd (not judged)
+OVERLAPS = (0.5, 0.75)  # lowest IoU of a correct detection
+NONE, CROWD = -1, -2  # instead of an annotation's index: unmatched; on a crowd (ignored)
 
 
 class MatchedImage(NamedTuple):
-    """Annotations and detections of an image, the latter by falling score.
+    """Annotations of an image and its detections in order of falling score.
 
-    ``iou`` is (D, G); ``matches`` (T, D) holds for each of OVERLAPS the index of the annotation
-    that a detection stands on, NONE or CROWD.
+    ``iou`` is (D, G). ``matches`` (T, D) holds, for each of OVERLAPS, the index of the annotation
+    that a detection is matched to, NONE or CROWD.
     """
 
     image: dict
@@ -30,17 +32,17 @@ class MatchedImage(NamedTuple):
 
     @property
     def counted(self) -> np.ndarray:
-        """Which annotations count, (G,): all but crowds."""
+        """Mask of the annotations that count, (G,): all but crowds."""
         return np.array([not a["iscrowd"] for a in self.truth], dtype=bool)
 
 
 def match_images(api: COCO, detections: list[dict], task: str) -> Iterator[MatchedImage]:
-    """Match every image of a data set.
+    """Matches detections to annotations in every image of a dataset.
 
     Args:
         api: annotations, masks as RLE.
         detections: in COCO's result format.
-        task: "bbox" or "segm", by what overlap is computed.
+        task: "bbox" or "segm": compute overlaps of boxes or of masks.
     """
     by_image: dict[int, list[dict]] = {}
     for detection in detections:
@@ -54,7 +56,7 @@ def match_images(api: COCO, detections: list[dict], task: str) -> Iterator[Match
 
 
 def _overlap(found: list[dict], truth: list[dict], task: str) -> np.ndarray:
-    """Intersection over union, (D, G); a crowd's is over the area of the detection."""
+    """IoU of detections and annotations, (D, G); for a crowd, intersection over detection area."""
     if not found or not truth:
         return np.zeros((len(found), len(truth)))
     key = {"bbox": "bbox", "segm": "segmentation"}[task]
@@ -63,7 +65,7 @@ def _overlap(found: list[dict], truth: list[dict], task: str) -> np.ndarray:
 
 
 def _match(found: list[dict], truth: list[dict], iou: np.ndarray, *, least: float) -> np.ndarray:
-    """The annotation of each detection, (D,)."""
+    """Index of each detection's annotation, NONE or CROWD, (D,)."""
     matches = np.full(len(found), NONE)
     if not truth:
         return matches
@@ -81,16 +83,16 @@ def _match(found: list[dict], truth: list[dict], iou: np.ndarray, *, least: floa
 
 
 def judge(matched: MatchedImage, threshold: float) -> np.ndarray:
-    """What the detections from a score on stand on, whatever its class, at overlap 0.5.
+    """Matches detections from a score on to annotations of any class, at IoU 0.5.
 
-    Those that found nothing of their class take what is still free of another.
+    A detection without a match of its own class is matched to an unmatched annotation of another.
 
     Args:
         matched: image with D detections, D' of them at or above the threshold.
-        threshold: the least score.
+        threshold: lowest score.
 
     Returns:
-        Index of an annotation, NONE or CROWD, (D',).
+        Index of each detection's annotation, NONE or CROWD, (D',).
     """
     number = sum(d["score"] >= threshold for d in matched.found)
     pairs = matched.matches[0, :number].copy()

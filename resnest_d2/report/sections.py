@@ -1,4 +1,4 @@
-"""What the report says of one data set, ready for the template."""
+"""Tables, figures and images of one dataset, for the report's templates."""
 
 import os
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from .matching import OVERLAPS
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 _TTA = "_TTA"
-_BARS, _ROWS, _CURVES = 30, 20, 7  # classes that fit into a figure
+_BARS, _ROWS, _CURVES = 30, 20, 7  # most classes in a figure
 RECALLS = np.linspace(0, 1, 101)
 
 
 class Panel(NamedTuple):
-    """One drawing of an image."""
+    """An image with outlines and a caption."""
 
     caption: str
     thumbnail: Thumbnail
@@ -28,25 +28,25 @@ class Panel(NamedTuple):
 
 
 def task_label(task: str) -> str:
-    """In words: "box", "mask, TTA"."""
+    """Label of a task, such as "box" or "mask, TTA"."""
     plain = task.removesuffix(_TTA)
     return _TASKS.get(plain, plain) + (", TTA" if task != plain else "")
 
 
 def scored_tasks(tasks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Those with an AP."""
+    """Tasks that have an AP."""
     return {task: metrics for task, metrics in tasks.items() if "AP" in metrics}
 
 
 def class_ap(metrics: dict[str, float], classes: Sequence[str]) -> list[float]:
-    """AP of each class, percent; with one class the evaluator has it as the AP alone."""
+    """AP of each class, percent. With a single class the evaluator reports only the overall AP."""
     if len(classes) == 1:
         return [metrics["AP"]]
     return [metrics.get(f"AP-{name}", float("nan")) for name in classes]
 
 
 def class_rows(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """What is known of each class, a row of the table."""
+    """Rows of the table of classes."""
     table = analysis.confusion
     right = np.diag(table)
     scores = {task_label(t): class_ap(m, analysis.classes) for t, m in tasks.items()}
@@ -67,10 +67,10 @@ def _percent(part: float, whole: float) -> float:
 
 
 def dataset_figures(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> list[Figure]:
-    """All figures of a data set.
+    """Draws all figures of a dataset.
 
     Args:
-        analysis: of the run on it.
+        analysis: analysis of the run on this dataset.
         tasks: the evaluator's metrics of each task that has an AP.
     """
     figures = []
@@ -95,7 +95,7 @@ def _class_bars(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> Figur
     if len(order) > _BARS:
         main = values[task_label(analysis.task)]
         order = sorted(order, key=lambda k: np.nan_to_num(main[k], nan=np.inf))[:_BARS]
-        note = f"The {_BARS} lowest of {len(analysis.classes)} classes; the table has all."
+        note = f"The {_BARS} lowest of {len(analysis.classes)} classes; the table lists all."
     return draw_bars(
         "AP by class",
         [analysis.classes[k] for k in order],
@@ -112,8 +112,8 @@ def _size_bars(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> Figure
         [f"{size}\n({number:,})" for size, number in analysis.sizes.items()],
         {task_label(t): [m.get(key, float("nan")) for key in keys] for t, m in tasks.items()},
         xlabel="AP, percent",
-        note="Small is below 32 × 32 pixels of area, large from 96 × 96 on; in brackets how many "
-        "annotations there are.",
+        note="Small: area below 32 × 32 pixels; large: 96 × 96 pixels or more. The number of "
+        "annotations is in brackets.",
     )
 
 
@@ -128,7 +128,7 @@ def _precision_recall(
         ]
     mean = mean_precision(precision)
     style = {"color": "ink" if lines else COLOURS[0], "linewidth": 2.2}
-    lines.append(Line("mean of the classes" if len(classes) > 1 else "", RECALLS, mean, style))
+    lines.append(Line("mean over classes" if len(classes) > 1 else "", RECALLS, mean, style))
     return draw_lines(
         f"Precision and recall, {task_label(task)}, IoU {overlap:g}",
         lines,
@@ -141,61 +141,62 @@ def _precision_recall(
 
 
 def mean_precision(precision: np.ndarray) -> np.ndarray:
-    """Mean over the classes that have annotations, (R, K) to (R,)."""
+    """Mean over the classes that have annotations, from (R, K) to (R,)."""
     known = ~np.isnan(precision).all(axis=0)
     return precision[:, known].mean(axis=1)
 
 
 def _confusion(analysis: Analysis) -> Figure:
-    table, names = analysis.confusion, [*analysis.classes, "nothing"]
-    note = f"Detections with a score of {analysis.threshold:.2f} or more, at IoU 0.5. "
+    table, names = analysis.confusion, [*analysis.classes, "background"]
+    note = f"Detections with a score of at least {analysis.threshold:.2f}, at IoU 0.5. "
     if len(analysis.classes) > _ROWS:
         wrong = (table.sum(axis=0) + table.sum(axis=1) - 2 * np.diag(table))[:-1]
         kept = [*sorted(np.argsort(-wrong, kind="stable")[:_ROWS]), len(names) - 1]
         table, names = table[np.ix_(kept, kept)], [names[k] for k in kept]
         note += f"The {_ROWS} of {len(analysis.classes)} classes with the most mistakes. "
     return draw_matrix(
-        "What was taken for what",
+        "Confusion matrix",
         table,
         names,
-        labels=("is", "found as"),
-        note=note + "Right column: missed; bottom row: found where nothing is.",
+        labels=("true class", "predicted class"),
+        note=note + "Right column: missed objects; bottom row: false detections.",
     )
 
 
 def _calibration(analysis: Analysis) -> Figure:
     found = analysis.calibration
-    lines = [Line("as the score says", [0, 1], [0, 1], {"color": "faint"})]
+    lines = [Line("perfect calibration", [0, 1], [0, 1], {"color": "faint"})]
     for t, overlap in enumerate(OVERLAPS):
         style = {"color": COLOURS[t], "marker": "o", "markersize": 4}
         lines.append(Line(f"IoU {overlap:g}", found.score, found.right[t], style))
     return draw_lines(
-        "What a score is worth",
+        "Calibration",
         lines,
         xlabel="score",
-        ylabel="share that is right",
+        ylabel="share of correct detections",
         limits=(0, 1.03),
-        note=f"Below the line the detector is too sure of itself. Mean distance: "
-        f"{found.error[0]:.2f} at IoU 0.5, {found.error[1]:.2f} at 0.75.",
+        note=f"Below the diagonal the detector is overconfident. Expected calibration error: "
+        f"{found.error[0]:.2f} at IoU 0.5, {found.error[1]:.2f} at IoU 0.75.",
     )
 
 
 def mistakes_text(wrong: Mistakes) -> str:
-    """In words, without what there is none of: "3 missed, 1 false"."""
-    parts = {"missed": wrong.missed, "false": wrong.false, "of another class": wrong.confused}
-    return ", ".join(f"{number} {what}" for what, number in parts.items() if number) or "all right"
+    """Number of mistakes of each kind, such as "3 missed, 1 false"."""
+    parts = {"missed": wrong.missed, "false": wrong.false, "confused": wrong.confused}
+    text = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
+    return text or "no mistakes"
 
 
 def worst_images(
     analysis: Analysis, dataset: DataSet, *, number: int, classes: dict[int, str]
 ) -> list[dict[str, Any]]:
-    """The images with the most mistakes, each with a panel of truth and one of detections.
+    """Images with the most mistakes, each as a panel of annotations and one of detections.
 
     Args:
-        analysis: of the run on the data set.
-        dataset: where its images are.
-        number: how many at most; those without mistakes are left out.
-        classes: names by id.
+        analysis: analysis of the run on the dataset.
+        dataset: dataset with the folder of its images.
+        number: most images to return; images without mistakes are left out.
+        classes: class names by id.
     """
     shown = []
     for matched, wrong in analysis.images[:number]:
@@ -208,8 +209,8 @@ def worst_images(
                 "name": matched.image["file_name"],
                 "text": mistakes_text(wrong),
                 "panels": [
-                    Panel("truth", size, list(outline_truth(matched, size, **options))),
-                    Panel("found", size, list(outline_found(matched, size, **options))),
+                    Panel("annotations", size, list(outline_truth(matched, size, **options))),
+                    Panel("detections", size, list(outline_found(matched, size, **options))),
                 ],
             }
         )

@@ -1,4 +1,4 @@
-"""What the report says of the training: losses and AP over the iterations."""
+"""Figures of the training: losses and AP by iteration."""
 
 from .figures import COLOURS, Figure, Line, draw_lines
 from .gather import Run
@@ -6,7 +6,7 @@ from .sections import scored_tasks, task_label
 
 
 def training_figures(run: Run) -> list[Figure]:
-    """Losses and AP over the iterations; none without metrics.json."""
+    """Draws losses and AP by iteration; empty without metrics.json."""
     figures = []
     names = sorted({n for step in run.history for n in step if n.startswith("loss_")})
     if losses := history_line(run, "total_loss", "total"):
@@ -20,13 +20,13 @@ def training_figures(run: Run) -> list[Figure]:
         )
     if lines := ap_lines(run):
         figures.append(
-            draw_lines("AP over training", lines, xlabel="iteration", ylabel="AP, percent")
+            draw_lines("AP by iteration", lines, xlabel="iteration", ylabel="AP, percent")
         )
     return figures
 
 
 def ap_lines(run: Run, label: str = "") -> list[Line]:
-    """AP over the iterations, a line for each data set and task evaluated more than once."""
+    """AP by iteration, a line for each dataset and task evaluated more than once."""
     several = len(run.results) > 1
     lines = []
     for name, tasks in run.results.items():
@@ -41,7 +41,7 @@ def ap_lines(run: Run, label: str = "") -> list[Line]:
 
 
 def history_line(run: Run, key: str, label: str) -> Line | None:
-    """A value over the iterations; None if the run has not recorded it."""
+    """A metric by iteration; None if the run did not record it."""
     steps = [step for step in run.history if key in step]
     if not steps:
         return None

@@ -107,7 +107,7 @@ def changed(weights, **more):
         (
             changed(MMDET, neck__extra__weight=1),
             "detectron2",
-            r"x.pth is in mmdetection layout, but 1 of its \d+ names are none of it: neck.extra",
+            r"x.pth is in mmdetection layout, but 1 of its \d+ names do not belong to it: neck.ex",
         ),
         ({"a": torch.ones(1)}, "detectron2", "x.pth is no ResNeSt in a layout known here.*like a"),
         (
@@ -123,7 +123,7 @@ def changed(weights, **more):
         (
             {k: v for k, v in TORCH.items() if "layer4" not in k},
             "detectron2",
-            r"x.pth has \(1, 1, 1, 0\) blocks in its stages, which no ResNeSt has.*cut off",
+            r"x.pth has \(1, 1, 1, 0\) blocks in its stages, which no ResNeSt has.*incomplete",
         ),
         (
             published.fill(published.authors(14, deformable=True)),

@@ -106,7 +106,7 @@ def test_code_is_named_and_does_not_run(zipped, tmp_path, monkeypatch):
         (b"", "a.pth is empty"),
         (b"just some text", "a.pth is not a checkpoint of torch, but a file that begins b'just"),
         (b"\n<!DOCTYPE html>", "a.pth is not a checkpoint of torch, but a web page"),
-        (b"PK\x03\x04 cut off", "a.pth is not a checkpoint that can be read safely; it is cut"),
+        (b"PK\x03\x04 cut off", "a.pth is not a checkpoint that can be read safely; it is trunc"),
     ],
 )
 def test_no_checkpoint_at_all(content, message, tmp_path):

@@ -60,7 +60,7 @@ def run(monkeypatch, tmp_path):
 
 def test_writes_images_and_records(run, tmp_path):
     result = run()
-    assert result.exit_code == 0 and "2 images predicted" in result.output
+    assert result.exit_code == 0 and "2 images processed" in result.output
     records = json.loads((tmp_path / "out" / "predictions.json").read_text())
     box = {"category_id": 17, "bbox": [2, 3, 10, 20], "score": 0.75}
     paths = [str(tmp_path / name / "a.png") for name in ("one", "two")]
@@ -82,7 +82,7 @@ def test_freed_memory_is_kept_on_a_cpu(run, monkeypatch, device, kept):
 def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
     (tmp_path / "one" / "b.png").write_text("no image")
     result = run("--no-draw", "--no-save-json")
-    assert result.exit_code == 1 and "2 images predicted" in result.output
+    assert result.exit_code == 1 and "2 images processed" in result.output
     assert list((tmp_path / "out").iterdir()) == []
 
 

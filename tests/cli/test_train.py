@@ -127,7 +127,7 @@ def test_without_val_it_says_what_is_missing(run, folder):
     data = ["--data", "cells/train.json", "cells/images", "--output", "unscored"]
     done = run("train", small.FASTER, *data, *small.KEYS)
     assert done.exit_code == 0, done.stderr
-    assert "nothing is evaluated; the result is model_final.pth" in done.stderr
+    assert "there is no evaluation; the result is model_final.pth" in done.stderr
     assert not (folder / "unscored" / "results.json").exists()
 
 
@@ -145,7 +145,7 @@ def test_without_val_it_says_what_is_missing(run, folder):
             "gone.json; looked for",
         ),
         (["train", small.FASTER, "MODEL.MASK_ONN", "True"], "MASK_ONN"),
-        (["train", "imagenet/resnest50"], "is a backbone, no detector"),
+        (["train", "imagenet/resnest50"], "is a backbone, not a detector"),
         (["eval", "cells"], "cells is a folder without config.yaml"),
         (["eval", small.FASTER, "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["eval", small.FASTER], "without a checkpoint"),
@@ -163,7 +163,10 @@ def test_compares_two_runs(trained, run, folder):
     done = run("eval", "--compare", "first", "second", "--output", "beside.html")
     assert done.exit_code == 0, done.stderr
     assert "cells_val" in (folder / "beside.html").read_text()
-    assert "scores nothing itself" in run("eval", trained, "--compare", "first", "second").stderr
+    assert (
+        "--compare takes two evaluated runs"
+        in run("eval", trained, "--compare", "first", "second").stderr
+    )
     assert run("eval").exit_code == 2
 
 

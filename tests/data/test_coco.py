@@ -45,7 +45,7 @@ def first(kind, **fields):
         (lambda d: d["categories"].clear(), "categories is empty"),
         (lambda d: d["images"][0].pop("height"), "image number 0 .id 1. has no height"),
         (lambda d: d["annotations"][1].pop("bbox"), "annotation number 1 .id 2. has no bbox"),
-        (first("annotations", id=2), "annotation id 2 stands twice"),
+        (first("annotations", id=2), "annotation id 2 is used twice"),
         (first("images", file_name="gone.png"), "image id 1: there is no gone.png in"),
         (first("annotations", image_id=9), "annotation id 1: its image_id 9"),
         (first("annotations", category_id=9), r"annotation id 1: its category_id 9 .* \[3, 7\]"),

@@ -34,7 +34,7 @@ def test_three_formats(make, tmp_path, caplog):
         areas = [a["area"] for a in data["annotations"]]
         assert areas == ([pytest.approx(300, abs=20), 800] if split == "train" else [64])
         read_coco(done.json_file, done.image_root)
-    assert ("left out point" in caplog.text) == (make is labelme)
+    assert ("skipped point" in caplog.text) == (make is labelme)
 
 
 def test_labelme_circles_and_groups(tmp_path):
@@ -91,7 +91,7 @@ def test_mistakes(tmp_path, monkeypatch):
             import_data("yolo", [source], output=str(tmp_path / "coco"))
     with pytest.raises(ValueError, match="no XML files"):
         import_data("voc", [str(tmp_path)], output=out)
-    with pytest.raises(ValueError, match="train.json is not of labelme"):
+    with pytest.raises(ValueError, match="train.json is not a labelme file"):
         import_data("labelme", [str(tmp_path)], output=out)
     circle = {"label": "cat", "points": [[1, 1]], "shape_type": "circle"}
     (tmp_path / "train.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [circle]}))

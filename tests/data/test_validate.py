@@ -148,7 +148,7 @@ def test_all_planted_faults_and_nothing_else(planted):
     )
     text = check.table()
     assert "its bbox [70, 5, 10, 10] is outside its image of 60 x 40" in text
-    assert "turned.jpg has 40 x 60 pixels when turned by its EXIF orientation 6" in text
+    assert "turned.jpg has 40 x 60 pixels after rotation by its EXIF orientation 6" in text
     assert "28.png has the same pixels as 28.png, image id 28 in" in text
 
 
@@ -161,12 +161,12 @@ def test_the_clean_copy_passes_and_inputs_stay(planted, tmp_path):
     repairs = fix_data(check, outputs)
     done = {r.finding.entry: r.done for r in repairs if r.finding.file == paths[0]}
     assert done["annotation id 6"] == "clipped to [50, 5, 10, 10]"
-    assert done["annotation id 10"] == "that polygon dropped"
+    assert done["annotation id 10"] == "polygon dropped"
     assert done["annotation id 9"] == "dropped" and done["annotation id 14"] == "set to 600"
     assert done["annotation id 4"] == "dropped"
     assert done["annotation id 16"] == done["annotation id 19"] == "set to 0"
-    assert done["category id 4"] == "its annotations given to id 1"
-    assert done["image id 27"] == "its annotations given to id 20"
+    assert done["category id 4"] == "its annotations moved to id 1"
+    assert done["image id 27"] == "its annotations moved to id 20"
     again = check_data([(path, paths[1]) for path in outputs], progress=False)
     assert again.passes(strict=True), again.table()
     clean = json.loads((tmp_path / "a.json").read_text())
@@ -267,7 +267,7 @@ def test_overlap_with_anchors(sound):
     ]
     far = check_data([(path, images)], anchors=anchors._replace(sizes=[[512]]), progress=False)
     assert [f.entry for f in far.findings] == ["class cat", "class dog"]
-    assert "100% of its boxes overlap no anchor by 0.4" in far.findings[0].reason
+    assert "100% of its boxes overlap no anchor with IoU 0.4" in far.findings[0].reason
 
 
 def test_pairing_of_paths(sound, tmp_path):

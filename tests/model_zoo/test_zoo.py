@@ -76,7 +76,7 @@ def test_the_authors_names():
 
 
 def test_what_cannot_be_had():
-    with pytest.raises(ValueError, match="imagenet/resnest50 is a backbone, no detector: set"):
+    with pytest.raises(ValueError, match="imagenet/resnest50 is a backbone, not a detector"):
         get_config("imagenet/resnest50")
     with pytest.raises(ValueError, match="no published model 'quick_schedules/faster"):
         get_config("quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml", trained=True)

@@ -90,7 +90,7 @@ def cells(page, css_class):
 def figure_titles(page):
     """Of figures, and names of images."""
     alts = [html.unescape(alt) for alt in re.findall('<img src="data:[^"]*" alt="(.*?)"', page)]
-    return [re.split(r"\. |, (?:truth|found|\w+: )", alt)[0] for alt in alts]
+    return [re.split(r"\. |, (?:annotations|detections|\w+: )", alt)[0] for alt in alts]
 
 
 def test_numbers_are_the_evaluators(run):
@@ -112,11 +112,11 @@ def test_numbers_are_the_evaluators(run):
         "AP by size",
         "Precision and recall, box, IoU 0.5",
         "Precision and recall, box, IoU 0.75",
-        "What was taken for what",
-        "What a score is worth",
+        "Confusion matrix",
+        "Calibration",
         *("1.png", "1.png", "2.png", "2.png"),
     ]
-    assert re.findall(r"</strong>(1 .*?)</figcaption>", page) == ["1 false", "1 of another class"]
+    assert re.findall(r"</strong>(1 .*?)</figcaption>", page) == ["1 false", "1 confused"]
     assert re.findall('<path class="(.*?)"', page) == [
         *("right", "false", "right"),  # the first image's truth, then what was found
         *("confused", "confused"),
@@ -182,7 +182,7 @@ def test_two_data_sets_and_test_time_augmentation(run):
     ]
     assert results["bbox"]["AP"] != others["bbox"]["AP"]
     wrong = [re.findall("</strong>(1 .*?)</figcaption>", section) for section in sections]
-    assert wrong == [["1 false", "1 of another class"], ["1 missed"]]
+    assert wrong == [["1 false", "1 confused"], ["1 missed"]]
 
 
 def test_the_command_that_repeats_it(run, monkeypatch):
@@ -207,13 +207,13 @@ def test_the_command_that_repeats_it(run, monkeypatch):
     assert (command, args[0]) == ("resnest-d2", "train") and done.exit_code == 0, done.output
     assert given[1].config_file == path and given[1].opts == ["OUTPUT_DIR", "'output/again'"]
     assert not given[1].eval_only
-    assert "AP over training" not in open(f"{folder}/report.html").read()  # of a single point
+    assert "AP by iteration" not in open(f"{folder}/report.html").read()  # of a single point
 
 
 def test_nothing_found_and_nothing_annotated(run):
     folder, data, _ = run([], name="none")
     page = write_report(folder, datasets=[data]).read_text()
-    assert "found nothing in any image" in page and page.count("1 missed") == 2
+    assert "found no objects" in page and page.count("1 missed") == 2
     folder, data, _ = run(change=lambda data: data["annotations"].clear(), name="bare")
     page = write_report(folder, datasets=[data]).read_text()
     assert "has no annotations" in page and "<svg" not in page
@@ -227,7 +227,7 @@ def test_many_classes_are_cut_to_the_readable(run):
     found = analyse(api, read_detections(folder, data.name), ["bbox"])
     figures = {f.title: f for f in dataset_figures(found, {"bbox": {"AP": 1.0, "AP-cat": 1.0}})}
     assert "The 30 lowest of 80 classes" in figures["AP by class"].note
-    assert "The 20 of 80 classes" in figures["What was taken for what"].note
+    assert "The 20 of 80 classes" in figures["Confusion matrix"].note
 
 
 def test_comparison(run, tmp_path):
@@ -252,7 +252,7 @@ def test_comparison(run, tmp_path):
     ]
     assert "1 fewer mistakes with second" in page
     assert figure_titles(page) == [
-        "box AP by class, second less run",
+        "box AP by class, second minus run",
         "Precision and recall, box, IoU 0.5",
         "Precision and recall, box, IoU 0.75",
         *("1.png", "1.png"),
@@ -280,7 +280,7 @@ def test_one_name_for_two_data_sets_is_not_compared(run, tmp_path):
         sets.append(data.json_file)
     page = str(tmp_path / "both.html")
     write_comparison(folders[0], folders[1], page)
-    with pytest.raises(ValueError, match=f"one is {sets[0]} in one run and {sets[2]}, with other"):
+    with pytest.raises(ValueError, match=f"one is {sets[0]} in one run and {sets[2]} in the"):
         write_comparison(folders[0], folders[2], page)
 
 
@@ -315,7 +315,7 @@ def test_the_engine_writes_it_and_outlives_its_failure(run, caplog):
         assert os.path.getsize(page) > 10_000 and "ERROR" not in caplog.text
         shutil.rmtree(f"{folder}/inference")
         report(cfg)
-        assert "no new report (FileNotFoundError" in caplog.text
+        assert "no new report (MissingFileError" in caplog.text
         MetadataCatalog.get(data.name).__dict__["evaluator_type"] = "coco_panoptic_seg"
         report(cfg)
     assert f"No report of {data.name}" in caplog.text

@@ -1,1 +1,1 @@
-"""What tools/benchmark.py measures (one module a kind), how, and its report."""
+"""Modules of tools/benchmark.py: one per kind of case, measuring, and reporting."""

@@ -1,4 +1,4 @@
-"""Times of cases that take turns, beside the matrix products that this machine reaches meanwhile.
+"""Times of cases that take turns, compared with matrix products on the same machine.
 
 1 FMA is 2 FLOP everywhere.
 """
@@ -10,27 +10,27 @@ from dataclasses import dataclass, field
 
 import torch
 
-LIMIT_SIZE = 2048  # of the square fp32 matrices whose product is the limit
+LIMIT_SIZE = 2048  # size of the square fp32 matrices whose product is the limit
 
 
 class Skipped(Exception):
-    """Why a case cannot be measured here."""
+    """A case cannot be measured; the message gives the reason."""
 
 
 @dataclass
 class Case:
-    """Something to time; cases of one ``setting`` are compared, the first of them is the plain one.
+    """Case to time. Cases of the same ``setting`` are compared with the first of them.
 
     Attributes:
         what: "backbone", "detector", "training", "scoring" or "predict".
-        model: name of what runs.
-        setting: e.g. size, depth, proposals, batch; the plots have numbers on their x axis.
-        run: does it once.
-        prepare: what comes before each run and is not timed.
-        flop: useful work of one run, if known.
-        saved: bytes saved for backward, of a training step.
-        saved_resnest: those of the ResNeSt alone, whose blocks may be recomputed.
-        parts: seconds of each part, appended to by ``run``, if it can be told apart.
+        model: name of the model.
+        setting: values such as size, depth, proposals, batch; numbers can be the x axis of a plot.
+        run: function to time.
+        prepare: function that is called before each run and not timed.
+        flop: FLOP of one run, if known.
+        saved: bytes that a training step saves for backward.
+        saved_resnest: bytes that the ResNeSt saves.
+        parts: seconds of each part of the model; ``run`` appends to it.
     """
 
     what: str
@@ -54,10 +54,10 @@ def seconds(run: Callable[[], object]) -> float:
 def take_turns(
     cases: Sequence[Case], *, repeats: int, limit_size: int = LIMIT_SIZE
 ) -> tuple[list[list[float]], list[float]]:
-    """Run every case in turn, a matrix product before each, ``repeats`` times after a warm-up.
+    """Runs all cases in turn ``repeats`` times after a warm-up, each after a matrix product.
 
     Returns:
-        Seconds of each case, and of all the products.
+        Seconds of each case, and of all matrix products.
     """
     matrix = torch.rand(limit_size, limit_size)
     torch.mm(matrix, matrix)
@@ -81,16 +81,16 @@ def to_rows(
     *,
     limit_size: int = LIMIT_SIZE,
 ) -> list[dict]:
-    """Medians, ratios to the first case, and shares of the limit.
+    """Computes medians, ratios to the first case, and shares of the limit.
 
     Args:
-        cases: of one setting.
-        times: seconds of each.
-        products: seconds of the matrix products that ran between them.
-        limit_size: of those matrices.
+        cases: cases of one setting.
+        times: seconds of each case.
+        products: seconds of the matrix products.
+        limit_size: size of the matrices.
 
     Returns:
-        One row a case: what, model, setting, seconds, faster (how many times as fast as the first),
+        One row per case: what, model, setting, seconds, faster (ratio to the first case),
         flop, rate and limit (FLOP/s), share (of the limit), saved and saved_resnest (bytes), parts
         (median seconds).
     """

@@ -1,8 +1,8 @@
-"""Cases of backbones and of whole detectors, and the peers that they are held against.
+"""Cases of backbones and detectors of this package and of other libraries.
 
-All have random weights. Batch norms take their statistics from a batch of images like the timed
-ones, and the class scores are spread over the proposals, so that activations stay of the order of 1
-to 10 and there are detections.
+All have random weights. Statistics of batch norms are computed from a batch of similar images, and
+class scores are spread over the proposals. Activations are therefore of the order of 1 to 10, and
+there are detections.
 """
 
 import contextlib
@@ -42,13 +42,13 @@ Size = tuple[int, int]  # height, width
 def backbone_cases(
     size: Size, *, depth: int, backends: Sequence[str], skip: Callable[[str, str], None]
 ) -> list[Case]:
-    """A ResNeSt's four maps of one image: ours, its optimised forms, timm's, and a ResNet's.
+    """Backbones on one image: our ResNeSt, its optimized forms, timm's, and torchvision's ResNet.
 
     Args:
-        size: of the image.
-        depth: of the network.
-        backends: "plain", and those of ``optimize_for_inference``.
-        skip: told the name and the reason of what cannot be measured.
+        size: size of the image.
+        depth: depth of the network.
+        backends: "plain", or a backend of ``optimize_for_inference``.
+        skip: called with the name and the reason of a case that cannot be measured.
     """
     image = images(size)
     plain = settle(ResNeSt(depth, norm="BN"))
@@ -75,15 +75,15 @@ def detector_cases(
     backends: Sequence[str],
     skip: Callable[[str, str], None],
 ) -> list[Case]:
-    """A whole detector on one image, with exactly that many proposals: no NMS in the RPN.
+    """Detectors on one image, with a fixed number of proposals and no NMS in the RPN.
 
     Args:
-        size: of the image as the network sees it.
+        size: size of the network's input.
         config: name of a GeneralizedRCNN's config.
-        depth: of its ResNeSt.
-        proposals: number of them.
-        backends: as in :func:`backbone_cases`.
-        skip: as in :func:`backbone_cases`.
+        depth: depth of its ResNeSt.
+        proposals: number of proposals.
+        backends: see :func:`backbone_cases`.
+        skip: see :func:`backbone_cases`.
 
     Raises:
         ValueError: the image is too small for that number of proposals.
@@ -100,7 +100,9 @@ def detector_cases(
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
     setting |= {"proposals": proposals, "config": Path(config).stem}
     cases = []
-    for name, form in list(_forms(model, backends, skip)):  # all before the hooks on the first
+    for name, form in list(
+        _forms(model, backends, skip)
+    ):  # build all before hooks are added to the first
         parts = {}
         run = _with_parts(_forward(form, inputs), form, parts)
         cases += _with_memory("detector", name, setting, run, flop=flop, parts=parts)
@@ -120,7 +122,7 @@ def detector_cases(
 
 
 def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
-    """A form of ours as it is used: the plain one and others' with the system's own allocation.
+    """Cases of one of our models with the allocation that it has in use.
 
     The plain one then once more with memory kept, as train_net.py and the command line do on a CPU.
     """
@@ -133,7 +135,7 @@ def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
 
 
 def build_detector(config: str, *, depth: int, opts: Sequence = ()) -> nn.Module:
-    """A config's detector on the CPU with random weights and plain batch norm."""
+    """Builds a config's detector on the CPU, with random weights and plain batch norms."""
     stem = 128 if depth >= 101 else 64
     size = ["MODEL.RESNETS.DEPTH", depth, "MODEL.RESNETS.STEM_OUT_CHANNELS", stem]
     cfg = load_config(config, ["MODEL.DEVICE", "cpu", *size, *opts])
@@ -167,25 +169,25 @@ def _forward(model: nn.Module, inputs: object) -> Callable[[], object]:
 
 
 def settle(model: nn.Module) -> nn.Module:
-    """Statistics of the batch norms from one batch; in eval mode."""
+    """Computes statistics of batch norms from one batch, and sets eval mode."""
     update_bn_stats(model.train(), [images((128, 128), 16)], 1)
     return model.eval()
 
 
 def images(size: Size, number: int = 1) -> torch.Tensor:
-    """Smooth random images, (number, 3, H, W), mean 0 and deviation about 1.
+    """Smooth random images, (number, 3, H, W), with mean 0 and a standard deviation of about 1.
 
-    Not plain noise: its average over an image hardly varies, and the attention's batch norms,
-    which see nothing else, would blow up any other image.
+    Plain noise would not do. Its average over an image hardly varies, and batch norms of the
+    attention, which see only averages, would blow up other images.
     """
     coarse = torch.randn(number, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     return 1.5 * nn.functional.interpolate(coarse, size, mode="bilinear")
 
 
 def _spread_scores(model: nn.Module, run: Callable[[], object]) -> None:
-    """Give every class logit mean 0 and deviation 3 over the proposals."""
+    """Gives class logits mean 0 and standard deviation 3 over the proposals."""
     layers = [m for name, m in model.named_modules() if name.endswith("cls_score")]
-    for layer in layers:  # a cascade's stage sees the boxes of the one before
+    for layer in layers:  # a cascade's stage sees the boxes of the previous one
         outputs = []
         hook = layer.register_forward_hook(lambda _, __, out, outputs=outputs: outputs.append(out))
         with torch.no_grad():
@@ -211,7 +213,7 @@ def _check_proposals(model: nn.Module, inputs: list[dict], proposals: int) -> No
 
 
 def _flop(model: nn.Module, inputs: object) -> float:
-    """Of one forward pass; the library counts an FMA once."""
+    """FLOP of one forward pass. fvcore counts an FMA once."""
     analysis = FlopCountAnalysis(model, inputs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return 2 * analysis.total()
@@ -220,14 +222,14 @@ def _flop(model: nn.Module, inputs: object) -> float:
 def _with_parts(
     run: Callable[[], object], model: nn.Module, parts: dict[str, list[float]]
 ) -> Callable[[], object]:
-    """``run``, appending to ``parts`` the seconds that the parts of ``model`` took, by hooks."""
+    """Wraps ``run`` so that it appends the seconds of each part of ``model`` to ``parts``."""
     spent, started = defaultdict(float), []
 
     def begin(*_):
         started.append(time.perf_counter())
 
     for name, module in model.named_modules():
-        part = _PARTS.get(re.sub(r"\.\d+$", "", name))  # a cascade has a head a stage
+        part = _PARTS.get(re.sub(r"\.\d+$", "", name))  # a cascade has one head per stage
         if part is None or isinstance(module, nn.ModuleList):
             continue
 

@@ -1,4 +1,4 @@
-"""What others have for the same job, with random weights; only what is installed."""
+"""Models of other libraries with random weights, if they are installed."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ _TIMM = {14: "14d", 26: "26d", 50: "50d", 101: "101e", 200: "200e", 269: "269e"}
 
 
 def timm_backbone(depth: int) -> nn.Module:
-    """timm's ResNeSt, its maps at strides 2 to 32."""
+    """timm's ResNeSt with feature maps at strides 2 to 32."""
     import timm
 
     if depth not in _TIMM:
@@ -17,7 +17,7 @@ def timm_backbone(depth: int) -> nn.Module:
 
 
 def torchvision_backbone(depth: int) -> nn.Module:
-    """torchvision's ResNet, its maps at strides 4 to 32."""
+    """torchvision's ResNet with feature maps at strides 4 to 32."""
     import torchvision
     from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -30,16 +30,16 @@ def torchvision_backbone(depth: int) -> nn.Module:
 def torchvision_detector(
     size: tuple[int, int], *, depth: int, proposals: int, masks: bool
 ) -> nn.Module:
-    """torchvision's R-CNN on ResNet-50-FPN, in eval mode.
+    """torchvision's R-CNN with ResNet-50-FPN, in eval mode.
 
     Args:
-        size: of the image, which is not resized.
-        depth: of the network that it is held against.
-        proposals: number of them, without NMS.
-        masks: Mask R-CNN, else Faster R-CNN.
+        size: size of the image, which is not resized.
+        depth: depth of the network that it is compared with.
+        proposals: number of proposals, without NMS.
+        masks: build a Mask R-CNN instead of a Faster R-CNN.
 
     Raises:
-        Skipped: another depth than 50.
+        Skipped: the depth is not 50.
     """
     import torchvision
 

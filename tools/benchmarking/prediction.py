@@ -1,4 +1,4 @@
-"""Cases of prediction on files: Predictor against a loop over detectron2's DefaultPredictor."""
+"""Cases of prediction on files: Predictor, and a loop over detectron2's DefaultPredictor."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -21,14 +21,14 @@ def prediction_settings(
     backends: Sequence[str],
     skip: Callable[[str, str], None],
 ) -> Iterator[list[Case]]:
-    """Each backend by itself: the same detector, one image after the other, and by Predictor.
+    """Predicts with each backend, in a loop over the images and with Predictor.
 
     Args:
-        model: as of Predictor, e.g. the folder of a run.
+        model: name of a detector for Predictor, such as a run's folder.
         source: folder of images.
-        number: of them.
-        backends: as of Predictor.
-        skip: told the name and the reason of what cannot be measured.
+        number: number of images.
+        backends: backends of Predictor.
+        skip: called with the name and the reason of a case that cannot be measured.
     """
     paths = [image.path for image in islice(open_source(source).images, number)]
     for backend in backends:
@@ -40,7 +40,7 @@ def prediction_settings(
         theirs = DefaultPredictor(ours.cfg)
         theirs.model = ours.model
         setting = {"backend": backend, "images": len(paths)}
-        memory = return_freed_memory if backend == "plain" else keep_freed_memory  # as it is used
+        memory = return_freed_memory if backend == "plain" else keep_freed_memory  # as in use
         yield [
             Case("predict", "DefaultPredictor", setting, _loop(theirs, paths), memory),
             Case("predict", "Predictor", setting, _all(ours, paths), keep_freed_memory),

@@ -1,4 +1,4 @@
-"""The rows as tables, as JSON, and as an image of four plots."""
+"""Writes the rows as tables, JSON, and an image of four plots."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ _PLOTS = {  # title: key of the x axis, key of the y axis, factor, its label
     "time against number of proposals": ("proposals", "seconds", 1e3, "ms"),
     "saved for backward against batch": ("batch", "saved", 1e-6, "MB"),
 }
-_HIDDEN = "pixels"  # the size says it
+_HIDDEN = "pixels"  # redundant with the size
 
 
 def table(rows: list[dict]) -> str:
-    """Times, ratios to the first model of a setting, rates and their share of the limit."""
+    """Table of times, ratios to the first model of a setting, rates, and shares of the limit."""
     lines = [
         [
             row["what"],
@@ -38,7 +38,7 @@ def table(rows: list[dict]) -> str:
 
 
 def parts_table(rows: list[dict]) -> str:
-    """Where the detectors' time goes, in ms; "rest" is what no part has."""
+    """Table of the time of each part of a detector, in ms; "rest" is the time outside all parts."""
     lines = []
     for row in (row for row in rows if row["parts"]):
         parts = {name: own * 1e3 for name, own in row["parts"].items()}
@@ -53,10 +53,10 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
-    """Lines of a plot: each kind and model's points that differ in ``x`` alone, two ``x`` at least.
+    """Lines of a plot: points of one kind and model that differ only in ``x``, at least two.
 
     Args:
-        rows: of :func:`benchmarking.measure.to_rows`.
+        rows: result of :func:`benchmarking.measure.to_rows`.
         x: key of the setting.
         y: key of the row.
     """
@@ -73,7 +73,7 @@ def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, floa
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Four plots as a PNG."""
+    """Writes four plots as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -93,13 +93,13 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def read(folder: Path) -> list[dict]:
-    """The rows that :func:`write` left there; none if there are none."""
+    """Reads the rows that :func:`write` wrote; empty if there are none."""
     path = folder / "benchmark.json"
     return json.loads(path.read_text()) if path.is_file() else []
 
 
 def write(rows: list[dict], folder: Path) -> None:
-    """benchmark.txt, benchmark.json and benchmark.png."""
+    """Writes benchmark.txt, benchmark.json and benchmark.png."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.txt").write_text(f"{table(rows)}\n\n{parts_table(rows)}\n")
     (folder / "benchmark.json").write_text(json.dumps(rows, indent=1))

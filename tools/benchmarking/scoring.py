@@ -1,4 +1,4 @@
-"""Cases of COCO scoring: made-up detections against a file of annotations."""
+"""Cases of COCO evaluation, with random detections."""
 
 import contextlib
 import copy
@@ -25,15 +25,15 @@ _TASKS = {"boxes": ("bbox",), "masks": ("segm",), "boxes and masks": ("bbox", "s
 def scoring_settings(
     annotations: str | None, skip: Callable[[str, str], None]
 ) -> Iterator[list[Case]]:
-    """Of boxes, of masks and of both: pycocotools, and faster-coco-eval where it is installed.
+    """Evaluates boxes, masks and both with pycocotools, and with faster-coco-eval if installed.
 
     Args:
         annotations: COCO file with masks; None for the built-in validation set.
-        skip: told the name and the reason of what cannot be measured.
+        skip: called with the name and the reason of a case that cannot be measured.
     """
     name = "shapes_val"
     if annotations is None:
-        DatasetCatalog.get(name)  # draws it at first use
+        DatasetCatalog.get(name)  # draws it on first use
     else:
         name = f"benchmark of {annotations}"
         register_coco(name, annotations, str(Path(annotations).parent / "images"))
@@ -60,7 +60,7 @@ def _score(
     evaluator = CocoEvaluator(name, tasks, distributed=False, use_fast_impl=fast)
 
     def prepare() -> None:
-        evaluator._predictions = copy.deepcopy(predictions)  # scoring renames their classes
+        evaluator._predictions = copy.deepcopy(predictions)  # the evaluation changes their classes
 
     def run() -> dict:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -70,7 +70,7 @@ def _score(
 
 
 def detections(api: COCO, *, number: int = PER_IMAGE, seed: int = 0) -> Iterator[tuple]:
-    """For each image ``number`` detections: its annotations moved a little, and ellipses.
+    """Yields ``number`` detections per image: its annotations, slightly moved, and ellipses.
 
     Yields:
         Id of the image, and detectron2's Instances.

@@ -1,4 +1,4 @@
-"""Cases of a training step: forward and backward of a detector, and what it saves in between."""
+"""Cases of a training step: forward and backward pass of a detector, and bytes saved between."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -33,17 +33,17 @@ def training_cases(
     skip: Callable[[str, str], None],
     config: str = CONFIG,
 ) -> list[Case]:
-    """A step of Faster R-CNN with each kind of activation checkpointing.
+    """Training steps of a Faster R-CNN with each kind of activation checkpointing.
 
-    The useful work is the step's without checkpointing: what is computed twice counts once.
+    FLOP are those of the step without checkpointing, so recomputed operations count once.
 
     Args:
-        size: of the images.
-        depth: of the ResNeSt.
+        size: size of the images.
+        depth: depth of the ResNeSt.
         batch: number of images.
-        checkpoint: values of MODEL.RESNETS.ACTIVATION_CHECKPOINT; "none" is without that key.
-        skip: told the name and the reason of what cannot be measured.
-        config: name of the detector's.
+        checkpoint: values of MODEL.RESNETS.ACTIVATION_CHECKPOINT; "none" leaves the key out.
+        skip: called with the name and the reason of a case that cannot be measured.
+        config: name of the detector's config.
     """
     setting = {"size": f"{size[0]}x{size[1]}", "depth": depth, "batch": batch}
     inputs = training_inputs(size, batch)
@@ -76,7 +76,7 @@ def training_cases(
 
 
 def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """Split attention's last step as the paper and the authors' code write it.
+    """Weighted sum of split attention as in the paper and the authors' code.
 
     Args:
         x: (N, R C, H, W), split after split.
@@ -87,7 +87,7 @@ def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 
 def training_inputs(size: Size, batch: int) -> list[dict]:
-    """Noise with eight boxes each."""
+    """Images of noise with eight boxes each."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor([size[1], size[0]]) / 2
     inputs = []
@@ -103,7 +103,7 @@ def training_inputs(size: Size, batch: int) -> list[dict]:
 
 def _losses(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
     def run() -> torch.Tensor:
-        torch.manual_seed(0)  # which proposals are sampled
+        torch.manual_seed(0)  # for the sampling of proposals
         with EventStorage():
             return sum(model(inputs).values())
 
@@ -119,7 +119,7 @@ def _step(model: nn.Module, losses: Callable[[], torch.Tensor]) -> Callable[[], 
 
 
 def saved_bytes(forward: Callable[[], object]) -> int:
-    """Bytes computed by a forward pass and kept for backward, each storage once; no parameters."""
+    """Bytes that a forward pass keeps for backward, without parameters; storages count once."""
     with Living() as living:
         result = forward()
         kept = living.count()
@@ -128,7 +128,7 @@ def saved_bytes(forward: Callable[[], object]) -> int:
 
 
 class Living(TorchDispatchMode):
-    """Knows the storages computed under it that are still referred to, by whomever."""
+    """Mode that tracks computed storages, and counts those that are still in use."""
 
     def __init__(self):
         super().__init__()
@@ -138,7 +138,7 @@ class Living(TorchDispatchMode):
         before = {reference.cdata for reference, _ in _storages((args, kwargs))}
         out = function(*args, **(kwargs or {}))
         for reference, size in _storages(out):
-            if reference.cdata not in before:  # else a view, of a parameter perhaps
+            if reference.cdata not in before:  # otherwise it is a view
                 self.storages[reference.cdata] = (reference, size)
         return out
 

@@ -1,4 +1,4 @@
-"""YOLO, Pascal VOC and labelme folders into COCO JSON; images stay where they are."""
+"""Conversion of YOLO, Pascal VOC and labelme annotations to COCO JSON."""
 
 from .importing import FORMATS, Imported, import_data
 

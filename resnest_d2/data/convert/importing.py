@@ -1,4 +1,4 @@
-"""Splits of other formats written as COCO JSON, with one numbering of their classes."""
+"""Writes splits of other formats as COCO JSON, with the same class ids in all splits."""
 
 import json
 import os
@@ -17,7 +17,7 @@ FORMATS = {"yolo": read_yolo, "voc": read_voc, "labelme": read_labelme}
 
 
 class Imported(NamedTuple):
-    """An annotation file that was written, and the folder that its images are in."""
+    """Written annotation file, folder of its images, and their numbers."""
 
     json_file: str
     image_root: str
@@ -33,16 +33,16 @@ def import_data(
     categories: str | None = None,
     overwrite: bool = False,
 ) -> list[Imported]:
-    """Write COCO JSON for folders in another format; images are neither copied nor changed.
+    """Converts annotations of another format to COCO JSON. Images are neither copied nor changed.
 
     Args:
         format: one of :data:`FORMATS`.
-        sources: folders to read, for YOLO data.yaml files too; a source may hold several splits.
-        output: a JSON file for one split, or a folder for several: train.json, val.json, named
-            after the splits.
-        categories: COCO file whose categories are taken; else classes are numbered from 1 in
-            YOLO's order, or by name, over all splits together.
-        overwrite: replace files that exist.
+        sources: folders to read, or data.yaml files of YOLO. A source can have several splits.
+        output: a JSON file for one split, or a folder for several; their files are named after the
+            splits, such as train.json.
+        categories: COCO file with the categories to use. By default, classes of all splits are
+            numbered from 1 in YOLO's order or by name.
+        overwrite: replace existing files.
 
     Raises:
         OutputExistsError: an output exists.
@@ -118,7 +118,7 @@ def _as_coco(split: Split, ids: dict[str, int]) -> dict:
         image = {"id": len(images) + 1, "file_name": source.path}
         images.append(image | {"height": source.height, "width": source.width})
         for name, (left, top, right, bottom), polygons in source.objects:
-            # Thousandths of a pixel: what is behind them came with 32-bit numbers.
+            # Round to thousandths of a pixel; further digits are errors of 32-bit numbers.
             box = [round(v, 3) for v in (left, top, right - left, bottom - top)]
             annotation = {
                 "id": len(annotations) + 1,

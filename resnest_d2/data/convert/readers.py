@@ -1,8 +1,9 @@
-"""Readers of YOLO, Pascal VOC and labelme: folders into splits of images with their objects.
+"""Readers of YOLO, Pascal VOC and labelme annotations.
 
-supervision reads one image's annotations (extra ``supervision``): https://supervision.roboflow.com.
-Its boxes are taken; polygons as they stand in the file, because its masks are drawn from rounded
-corners with their rim: a square of 4 x 4 pixels becomes one of 5 x 5.
+The annotations of an image are parsed by supervision (extra ``supervision``,
+https://supervision.roboflow.com). Only its boxes are used. Polygons are copied from the file,
+because supervision's masks are drawn from rounded corners including their rim: a square of 4 x 4
+pixels becomes 5 x 5.
 """
 
 import logging
@@ -24,7 +25,7 @@ _SPLITS = ("train", "val", "test")
 
 
 class Object(NamedTuple):
-    """A class name, a box of [x0, y0, x1, y1] in pixels, and flat polygons, [] for none."""
+    """Class name, box [x0, y0, x1, y1] in pixels, and flat polygons ([] for none) of an object."""
 
     name: str
     box: list[float]
@@ -32,7 +33,7 @@ class Object(NamedTuple):
 
 
 class LabelledImage(NamedTuple):
-    """An image's path within its split's folder, size in pixels, and objects."""
+    """Path of an image relative to its split's folder, size in pixels, and objects."""
 
     path: str
     width: int
@@ -41,7 +42,7 @@ class LabelledImage(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Images with their folder; ``classes`` in their order where the format has one, else []."""
+    """Images and their folder; ``classes`` in the format's order, [] if it has none."""
 
     name: str
     folder: Path
@@ -50,12 +51,12 @@ class Split(NamedTuple):
 
 
 def read_yolo(source: Path) -> Iterator[Split]:
-    """The splits that a data.yaml names; ``labels`` stands beside each ``images``.
+    """Reads the splits of a data.yaml; labels are in ``labels`` beside each ``images`` folder.
 
     An image without labels has no objects.
 
     Args:
-        source: the data.yaml, or its folder.
+        source: data.yaml file, or its folder.
     """
     file = source / "data.yaml" if source.is_dir() else source
     data = read_yaml(file)
@@ -69,7 +70,7 @@ def read_yolo(source: Path) -> Iterator[Split]:
     root = file.parent / str(data.get("path", ""))
     given = [split for split in _SPLITS if data.get(split)]
     if not given:
-        raise UserError(f"{file} names no images: it has none of {', '.join(_SPLITS)}.")
+        raise UserError(f"{file} has no images: it has none of the keys {', '.join(_SPLITS)}.")
     for split in given:
         folder = _yolo_folder(data[split], [root, file.parent], f"{file}: {split}")
         images = [_yolo_image(path, folder, names) for path in _images(folder)]
@@ -78,7 +79,7 @@ def read_yolo(source: Path) -> Iterator[Split]:
 
 def _yolo_folder(given: object, roots: list[Path], what: str) -> Path:
     if isinstance(given, str):
-        # Roboflow writes ../train/images for train/images.
+        # Roboflow writes ../train/images instead of train/images.
         for path in (given, given.removeprefix("../")):
             for root in roots:
                 if (root / path).is_dir():
@@ -95,7 +96,7 @@ def _yolo_image(path: Path, folder: Path, names: dict[int, str]) -> LabelledImag
 
     width, height = image_size(str(path))
     parts = list(path.parts)
-    if "images" in parts:  # the last one
+    if "images" in parts:  # replace the last one
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     labels, objects = Path(*parts).with_suffix(".txt"), []
     text = read_text(labels) if labels.is_file() else ""
@@ -115,10 +116,10 @@ def _yolo_image(path: Path, folder: Path, names: dict[int, str]) -> LabelledImag
 
 
 def read_voc(source: Path) -> Iterator[Split]:
-    """Annotations (XML) with JPEGImages, or both in one folder; the splits of ImageSets/Main.
+    """Reads XML files in Annotations and images in JPEGImages, or both in one folder.
 
     Args:
-        source: folder of them; without ImageSets it is one split of its own name.
+        source: folder of the dataset; without ImageSets/Main it is a single split.
     """
     from defusedxml.ElementTree import parse  # with supervision
 
@@ -158,7 +159,7 @@ def _voc_image(root: Element, stem: str, folder: Path) -> LabelledImage:
     width, height = said if all(said) else _size_of(folder / name)
     found = root.findall("object")
     polygons = [[parse_polygon_points(p) - 1 for p in o.findall("polygon")] for o in found]
-    for one in found:  # else a mask of the whole image would be drawn for each
+    for one in found:  # otherwise supervision draws a mask of the whole image for each
         for polygon in one.findall("polygon"):
             one.remove(polygon)
     boxes, classes = detections_from_xml_obj(root, [], (width, height))
@@ -171,17 +172,17 @@ def _voc_image(root: Element, stem: str, folder: Path) -> LabelledImage:
 
 def _size_of(path: Path) -> tuple[int, int]:
     if not path.is_file():
-        raise MissingFileError(f"There is no {path}, and its annotations do not say its size.")
+        raise MissingFileError(f"There is no {path}, and its annotations do not give its size.")
     return image_size(str(path))
 
 
 def read_labelme(source: Path) -> Iterator[Split]:
-    """One JSON file an image: polygons, rectangles, circles; other shapes are left out and told.
+    """Reads one JSON file per image, with polygons, rectangles and circles.
 
-    Shapes of one label and group_id are one object.
+    Shapes with the same label and group_id are one object. Other shapes are skipped with a warning.
 
     Args:
-        source: folder of the files; a split of its name.
+        source: folder of the files; the split gets its name.
     """
     files = sorted(source.glob("*.json"))
     if not files:
@@ -200,11 +201,11 @@ def _labelme_image(file: Path) -> LabelledImage:
     kept = [s for s in shapes if s.get("shape_type") in ("polygon", "rectangle")]
     if len(kept) < len(shapes):
         left = sorted({str(s.get("shape_type")) for s in shapes if s not in kept})
-        logging.getLogger(__name__).warning(f"{file}: left out {', '.join(left)}.")
+        logging.getLogger(__name__).warning(f"{file}: skipped {', '.join(left)}.")
     said = (data.get("imageWidth") or 0, data.get("imageHeight") or 0)
     width, height = said if all(said) else _size_of(file.parent.joinpath(*parts))
     index = {s["label"]: i for i, s in enumerate(kept)}
-    groups: dict = {}  # in the order in which supervision numbers its objects
+    groups: dict = {}  # in the order of supervision's objects
     for i, shape in enumerate(kept):
         group = shape.get("group_id")
         key = i if group is None else (shape["label"], group)
@@ -220,7 +221,7 @@ def _labelme_image(file: Path) -> LabelledImage:
 
 
 def _without_circle(shape: dict) -> dict:
-    """A circle (its centre and a point of its rim) as a polygon of 64 corners."""
+    """Converts a circle (its centre and a point on its rim) to a polygon of 64 corners."""
     if shape.get("shape_type") != "circle":
         return shape
     (x, y), rim = shape["points"]

@@ -1,4 +1,4 @@
-"""Checks of annotation files and images: findings with file, id and reason, and repairs."""
+"""Checks and repairs of annotation files and images."""
 
 from .check import DataCheck, check_data, pair_paths
 from .findings import Finding

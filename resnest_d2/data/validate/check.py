@@ -1,4 +1,4 @@
-"""The whole check of a data set: its files, their images, classes and anchors, as tables."""
+"""Check of a dataset: annotation files, images, classes and anchors."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ _SEVERITIES = ("error", "warning", "note")
 
 
 class DataCheck(NamedTuple):
-    """What a check found, worst first, and the classes of every file."""
+    """Findings of a check, worst first, and the classes of every file."""
 
     files: tuple[AnnotationFile, ...]
     findings: tuple[Finding, ...]
@@ -31,7 +31,7 @@ class DataCheck(NamedTuple):
         return not any(finding.severity in bad for finding in self.findings)
 
     def summary(self) -> str:
-        """One line with the number of findings of each severity."""
+        """Number of findings of each severity, in one line."""
         counts = Counter(finding.severity for finding in self.findings)
         said = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in _SEVERITIES]
         images = sum(len(file.data["images"]) for file in self.files)
@@ -39,14 +39,14 @@ class DataCheck(NamedTuple):
         return f"{', '.join(said)} in {images} images with {objects} annotations."
 
     def table(self, limit: int | None = None) -> str:
-        """The findings, the first ``limit`` of them, one a line with file, id and reason."""
+        """Table of the first ``limit`` findings, with file, id and reason."""
         rows = [(f.severity, f.kind, f.file, f.entry, f.reason) for f in self.findings[:limit]]
         text = tabulate(rows, ("severity", "kind", "file", "entry", "reason"))
         more = len(self.findings) - len(rows)
         return text + (f"\n... and {more} more" if more else "")
 
     def class_table(self) -> str:
-        """Objects of each class, their sizes, and how many of them the anchors meet."""
+        """Table of the objects of each class: number, size, and share that anchors match."""
         headers = ["file", "class", "objects", "images", "share", "median side"]
         with_anchors = any(facts.overlaps is not None for facts in self.classes)
         rows = []
@@ -61,13 +61,12 @@ class DataCheck(NamedTuple):
 
 
 def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Annotation files with the folders of their images, as a command line gives them.
+    """Pairs annotation files with the folders of their images.
 
-    Each annotation file begins a set; a folder belongs to the file before it; a file without a
-    folder takes that of the one before.
+    A folder belongs to the file before it. A file without a folder uses the previous file's folder.
 
     Args:
-        paths: such as ``["train.json", "images", "val.json"]``.
+        paths: files and folders, such as ``["train.json", "images", "val.json"]``.
 
     Raises:
         MissingFileError: no such file or folder.
@@ -80,7 +79,7 @@ def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
         if not os.path.isdir(path):
             pairs.append([path])
         elif not pairs or len(pairs[-1]) == 2:
-            raise UserError(f"The folder {path} follows no annotation file; give that first.")
+            raise UserError(f"The folder {path} follows no annotation file; give the file first.")
         else:
             pairs[-1].append(path)
     for i, pair in enumerate(pairs):
@@ -94,11 +93,11 @@ def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
 def check_data(
     pairs: Sequence[tuple[str, str]], *, anchors: Anchors | None = None, progress: bool = True
 ) -> DataCheck:
-    """Check annotation files and decode all of their images; nothing is changed.
+    """Checks annotation files and decodes all of their images. Nothing is changed.
 
     Args:
-        pairs: annotation file and folder of its images, train first, then what it is tested on.
-        anchors: compare object sizes with these.
+        pairs: annotation files and folders of their images, the training set first.
+        anchors: anchors to compare object sizes with.
         progress: show a progress bar.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The quick part: everything that can be told without opening an image. Training runs it first."""
+"""Checks that need no image to be opened. Training runs them first."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ _SINGULAR = {"categories": "category", "images": "image", "annotations": "annota
 
 
 class AnnotationFile(NamedTuple):
-    """An annotation file, the folder of its images, and what the file holds."""
+    """Path of an annotation file, folder of its images, and contents of the file."""
 
     json_file: str
     image_root: str
@@ -23,7 +23,7 @@ class AnnotationFile(NamedTuple):
 
 
 def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
-    """Read a file that is COCO JSON, whatever its entries are.
+    """Reads a COCO JSON file without checking its entries.
 
     Raises:
         MissingFileError: no such file or folder.
@@ -54,7 +54,7 @@ def check_entries(files: list[AnnotationFile]) -> list[Finding]:
 
 
 def sound_entries(file: AnnotationFile, section: str) -> Iterator[tuple[int, dict]]:
-    """Position and entry of those with every field they need, the first where ids are the same."""
+    """Positions and entries with all required fields; of entries with the same id, the first."""
     seen = set()
     for i, entry in enumerate(file.data[section]):
         if not field_fault(section, entry) and entry["id"] not in seen:
@@ -73,7 +73,7 @@ def _check_file(file: AnnotationFile) -> Iterator[Finding]:
 
 
 def _check_fields(file: AnnotationFile, section: str) -> Iterator[Finding]:
-    """Entries without the fields that everything else relies on, and ids that stand twice."""
+    """Checks required fields and duplicate ids."""
     kind, seen = _SINGULAR[section], set()
     for i, entry in enumerate(file.data[section]):
         if fault := field_fault(section, entry):
@@ -82,7 +82,7 @@ def _check_fields(file: AnnotationFile, section: str) -> Iterator[Finding]:
             yield Finding("field", file.json_file, name, fault, (section, i))
         elif entry["id"] in seen:
             name = f"{kind} id {entry['id']}"
-            yield Finding("id twice", file.json_file, name, "stands twice", (section, i))
+            yield Finding("id twice", file.json_file, name, "is used twice", (section, i))
         else:
             seen.add(entry["id"])
 
@@ -94,13 +94,13 @@ def _check_images(file: AnnotationFile) -> Iterator[Finding]:
         if fault := missing_file(image, file.image_root):
             yield Finding("missing image", file.json_file, name, fault, ("images", i))
         if path in first:
-            fault = f"its file {path} is that of image id {first[path]} too"
+            fault = f"its file {path} is also that of image id {first[path]}"
             yield Finding("listed twice", file.json_file, name, fault, ("images", i))
         first.setdefault(path, image["id"])
 
 
 def _ids(entries: list) -> set:
-    """Ids of entries, of faulty ones too: what belongs to those is not at fault itself."""
+    """Ids of all entries. Those of invalid ones count, since references to them are valid."""
     ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
     return {id_ for id_ in ids if isinstance(id_, int | float | str)}
 
@@ -124,23 +124,28 @@ def _check_annotations(file: AnnotationFile) -> Iterator[Finding]:
 
 
 def _summaries(file: AnnotationFile) -> Iterator[Finding]:
-    """Notes, one a file each."""
+    """Notes, one of each kind per file."""
     annotations = [a for _, a in sound_entries(file, "annotations")]
     used = {a["image_id"] for a in annotations}
     empty = [i["id"] for _, i in sound_entries(file, "images") if i["id"] not in used]
     crowds = [a["id"] for a in annotations if a.get("iscrowd") == 1]
     bare = [a["id"] for a in annotations if not a.get("segmentation")]
     for kind, ids, what, reason in (
-        ("no objects", empty, "image", "left out of training by FILTER_EMPTY_ANNOTATIONS"),
-        ("crowd", crowds, "annotation", "crowds: neither trained on nor scored"),
-        ("masks missing", bare, "annotation", "without a mask, which others have"),
+        (
+            "no objects",
+            empty,
+            "image",
+            "without objects, skipped in training by FILTER_EMPTY_ANNOTATIONS",
+        ),
+        ("crowd", crowds, "annotation", "crowds, not used in training and evaluation"),
+        ("masks missing", bare, "annotation", "without a mask, although others have one"),
     ):
         if ids and (kind != "masks missing" or len(bare) < len(annotations)):
             yield Finding(kind, file.json_file, f"{what} id {listed(ids)}", f"{len(ids)} {reason}")
 
 
 def _check_categories(files: list[AnnotationFile]) -> Iterator[Finding]:
-    """What concerns all files together: a class may be absent from one of them."""
+    """Checks categories over all files, because a class may be absent from one of them."""
     used = {a["category_id"] for file in files for _, a in sound_entries(file, "annotations")}
     names = [{c["id"]: c["name"] for _, c in sound_entries(file, "categories")} for file in files]
     for file, categories in zip(files, names, strict=True):
@@ -154,7 +159,7 @@ def _check_categories(files: list[AnnotationFile]) -> Iterator[Finding]:
             id_, name = category["id"], category["name"]
             entry, where = f"category id {id_}", ("categories", i)
             if counts[name] > 1 and name in first:
-                fault = f"its name {name} is that of category id {first[name]} too"
+                fault = f"its name {name} is also that of category id {first[name]}"
                 yield Finding("name twice", file.json_file, entry, fault, where)
             elif used and id_ not in used and counts[name] == 1:
                 fault = f"no object is a {name}"

@@ -1,11 +1,11 @@
-"""What a check finds, and the table of its kinds."""
+"""Findings of a check, and the table of their kinds."""
 
 from typing import NamedTuple
 
-SHOWN = 10  # entries named in one message
+SHOWN = 10  # most entries in one message
 
-# Kind: severity, and what its entries have in common, for a line on many of them. An error breaks
-# training or evaluation, a warning makes their result worse, a note is worth knowing.
+# Kind: severity, and a text for a summary of its entries. An error breaks training or evaluation, a
+# warning makes the result worse, a note is worth knowing.
 KINDS = {
     "file": ("error", "files cannot be read"),
     "field": ("error", "entries lack a field or have one of another type"),
@@ -14,8 +14,8 @@ KINDS = {
     "missing image": ("error", "images are missing"),
     "unreadable image": ("error", "images cannot be read"),
     "truncated image": ("error", "images are truncated"),
-    "image size": ("error", "images are of another size than said"),
-    "EXIF orientation": ("error", "images are turned by EXIF, their annotations are not"),
+    "image size": ("error", "images are of another size than annotated"),
+    "EXIF orientation": ("error", "images are rotated by EXIF, but their annotations are not"),
     "unknown image": ("error", "annotations belong to no image"),
     "unknown category": ("error", "annotations are of no category"),
     "not a box": ("error", "annotations have no box of four numbers"),
@@ -45,10 +45,10 @@ KINDS = {
 
 
 class Finding(NamedTuple):
-    """One fault.
+    """A problem in an annotation file or an image.
 
-    ``entry`` names it by its id, or is "" where the whole file is meant; ``where`` is its list in
-    the file and its position there.
+    ``entry`` is the entry's id, or "" for the whole file; ``where`` is its list and position in the
+    file.
     """
 
     kind: str
@@ -59,15 +59,15 @@ class Finding(NamedTuple):
 
     @property
     def severity(self) -> str:
-        """error, warning or note."""
+        """Severity: error, warning or note."""
         return KINDS[self.kind][0]
 
     def __str__(self) -> str:
         # "image id 1 has no height", but "image id 1: there is no 1.png"
-        joint = " " if self.reason.startswith(("has ", "stands ")) else ": "
+        joint = " " if self.reason.startswith(("has ", "is ")) else ": "
         return f"{self.entry}{joint}{self.reason}" if self.entry else self.reason
 
 
 def listed(ids: list) -> str:
-    """The first ten of a list, without its brackets."""
+    """First ten values of a list, separated by commas."""
     return ", ".join(map(str, ids[:SHOWN])) + (", ..." if len(ids) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""The thorough part: every image is decoded to its end, as truncated ones open well."""
+"""Checks of images. They are decoded completely, because truncated ones open without error."""
 
 import hashlib
 import os
@@ -18,14 +18,14 @@ from .findings import Finding, listed
 from .rules import missing_file
 
 _ORIENTATION = 274  # EXIF's tag
-_QUARTERS = (5, 6, 7, 8)  # its values that turn an image by a quarter
+_QUARTERS = (5, 6, 7, 8)  # its values for quarter turns
 
 
 class ImageFacts(NamedTuple):
-    """What an image file holds.
+    """Properties of an image file.
 
-    ``size`` is (width, height) as detectron2 reads it, turned by EXIF; ``digest`` is of the pixels.
-    ``fault`` is the kind of finding and its reason where it cannot be read.
+    ``size`` is (width, height) after EXIF rotation, as in detectron2; ``digest`` is a hash of the
+    pixels. ``fault`` is the kind of finding and its reason if the image cannot be read.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -46,7 +46,7 @@ def image_size(path: str) -> tuple[int, int]:
 
 
 def inspect_image(path: str) -> ImageFacts:
-    """Decode an image; one that cannot be is told in the result."""
+    """Decodes an image. If that fails, the result has a ``fault``."""
     try:
         with reading_image(path), Image.open(path) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
@@ -64,24 +64,24 @@ def inspect_image(path: str) -> ImageFacts:
 
 
 def inspect_images(paths: Sequence[str], *, progress: bool = True) -> dict[str, ImageFacts]:
-    """Decode images on all threads.
+    """Decodes images with all threads.
 
     Args:
-        paths: of the files; one that stands twice is read once.
+        paths: paths of the files; duplicates are read once.
         progress: show a progress bar.
     """
     unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the GIL when decoding
         facts = threads.map(inspect_image, unique)
         bar = tqdm(facts, "Images", total=len(unique), disable=not progress)
         return dict(zip(unique, bar, strict=True))
 
 
 def check_images(files: list[AnnotationFile], *, progress: bool = True) -> list[Finding]:
-    """Findings in the images of one data set; files that are missing are the quick part's.
+    """Checks the images of one dataset. Missing files are found by :func:`check_entries`.
 
     Args:
-        files: the first is trained on, the later ones are evaluated on.
+        files: annotation files, the training set first.
         progress: show a progress bar.
     """
     present = [
@@ -108,23 +108,25 @@ def _check_file(file: AnnotationFile, images: list, facts: dict) -> Iterator[Fin
             kind, reason = fact.fault
             yield Finding(kind, file.json_file, name, f"{image['file_name']}: {reason}", where)
         elif fact.size == said:
-            if fact.orientation in (2, 3, 4):  # which leave the size as it is
+            if fact.orientation in (2, 3, 4):  # these do not change the size
                 turned.append(image["id"])
         else:
             quarter = fact.orientation in _QUARTERS and fact.size == said[::-1]
             reason = f"{image['file_name']} has {'{} x {}'.format(*fact.size)} pixels"
             if quarter:
-                reason += f" when turned by its EXIF orientation {fact.orientation}"
+                reason += f" after rotation by its EXIF orientation {fact.orientation}"
             reason += f", not {'{} x {}'.format(*said)}"
             kind = "EXIF orientation" if quarter else "image size"
             yield Finding(kind, file.json_file, name, reason, where)
     if turned:
-        reason = f"{len(turned)} turned or mirrored by EXIF: were their boxes drawn so, too?"
+        reason = (
+            f"{len(turned)} rotated or mirrored by EXIF: were the boxes drawn on the rotated image?"
+        )
         yield Finding("turned image", file.json_file, f"image id {listed(turned)}", reason)
 
 
 def _check_copies(files: list[AnnotationFile], present: list, facts: dict) -> Iterator[Finding]:
-    """The same pixels under two names; the one in the later set is the one to keep."""
+    """Finds images with the same pixels; the one in the later set is to be kept."""
     seen: dict[bytes, tuple[AnnotationFile, dict, str]] = {}
     for file, images in reversed(list(zip(files, present, strict=True))):
         for i, image, path in images:
@@ -139,6 +141,6 @@ def _check_copies(files: list[AnnotationFile], present: list, facts: dict) -> It
             if other is not file:
                 reason += f"{twin['file_name']}, image id {twin['id']} in {other.json_file}"
                 yield Finding("in two sets", file.json_file, name, reason, ("images", i))
-            elif twin_path != path:  # else it is listed twice, and named as such
+            elif twin_path != path:  # otherwise it is a finding of "listed twice"
                 reason += f"{twin['file_name']}, image id {twin['id']}"
                 yield Finding("same image", file.json_file, name, reason)

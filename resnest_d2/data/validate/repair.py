@@ -1,4 +1,4 @@
-"""A clean copy of annotation files: what can be repaired without guessing is, the rest left out."""
+"""Clean copies of annotation files: entries are repaired if that is no guess, or else dropped."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ Drop = Callable[[dict], None]
 
 
 class Repair(NamedTuple):
-    """A finding and what was done about it."""
+    """A finding and the action taken."""
 
     finding: Finding
     done: str
@@ -32,7 +32,7 @@ def _dropped(data: dict, entry: dict, drop: Drop) -> str:
 
 
 def _separated(data: dict, entry: dict, drop: Drop) -> str:
-    """One of several entries with one id; its list is that of the entries with the same fields."""
+    """Resolves a duplicate id: drops a copy, gives an annotation a new id, or drops all."""
     section = next(s for s in ("annotations", "images", "categories") if entry in data[s])
     twins = [other for other in data[section] if other.get("id") == entry["id"]]
     if twins.count(entry) > 1:
@@ -44,7 +44,7 @@ def _separated(data: dict, entry: dict, drop: Drop) -> str:
         return f"given the id {entry['id']}"
     for twin in twins:
         drop(twin)
-    return "all of this id dropped: which of them annotations mean cannot be told"
+    return "all with this id dropped, because annotations could mean any of them"
 
 
 def _clipped(data: dict, entry: dict, drop: Drop) -> str:
@@ -58,7 +58,7 @@ def _clipped(data: dict, entry: dict, drop: Drop) -> str:
 
 def _without_polygons(data: dict, entry: dict, drop: Drop) -> str:
     entry["segmentation"] = [part for part in entry["segmentation"] if is_polygon(part)]
-    return "that polygon dropped" if entry["segmentation"] else _dropped(data, entry, drop)
+    return "polygon dropped" if entry["segmentation"] else _dropped(data, entry, drop)
 
 
 def _with_area(data: dict, entry: dict, drop: Drop) -> str:
@@ -85,21 +85,21 @@ def _merged(data: dict, entry: dict, drop: Drop, *, section: str, same: str, fie
         if annotation[field] == entry["id"]:
             annotation[field] = first["id"]
     drop(entry)
-    return f"its annotations given to id {first['id']}"
+    return f"its annotations moved to id {first['id']}"
 
 
 def _image_of(data: dict, annotation: dict) -> dict:
     return next(image for image in data["images"] if image["id"] == annotation["image_id"])
 
 
-# Kind of finding -> repair; the kinds that are not here are left to people.
+# Kind of finding -> repair. Other kinds must be corrected by hand.
 _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "field": _dropped,
     "id twice": _separated,
     "missing image": _dropped,
     "unreadable image": _dropped,
     "truncated image": _dropped,
-    "image size": _dropped,  # whether its boxes fit the old or the new size is not known
+    "image size": _dropped,  # its boxes may fit either size
     "EXIF orientation": _dropped,
     "unknown image": _dropped,
     "unknown category": _dropped,
@@ -123,17 +123,17 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
 def fix_data(
     check: DataCheck, outputs: Sequence[str], *, overwrite: bool = False
 ) -> tuple[Repair, ...]:
-    """Write clean copies of the checked files, which pass the strict check.
+    """Writes clean copies of the checked files, which pass the strict check.
 
-    Entries are dropped or set right; the annotations of a dropped image or category go with it.
+    Entries are repaired or dropped. Annotations of a dropped image or category are dropped too.
 
     Args:
-        check: of :func:`check_data`; it and its files stay as they are.
+        check: result of :func:`check_data`; it and its files are not changed.
         outputs: path of each file's copy, in the order of the files.
-        overwrite: replace outputs that exist.
+        overwrite: replace existing outputs.
 
     Returns:
-        What was done about every finding.
+        The repairs, one for each finding.
 
     Raises:
         OutputExistsError: an output exists.
@@ -147,14 +147,14 @@ def fix_data(
     files = [file._replace(data=copy.deepcopy(file.data)) for file in check.files]
     repairs: list[Repair] = []
     findings = list(check.findings)
-    # A repair can bring up others: an object dropped leaves its class unused.
+    # A repair can lead to others: a dropped object may leave its class unused.
     while todo := _next(findings):
         repairs += _repair(files, todo)
         findings = check_entries(files)
     if left := [str(finding) for finding in findings if finding.severity != "note"]:
         raise UserError(
-            "Nothing was written, as this cannot be repaired without guessing; correct it by "
-            "hand:\n  " + "\n  ".join(left[:SHOWN])
+            "Nothing was written, because this cannot be repaired without guessing; correct it "
+            "by hand:\n  " + "\n  ".join(left[:SHOWN])
         )
     for file, output in zip(files, outputs, strict=True):
         make_folder(os.path.dirname(output))
@@ -164,13 +164,13 @@ def fix_data(
 
 
 def repair_table(repairs: Sequence[Repair]) -> str:
-    """What was done, one finding a line."""
+    """Table of the repairs."""
     rows = [(r.finding.file, r.finding.entry, r.finding.reason, r.done) for r in repairs]
     return tabulate(rows, ("file", "entry", "reason", "done"))
 
 
 def _next(findings: list[Finding]) -> list[Finding]:
-    """Errors first, with what only images tell: other repairs rely on sound entries."""
+    """Findings to repair next: errors and duplicates first, since others need valid entries."""
     todo = [f for f in findings if f.kind in _REPAIRS and f.where]
     first = [f for f in todo if KINDS[f.kind][0] == "error" or f.kind == "in two sets"]
     return first or todo

@@ -1,7 +1,7 @@
-"""What is asked of one annotation, and of one image entry: a table of small functions.
+"""Rules for annotations and image entries, as a table of small functions.
 
-Each takes the entry and gives the reason why it is at fault, or None. Boxes are [x, y, width,
-height] in pixels; an image is its entry under "images".
+Each function returns the reason why an entry is invalid, or None. Boxes are [x, y, width, height]
+in pixels; ``image`` is an entry of "images".
 """
 
 import math
@@ -12,7 +12,7 @@ import pycocotools.mask as mask_util
 
 from resnest_d2.errors import UserError
 
-BEYOND = 1.0  # pixels that a box may reach beyond its image: tools round
+BEYOND = 1.0  # tolerance in pixels for boxes beyond the image, because tools round
 _NUMBER, _ID = (int, float), (int, float, str)
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": _NUMBER, "name": str},
@@ -22,11 +22,11 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 
 def field_fault(section: str, entry: dict) -> str | None:
-    """What is wrong with the fields that everything else relies on.
+    """Checks the required fields of an entry.
 
     Args:
         section: "categories", "images" or "annotations".
-        entry: one of it.
+        entry: entry of this section.
     """
     fields = _FIELDS[section]
     if not isinstance(entry, dict):
@@ -42,7 +42,7 @@ def field_fault(section: str, entry: dict) -> str | None:
 
 
 def missing_file(image: dict, folder: str) -> str | None:
-    """Of an image entry whose image is not in the folder."""
+    """Checks that an entry's image is in the folder."""
     if not os.path.isfile(os.path.join(folder, image["file_name"])):
         return f"there is no {image['file_name']} in {folder}"
     return None
@@ -51,7 +51,7 @@ def missing_file(image: dict, folder: str) -> str | None:
 def _finite(values: list) -> bool:
     try:
         return all(map(math.isfinite, values))
-    except (TypeError, OverflowError):  # no numbers, or larger than any float
+    except (TypeError, OverflowError):  # not numbers, or too large for a float
         return False
 
 
@@ -67,7 +67,7 @@ def _not_a_box(annotation: dict, image: dict | None) -> str | None:
 def _negative_box(annotation: dict, image: dict | None) -> str | None:
     box = annotation["bbox"]
     if _is_box(box) and min(box[2:]) < 0:
-        return f"its bbox {box} has a negative size, and would be trained on mirrored"
+        return f"its bbox {box} has a negative size and would be mirrored in training"
     return None
 
 
@@ -84,7 +84,7 @@ def _unusable_box(annotation: dict, image: dict | None) -> str | None:
 
 
 def has_usable_box(annotation: dict, image: dict | None) -> bool:
-    """Whether something of the box lies inside its image."""
+    """Whether a part of the box is inside its image."""
     faults = (rule(annotation, image) for rule in (_not_a_box, _negative_box, _unusable_box))
     return not any(faults)
 
@@ -126,10 +126,11 @@ def _not_a_mask(annotation: dict, image: dict | None) -> str | None:
 
 
 def _run_lengths(counts: list | str) -> list[int]:
-    """Runs of an RLE, compressed or not; pycocotools would read past the end of a broken one.
+    """Decodes the runs of an RLE; pycocotools would read past the end of an invalid one.
 
-    Compressed, a character has five bits of a number, the lowest first, and whether more follow;
-    from the fourth run on it is the difference to the run before the last (maskApi.c, rleFrString).
+    In a compressed RLE, a character has five bits of a number, the lowest first, and a flag if
+    more follow. From the fourth run on, numbers are differences to the run before the last
+    (maskApi.c, rleFrString).
     """
     fault = f"its RLE has counts that do not decode: {str(counts)[:20]}"
     if isinstance(counts, list):
@@ -158,7 +159,7 @@ def _run_lengths(counts: list | str) -> list[int]:
 
 
 def is_polygon(part: list) -> bool:
-    """Whether [x, y, x, y, ...] has three points; detectron2 leaves the others out."""
+    """Whether [x, y, x, y, ...] has at least three points; detectron2 skips other polygons."""
     return len(part) >= 6 and len(part) % 2 == 0
 
 
@@ -174,7 +175,7 @@ def _bad_polygon(annotation: dict, image: dict | None) -> str | None:
 
 
 def area_of(annotation: dict, image: dict) -> float:
-    """Pixels of the mask, or without one that is usable of the box."""
+    """Area in pixels of the mask, or of the box without a usable mask."""
     mask, area = annotation.get("segmentation"), 0.0
     if isinstance(mask, list):
         mask = [part for part in mask if is_polygon(part)]
@@ -186,7 +187,7 @@ def area_of(annotation: dict, image: dict) -> float:
 
 
 def _no_area(annotation: dict, image: dict | None) -> str | None:
-    if not has_usable_box(annotation, image):  # named already; its area is nothing
+    if not has_usable_box(annotation, image):  # another rule reports it
         return None
     area = annotation.get("area")
     if area is None:
@@ -211,7 +212,7 @@ def _ignored(annotation: dict, image: dict | None) -> str | None:
     return f"has ignore {annotation['ignore']!r}, which detectron2 refuses"
 
 
-# Kind of finding -> what is asked. The image is None where its entry has faults of its own.
+# Kind of finding -> rule. The image is None if its own entry is invalid.
 ANNOTATION_RULES: dict[str, Callable[[dict, dict | None], str | None]] = {
     "not a box": _not_a_box,
     "not a mask": _not_a_mask,

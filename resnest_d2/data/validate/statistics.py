@@ -1,4 +1,4 @@
-"""How many objects there are of each class, how large, and whether a config's anchors meet them.
+"""Numbers and sizes of the objects of each class, and how well a config's anchors match them.
 
 Shapes: M boxes, A anchors.
 """
@@ -12,11 +12,11 @@ from .entries import AnnotationFile, sound_entries
 from .findings import Finding
 from .rules import has_usable_box
 
-FAR, TOO_MANY = 0.4, 0.2  # overlap under which an anchor is far, and the part of boxes to speak of
+FAR, TOO_MANY = 0.4, 0.2  # IoU below which no anchor matches, and share of such boxes to report
 
 
 class Anchors(NamedTuple):
-    """A config's anchors, in pixels of the resized image, and what it resizes to.
+    """Anchors of a config, in pixels of the resized image, and its test size.
 
     ``sizes`` and ``aspect_ratios`` are MODEL.ANCHOR_GENERATOR's, ``min_size`` and ``max_size``
     INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
@@ -29,10 +29,10 @@ class Anchors(NamedTuple):
 
 
 class ClassFacts(NamedTuple):
-    """One class in one file.
+    """Statistics of a class in a file.
 
-    ``share`` is its part of the file's objects; ``side`` the median of sqrt(width * height) in
-    pixels; ``overlaps`` (M,) each box's IoU with the best anchor when their centres meet.
+    ``share`` is its share of the file's objects; ``side`` is the median of sqrt(width * height) in
+    pixels; ``overlaps`` (M,) is each box's IoU with the best anchor at the same centre.
     """
 
     file: str
@@ -45,12 +45,12 @@ class ClassFacts(NamedTuple):
 
 
 def anchor_overlaps(boxes: np.ndarray, images: np.ndarray, anchors: Anchors) -> np.ndarray:
-    """IoU of each box with the best anchor, both at one centre.
+    """IoU of each box with the best anchor at the same centre.
 
     Args:
         boxes: (M, 2) width and height in pixels of the image.
         images: (M, 2) width and height of its image.
-        anchors: of the config.
+        anchors: anchors of a config.
 
     Returns:
         (M,) in 0 .. 1.
@@ -63,7 +63,7 @@ def anchor_overlaps(boxes: np.ndarray, images: np.ndarray, anchors: Anchors) -> 
     cells = np.concatenate([cell.numpy() for cell in generator.cell_anchors])  # (A, 4)
     shapes = cells[:, 2:] - cells[:, :2]  # (A, 2)
     scale = np.ones(len(boxes))
-    if anchors.min_size:  # 0 leaves images as they are
+    if anchors.min_size:  # 0 means no resizing
         scale = np.minimum(anchors.min_size / images.min(1), anchors.max_size / images.max(1))
     boxes = boxes * scale[:, None]
     best = np.zeros(len(boxes))
@@ -74,7 +74,7 @@ def anchor_overlaps(boxes: np.ndarray, images: np.ndarray, anchors: Anchors) -> 
 
 
 def describe_classes(files: list[AnnotationFile], anchors: Anchors | None) -> list[ClassFacts]:
-    """Facts of every class in every file, of the objects that can be trained on."""
+    """Statistics of every class in every file, over the objects that can be trained on."""
     return [facts for file in files for facts in _describe(file, anchors)]
 
 
@@ -104,7 +104,7 @@ def _describe(file: AnnotationFile, anchors: Anchors | None) -> Iterator[ClassFa
 
 
 def check_anchors(classes: list[ClassFacts]) -> Iterator[Finding]:
-    """A note on each class that the anchors do not meet."""
+    """Notes on classes that the anchors do not match."""
     for facts in classes:
         if facts.overlaps is None or not facts.objects:
             continue
@@ -114,6 +114,6 @@ def check_anchors(classes: list[ClassFacts]) -> Iterator[Finding]:
                 "anchors",
                 facts.file,
                 f"class {facts.name}",
-                f"{far:.0%} of its boxes overlap no anchor by {FAR}; change "
+                f"{far:.0%} of its boxes overlap no anchor with IoU {FAR}; change "
                 "MODEL.ANCHOR_GENERATOR.SIZES or ASPECT_RATIOS, or INPUT.MIN_SIZE_TEST",
             )
