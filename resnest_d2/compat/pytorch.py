@@ -5,6 +5,7 @@ import contextlib
 import functools
 import io
 import logging
+import pickle
 import re
 from typing import Any
 
@@ -116,7 +117,7 @@ def can_allow_types() -> bool:
     try:
         with torch.serialization.safe_globals(_plain_types()):
             loaded = torch.load(file, weights_only=True)
-    except Exception as error:  # AttributeError and what reading raises, of half a dozen kinds
+    except (AttributeError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
         logging.getLogger(__name__).debug(f"Checkpoints with numpy's types are refused: {error}")
         return False
     return loaded["scalar"] == 0.5 and np.array_equal(loaded["array"], content["array"])
