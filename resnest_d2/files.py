@@ -1,4 +1,4 @@
-"""Files of the user: read with errors that name them, written whole or not at all."""
+"""Files of the user: read with errors that name them, written atomically."""
 
 import contextlib
 import errno
@@ -56,13 +56,14 @@ def _failed_write(error: BaseException, before: BaseException | None) -> OSError
         before: what was handled when the writing began, and has nothing to do with it.
     """
     seen: list[BaseException] = []
-    while error is not None and error is not before and error not in seen:
-        if isinstance(error, OSError) and not isinstance(error, UserError):
-            return error
-        if not isinstance(error, RuntimeError):
+    cause: BaseException | None = error
+    while cause is not None and cause is not before and cause not in seen:
+        if isinstance(cause, OSError) and not isinstance(cause, UserError):
+            return cause
+        if not isinstance(cause, RuntimeError):
             return None
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
@@ -73,7 +74,7 @@ def _advice(path: str, reason: OSError) -> str:
     free = shutil.disk_usage(folder).free / 2**20
     return (
         f"; its disk has {free:.1f} MB free. Free some, or write to another disk (OUTPUT_DIR, "
-        "--output). Earlier checkpoints are unharmed; --resume goes on from the last one."
+        "--output). Earlier checkpoints are unharmed; --resume continues from the last one."
     )
 
 
@@ -144,7 +145,7 @@ def reading_image(path: str | os.PathLike) -> Iterator[None]:
     """Around the decoding of one image, nothing else.
 
     Raises:
-        UserError: naming the image, from whatever the decoder raised: Pillow's raise nearly every
+        UserError: naming the image, from any the decoder raised: Pillow's raise nearly every
             kind of error on damaged files.
     """
     try:

@@ -87,7 +87,7 @@ def onednn_convolve(
         residual: added before; overwritten.
     """
     if residual is None:
-        after = ("relu" if relu else "none", [], "")
+        after: tuple[str, list, str] = ("relu" if relu else "none", [], "")
         return torch.ops.mkldnn._convolution_pointwise(x, packed, bias, *where, *after)
     return torch.ops.mkldnn._convolution_pointwise_.binary(
         residual, x, packed, bias, *where, "add", 1.0, "relu" if relu else None, [], None
@@ -120,7 +120,7 @@ def can_allow_types() -> bool:
     except (AttributeError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
         logging.getLogger(__name__).debug(f"Checkpoints with numpy's types are refused: {error}")
         return False
-    return loaded["scalar"] == 0.5 and np.array_equal(loaded["array"], content["array"])
+    return loaded["scalar"] == 0.5 and np.array_equal(loaded["array"], np.arange(3.0))
 
 
 def allowing_plain_types(**skipped: type) -> contextlib.AbstractContextManager:

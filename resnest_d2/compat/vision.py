@@ -22,7 +22,9 @@ def can_replace_nms() -> bool:
 
     called = []
 
-    def record(boxes, scores, classes, iou_threshold):
+    def record(
+        boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, iou_threshold: float
+    ) -> torch.Tensor:
         called.append(iou_threshold)
         return classes
 

@@ -1,4 +1,4 @@
-"""Data sets: the built-in shapes, one's own in COCO format, and what a config learns of them.
+"""Data sets: the built-in shapes, your own in COCO format, and what a config learns of them.
 
 Each name is imported when it is first used: the checks of annotation files need no torch.
 """

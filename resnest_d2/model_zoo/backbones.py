@@ -54,10 +54,10 @@ def get_backbone(
     for key, value in keys.items():
         cfg.MODEL.RESNETS[key] = value
     backbone = build_resnest_backbone(cfg, ShapeSpec(channels=3))
-    if trained:
+    if trained and weights:
         checkpointer = ReportingCheckpointer(backbone)
         checkpointer.load(weights)
-        if not checkpointer.report.complete:
+        if checkpointer.report is None or not checkpointer.report.complete:
             raise UserError(f"The published weights of {name} do not fit. {checkpointer.report}")
     return backbone
 

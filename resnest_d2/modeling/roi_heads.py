@@ -1,7 +1,7 @@
 """Cascade heads of the published ResNeSt detectors.
 
-Papers: https://arxiv.org/abs/1712.00726, https://arxiv.org/abs/1906.09756. Each difference between
-mmdetection's cascades and detectron2's is one argument; the defaults are detectron2's behaviour.
+Papers: https://arxiv.org/abs/1712.00726, https://arxiv.org/abs/1906.09756. Every difference between
+mmdetection's cascades and detectron2's is one argument that is off by default.
 
 Shapes: S stages, R regions of all images, K classes, C channels, P pooled size, M mask size.
 """
@@ -242,10 +242,8 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         with get_event_storage().name_scope(f"stage{stage}"):
             losses = self.box_predictor[stage].losses(predictions, proposals)
             if self.masks_per_stage:
-                positives, _ = select_foreground_proposals(proposals, self.num_classes)
-                pooled = self.mask_pooler(
-                    [features[name] for name in self.mask_in_features],
-                    [p.proposal_boxes for p in positives],
-                )
+                positives = select_foreground_proposals(proposals, self.num_classes)[0]
+                maps = [features[name] for name in self.mask_in_features]
+                pooled = self.mask_pooler(maps, [p.proposal_boxes for p in positives])
                 losses.update(self.mask_head[stage](pooled, positives))
         return losses

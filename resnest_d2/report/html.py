@@ -143,7 +143,7 @@ def render(template: str, **values: object) -> str:
 
 
 def write_page(text: str, path: Path) -> Path:
-    """Write a page whole or not at all.
+    """Write a page atomically.
 
     Raises:
         WriteError: it cannot be written.

@@ -91,7 +91,7 @@ def test_mistakes(tmp_path, monkeypatch):
             import_data("yolo", [source], output=str(tmp_path / "coco"))
     with pytest.raises(ValueError, match="no XML files"):
         import_data("voc", [str(tmp_path)], output=out)
-    with pytest.raises(ValueError, match="train.json is not a labelme file"):
+    with pytest.raises(ValueError, match="train.json is not of labelme"):
         import_data("labelme", [str(tmp_path)], output=out)
     circle = {"label": "cat", "points": [[1, 1]], "shape_type": "circle"}
     (tmp_path / "train.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [circle]}))

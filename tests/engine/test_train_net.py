@@ -71,7 +71,7 @@ def test_leaves_everything_of_a_run(trained):
     for name in [*names.split(), "model_best.pth", "model_final.pth", "model_0000002.pth"]:
         assert (output / name).stat().st_size > 0, name
     page = (output / "report.html").read_text()  # of the last evaluation, with all before it
-    assert "AP over training" in page and "no new report" not in done.stdout
+    assert "Reproduce this run" in page and "no new report" not in done.stdout
     assert list(output.glob("events.out.tfevents*"))
     lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
     last = next(line for line in lines if "total_loss" in line and line["iteration"] == 5)

@@ -59,7 +59,7 @@ def test_a_video_that_breaks_off_ends_in_one_that_cannot_be_read(video):
     assert [p.frame for p in _frames(video, 7)] == list(range(5))
     *whole, last = _frames(video, 9)
     assert len(whole) == 5 and (last.name, last.path) == ("v.avi#5", video)
-    with pytest.raises(OSError, match="breaks off after 5 of 9 frames"):
+    with pytest.raises(ValueError, match="breaks off after 5 of 9 frames"):
         last.read("RGB")
 
 

@@ -137,7 +137,7 @@ def test_a_size_that_is_none(capsys):
 
     with pytest.raises(SystemExit):
         main(["--size", "800"])
-    assert "got '800'; give height x width, e.g. 800x1216" in capsys.readouterr().err
+    assert "got '800'; give height x width, such as 800x1216" in capsys.readouterr().err
 
 
 def test_scoring_without_the_library(monkeypatch, coco_files):

@@ -57,7 +57,12 @@ def inspect_image(path: str) -> ImageFacts:
         cause = error.__cause__
         if isinstance(cause, UnidentifiedImageError):
             return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
-        kind = "truncated image" if is_truncated_image(cause) else "unreadable image"
+        kind = (
+            "truncated image"
+        truncated = cause is not None and is_truncated_image(cause)
+        kind = "truncated image" if truncated else "unreadable image"
+            else "unreadable image"
+        )
         return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
     return ImageFacts(size, orientation, pixels.digest())
