@@ -61,8 +61,6 @@ def inspect_image(path: str) -> ImageFacts:
             "truncated image"
         truncated = cause is not None and is_truncated_image(cause)
         kind = "truncated image" if truncated else "unreadable image"
-            else "unreadable image"
-        )
         return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
     return ImageFacts(size, orientation, pixels.digest())
