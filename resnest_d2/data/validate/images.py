@@ -57,8 +57,6 @@ def inspect_image(path: str) -> ImageFacts:
         cause = error.__cause__
         if isinstance(cause, UnidentifiedImageError):
             return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
-        kind = (
-            "truncated image"
         truncated = cause is not None and is_truncated_image(cause)
         kind = "truncated image" if truncated else "unreadable image"
         return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
