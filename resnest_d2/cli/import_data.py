@@ -31,8 +31,7 @@ def import_data(
 ) -> None:
     """Convert annotations to COCO JSON.
 
-    The annotations are also checked. Images stay where they are. Requires:
-    pip install 'resnest-d2[supervision]'
+    The annotations are also checked. Images stay where they are. Requires: pip install 'resnest-d2[supervision]'
 
     Examples:
       resnest-d2 import-data yolo data/data.yaml --output data/coco
