@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,9 +79,9 @@ class TestDetectron2:
         assert detectron.why_unsupported() is None
         (package / "data" / "transforms").mkdir(parents=True)
         (package / "data" / "transforms" / "transform.py").write_text("Image.LINEAR\n")
-        monkeypatch.delattr(Image, "LINEAR", raising=False)
+        monkeypatch.setattr("PIL.Image", SimpleNamespace())
         assert "from before July 2023, which cannot be" in detectron.why_unsupported()
-        monkeypatch.setattr(Image, "LINEAR", 2, raising=False)
+        monkeypatch.setattr("PIL.Image", SimpleNamespace(LINEAR=2))
         assert detectron.why_unsupported() is None
         monkeypatch.setattr(detectron, "find_spec", lambda name: None)
         assert detectron.why_unsupported() is None
