@@ -11,10 +11,9 @@ if find_spec("detectron2") is None:
     )
 
 from . import model_zoo, modeling
-from .config import add_resnest_config, get_cfg
+from .config import add_resnest_config, get_cfg, load_config
 from .data import register_datasets
 from .inference import Predictor
-from .model_zoo import load_config
 from .version import __version__
 
 __all__ = [

@@ -4,9 +4,9 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 
+from resnest_d2 import load_config, register_datasets
 from resnest_d2.data import read_coco
 from resnest_d2.engine import Trainer
-from resnest_d2.model_zoo import load_config
 
 
 def keys(folder, name, train="train.json"):
@@ -38,7 +38,9 @@ def test_bccd_boxes(realdata, tmp_path):
     cfg, latest = train_two_steps(config, keys(realdata / "bccd", "bccd"), tmp_path)
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 3 and latest["loss_box_reg"][0] > 0
     with pytest.raises(ValueError, match="bccd_train have no segmentation"):
-        load_config(config, [*keys(realdata / "bccd", "bccd"), "MODEL.MASK_ON", "True"])
+        register_datasets(
+            load_config(config, [*keys(realdata / "bccd", "bccd"), "MODEL.MASK_ON", "True"])
+        )
 
 
 def test_bccd_as_published_with_an_empty_box(realdata, tmp_path, caplog):

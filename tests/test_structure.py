@@ -16,13 +16,14 @@ ALLOWED = {
     "errors": set(),
     "compat": set(),
     "files": set(),
+    "shipped": set(),
     "config": set(),
     "layers": set(),
     "modeling": {"config", "layers"},
     "checkpoint": {"config", "modeling"},
     "data": {"config"},
-    "model_zoo": {"config", "modeling", "data", "checkpoint"},
-    "deploy": {"layers", "modeling"},
+    "model_zoo": {"config", "modeling", "checkpoint"},
+    "deploy": {"config", "layers", "modeling"},
     "report": {"data"},
     "engine": _MODELS | {"report"},
     "inference": _MODELS,
@@ -30,7 +31,7 @@ ALLOWED = {
     "__init__": {"config", "modeling", "data", "model_zoo", "inference"},
 }
 # What every part may import.
-BASE = {"version", "errors", "compat", "files"}
+BASE = {"version", "errors", "compat", "files", "shipped"}
 # Functions that may see a config; every other one takes plain arguments.
 SEES_CFG = {"modeling": ("from_config", "build_", "_build_", "_init_"), "layers": ()}
 

@@ -14,8 +14,9 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
+from resnest_d2.config import given_keys, load_config
+from resnest_d2.data import register_datasets
 from resnest_d2.engine import choose_device
-from resnest_d2.model_zoo import load_config
 
 SCALE = 2.0  # of the drawing, so that labels on small images can be read
 
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
     args = parser.parse_args()
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
+    register_datasets(cfg, given=given_keys(args.config_file))
     choose_device(cfg)
     predictor = DefaultPredictor(cfg)
     folder = Path(args.output)

@@ -4,9 +4,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from resnest_d2.config import load_config
 from resnest_d2.data.validate import Anchors, fix_data, pair_paths, repair_table
 from resnest_d2.data.validate import check_data as check
-from resnest_d2.model_zoo import find_detector, load_config
+from resnest_d2.model_zoo import find_detector
 
 from .common import complete_config
 
@@ -59,6 +60,6 @@ def check_data(
 
 def _anchors(config: str) -> Anchors:
     """Of a config file, whose own data sets are not looked at."""
-    cfg = load_config(find_detector(config).config, with_data=False)
+    cfg = load_config(find_detector(config).config)
     keys = cfg.MODEL.ANCHOR_GENERATOR
     return Anchors(keys.SIZES, keys.ASPECT_RATIOS, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)

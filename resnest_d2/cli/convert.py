@@ -12,8 +12,9 @@ from detectron2.modeling import build_model
 
 from resnest_d2.checkpoint import LAYOUTS, LoadReport, ReportingCheckpointer, convert_file
 from resnest_d2.checkpoint.layouts import ALIASES
+from resnest_d2.config import given_keys, load_config
+from resnest_d2.data.registration import learn_classes
 from resnest_d2.errors import UserError
-from resnest_d2.model_zoo import load_config
 
 from .common import complete_config
 
@@ -60,7 +61,9 @@ def convert(
       resnest-d2 convert output/mine/model_final.pth backbone.safetensors --to timm
     """
     if config:
-        report = fit(str(source), load_config(config))
+        cfg = load_config(config)
+        learn_classes(cfg, given=given_keys(config))
+        report = fit(str(source), cfg)
         typer.echo(str(report))
         if report.unused or not report.complete:
             raise UserError(f"{source} does not fit {config}; nothing written.")

@@ -3,6 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 
+from resnest_d2.config import with_defaults
 from resnest_d2.errors import UserError
 
 from .resize import with_resizer
@@ -14,7 +15,7 @@ class NamingDatasetMapper(DatasetMapper):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments of the constructor, as DatasetMapper's."""
-        args = super().from_config(cfg, is_train)
+        args, cfg = super().from_config(cfg, is_train), with_defaults(cfg)
         return {**args, "augmentations": with_resizer(args["augmentations"], cfg.INPUT.RESIZE)}
 
     def __call__(self, dataset_dict: dict) -> dict:

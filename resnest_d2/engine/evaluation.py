@@ -96,21 +96,12 @@ def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
 
 
 def check_evaluation(cfg: CfgNode) -> None:
-    """Refuse, before anything is trained, what could not be evaluated in the end.
+    """Refuse, before anything is trained, data sets that could not be evaluated in the end.
 
     Raises:
         ImportError: panoptic quality without panopticapi, which computes it.
-        ValueError: TEST.AUG where detectron2 has no test-time augmentation, or a data set of a type
-            without evaluator.
+        ValueError: a data set of a type without evaluator.
     """
-    if cfg.TEST.AUG.ENABLED and (
-        cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.KEYPOINT_ON
-    ):
-        raise UserError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation is for GeneralizedRCNN without "
-            f"keypoints, not for {cfg.MODEL.META_ARCHITECTURE} with KEYPOINT_ON "
-            f"{cfg.MODEL.KEYPOINT_ON}; set it False."
-        )
     for name in cfg.DATASETS.TEST:
         _evaluators(name)
 

@@ -10,9 +10,10 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 
+from resnest_d2.config import check_config, find_config, given_keys, load_config
+from resnest_d2.data import register_datasets
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
-from resnest_d2.model_zoo import find_config, load_config
 
 
 def choose_device(cfg: CfgNode) -> bool:
@@ -38,6 +39,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         raise UserError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
     args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
     cfg = load_config(args.config_file, args.opts)
+    check_config(cfg)
+    register_datasets(cfg, given=given_keys(args.config_file, args.opts))
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))

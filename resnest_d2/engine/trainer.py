@@ -18,6 +18,8 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.config import check_config, with_defaults
+from resnest_d2.data import register_datasets
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
@@ -26,7 +28,7 @@ from .early_stopping import EarlyStop, EarlyStopping
 from .ema import WeightAverage
 from .epochs import with_epochs
 from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, publish
-from .guards import check_training, load_training_images, warn_of_small_data
+from .guards import load_training_images, warn_of_small_data
 from .hooks import BestCheckpoint, ProgressBar, file_only_printer, set_aside
 from .nonfinite import StepWatch, is_nonfinite
 from .precision import BFloat16Trainer
@@ -42,14 +44,16 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode):
         """
         Args:
-            cfg: config whose data sets are registered.
+            cfg: config; its data sets are registered if they are not.
 
         Raises:
-            ImportError, ValueError: as :func:`check_evaluation`, :func:`check_training` and
-                :func:`load_training_images`.
+            ImportError, ValueError: as :func:`check_config`, :func:`register_datasets`,
+                :func:`check_evaluation` and :func:`load_training_images`.
         """
+        check_config(cfg)
+        cfg = with_defaults(cfg)
+        register_datasets(cfg)
         check_evaluation(cfg)
-        check_training(cfg)
         cfg = with_epochs(cfg)
         on_cpu = contextlib.nullcontext()
         if cfg.MODEL.DEVICE == "cpu":

@@ -3,8 +3,8 @@
 from detectron2.utils.file_io import PathManager
 
 from resnest_d2.checkpoint import WeightsHandler
+from resnest_d2.config import config_dir, find_config, list_configs, load_config, override
 
-from .configs import config_dir, find_config, list_configs, load_config, override
 from .runs import RUN_WEIGHTS, Detector, find_detector
 from .table import Model, find_model, list_models, models
 from .zoo import get, get_config

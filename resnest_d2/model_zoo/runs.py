@@ -3,9 +3,9 @@
 import os
 from typing import NamedTuple
 
+from resnest_d2.config import find_config
 from resnest_d2.errors import MissingFileError
 
-from .configs import find_config
 from .table import find_model
 from .zoo import get_config
 

@@ -18,6 +18,7 @@ from detectron2.structures import ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
+from resnest_d2.config import with_defaults
 from resnest_d2.errors import UserError
 
 from .box_transform import TwoSidedBox2BoxTransform
@@ -87,6 +88,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         """Arguments of the constructor from MODEL.ROI_BOX_CASCADE_HEAD and the base class's."""
+        cfg = with_defaults(cfg)
         keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
         return {
             **super().from_config(cfg, input_shape),

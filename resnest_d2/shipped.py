@@ -1,0 +1,48 @@
+"""The config files that ship with the package: where they are and which there are.
+
+In a checkout they are in ``configs/`` at the top, in an installed package in
+``resnest_d2/configs``. Nothing here imports torch, because tab completion waits for it.
+"""
+
+import difflib
+import os
+from pathlib import Path
+
+from resnest_d2.errors import MissingFileError
+
+_PLACES = (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
+
+
+def config_dir() -> Path:
+    """Folder of the config files that ship with the package."""
+    for place in _PLACES:
+        if (place / "Base-ResNeSt-FPN.yaml").is_file():
+            return place
+    raise MissingFileError(
+        f"The config files are missing, looked in {' and '.join(map(str, _PLACES))}; "
+        "install resnest_d2 again."
+    )
+
+
+def list_configs() -> list[str]:
+    """Names of the configs that ship with the package, base files left out, sorted."""
+    names = (path.relative_to(config_dir()).as_posix() for path in config_dir().rglob("*.yaml"))
+    return sorted(name for name in names if not os.path.basename(name).startswith("Base-"))
+
+
+def find_config(name: str) -> str:
+    """Path of a config file.
+
+    Args:
+        name: a path, or one of :func:`list_configs`.
+
+    Raises:
+        FileNotFoundError: neither; the closest names are given.
+    """
+    for path in (Path(name), config_dir() / name):
+        if path.is_file():
+            return str(path)
+    close = difflib.get_close_matches(name, list_configs(), n=3, cutoff=0.3)
+    raise MissingFileError(
+        f"There is no config file {name}, here or in the package; close names: {', '.join(close)}."
+    )
