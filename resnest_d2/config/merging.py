@@ -47,7 +47,7 @@ def _close(key: str, known: list[str]) -> str:
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
-    near = list(dict.fromkeys([*elsewhere, *near]))[:3]
+    near = list(dict.fromkeys([*near, *elsewhere]))[:3]
     return f" (close: {', '.join(near)})" if near else ""
 
 

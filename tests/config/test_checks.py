@@ -9,12 +9,8 @@ from resnest_d2.errors import UserError
 from resnest_d2.modeling import ARCHS
 
 RETINA = ["MODEL.META_ARCHITECTURE", "RetinaNet"]
-CASCADE = [
-    "MODEL.ROI_HEADS.NAME",
-    "CascadeROIHeads",
-    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
-    True,
-]
+AGNOSTIC = "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"
+CASCADE = ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", AGNOSTIC, True]
 EMA = ["MODEL.EMA.ENABLED", True]
 STOP = ["SOLVER.EARLY_STOPPING.ENABLED", True]
 AUG = ["TEST.AUG.ENABLED", True]
@@ -43,7 +39,7 @@ VALUES = [
     ([], "MODEL.PROPOSAL_GENERATOR.NAME", "RPM", "'TwoSidedRPN'"),
     ([], "MODEL.RPN.HEAD_NAME", "Head", "'StandardRPNHead'"),
     ([], "MODEL.RPN.LOW_QUALITY_MATCHES", "mmdet", "'mmdetection'"),
-    ([], "MODEL.RPN.NMS_THRESH", 7, "0 to 1"),
+    ([], "MODEL.RPN.NMS_THRESH", 7.0, "0 to 1"),
     ([], "MODEL.RPN.IOU_THRESHOLDS", [0.7, 0.3], "ascend"),
     ([], "MODEL.RPN.BATCH_SIZE_PER_IMAGE", 0, "1 or more"),
     ([], "MODEL.RPN.POSITIVE_FRACTION", 1.5, "0 to 1"),
@@ -137,7 +133,7 @@ TOGETHER = [
     (["MODEL.ROI_BOX_HEAD.NUM_FC", 0], "NUM_CONV and NUM_FC are both 0"),
     (["MODEL.FPN.NORM", "GN"], "FPN.NORM is 'GN', whose 32 groups do not divide .* 16"),
     (["MODEL.ROI_MASK_HEAD.NORM", "GN"], "ROI_MASK_HEAD.NORM is 'GN'.*CONV_DIM 16"),
-    (CASCADE[:2], "CascadeROIHeads, whose boxes .* CLS_AGNOSTIC_BBOX_REG is False"),
+    (CASCADE[:2], "CascadeROIHeads, whose boxes .*CLS_AGNOSTIC_BBOX_REG is False"),
     ([*CASCADE, "MODEL.ROI_BOX_CASCADE_HEAD.IOUS", (0.5, 0.6)], "BBOX_REG_WEIGHTS has 3 rows"),
     ([*CASCADE, "MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.4]], r"IOUS is .*IOU_THRESHOLDS \[0.4\]"),
     (["MODEL.RPN.IOU_LABELS", [0, 1]], r"RPN.IOU_LABELS \[0, 1\] must be one more"),
