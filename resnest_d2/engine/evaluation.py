@@ -20,7 +20,7 @@ from tabulate import tabulate
 from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.errors import MissingPackageError, UserError
 
-from .scoring import fast_scoring, has_fast_scoring
+from .scoring import fast_scoring, has_fast_scoring, shared_annotations
 
 _TASKS = {"bbox": "box", "segm": "mask"}
 TTA = "_TTA"  # what the tasks of an evaluation with test-time augmentation end in
@@ -34,7 +34,7 @@ class CocoEvaluator(COCOEvaluator):
     """
 
     def __init__(self, *args, **kwargs):
-        with fast_scoring():
+        with fast_scoring(), shared_annotations():
             super().__init__(*args, **kwargs)
         complete_annotations(self._coco_api)
 

@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.config import check_config
+from resnest_d2.data.coco import release_datasets
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError
 
@@ -105,6 +106,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
         raise UserError("Evaluation without data: DATASETS.TEST is empty.")
     check_config(cfg)
     check_evaluation(cfg)
+    release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

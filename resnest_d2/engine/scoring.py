@@ -8,11 +8,14 @@ Shapes: T overlap thresholds, R recalls, K categories, A ranges of area, M limit
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from unittest import mock
 
 import numpy as np
 from detectron2.evaluation import coco_evaluation
+
+from resnest_d2.data.coco_api import read_api
 
 # Parameters of the scoring, of the same names in both libraries.
 _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "maxDets")
@@ -126,3 +129,8 @@ def fast_scoring() -> Iterator[None]:
         _evaluate_predictions_on_coco=_score_copying_less,
     ):
         yield
+
+
+def shared_annotations() -> AbstractContextManager:
+    """Have detectron2's evaluator take an annotation file that was parsed already."""
+    return mock.patch.object(coco_evaluation, "COCO", read_api)

@@ -20,6 +20,7 @@ from torch import nn
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.config import check_config, with_defaults
 from resnest_d2.data import register_datasets
+from resnest_d2.data.coco import release_datasets
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
@@ -79,7 +80,9 @@ class Trainer(DefaultTrainer):
         images = load_training_images(cfg)
         warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
-        return build_detection_train_loader(cfg, mapper=mapper, dataset=images)
+        loader = build_detection_train_loader(cfg, mapper=mapper, dataset=images)
+        release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})  # it has packed them
+        return loader
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):

@@ -1,7 +1,5 @@
 """What a run has left in its OUTPUT_DIR, and the annotations that it was scored against."""
 
-import contextlib
-import io
 import json
 import os
 from typing import NamedTuple
@@ -11,7 +9,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
-from resnest_d2.data.coco_api import complete_annotations
+from resnest_d2.data.coco_api import complete_annotations, read_api
 from resnest_d2.errors import MissingFileError, UserError
 
 
@@ -102,8 +100,7 @@ def datasets_of(run: Run) -> list[DataSet]:
 
 def read_annotations(json_file: str) -> COCO:
     """Annotations of a data set, all masks as RLE."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        api = COCO(PathManager.get_local_path(json_file))
+    api = read_api(PathManager.get_local_path(json_file))
     complete_annotations(api)
     for annotation in api.anns.values():
         if annotation.get("segmentation"):

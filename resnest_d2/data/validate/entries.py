@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from resnest_d2.data.annotations import load_annotations
 from resnest_d2.errors import MissingFileError, UserError
 
 from .findings import Finding, listed
@@ -22,8 +23,13 @@ class AnnotationFile(NamedTuple):
     data: dict[str, Any]
 
 
-def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
+def read_annotations(json_file: str, image_root: str, *, shared: bool = False) -> AnnotationFile:
     """Read a file that is COCO JSON, whatever its entries are.
+
+    Args:
+        json_file: path of the file.
+        image_root: folder of its images.
+        shared: take what :func:`load_annotations` shares, and must not be changed.
 
     Raises:
         FileNotFoundError: no such file or folder.
@@ -33,8 +39,11 @@ def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
         if not os.path.exists(path):
             raise MissingFileError(f"The {what} {path} does not exist; correct its path.")
     try:
-        with open(json_file, encoding="utf-8") as file:
-            data = json.load(file)
+        if shared:
+            data = load_annotations(json_file)
+        else:
+            with open(json_file, encoding="utf-8") as file:
+                data = json.load(file)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{json_file} is not JSON: {error}.") from error
     if not isinstance(data, dict):
