@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/keys.md from the keys and comments in resnest_d2/config.py."""
+"""Write docs/keys.md from the keys and comments in resnest_d2/config/keys.py."""
 
 import ast
 import inspect
@@ -8,13 +8,13 @@ import textwrap
 import tokenize
 from pathlib import Path
 
-from resnest_d2.config import add_resnest_config
+from resnest_d2.config.keys import add_resnest_config
 
 TARGET = Path(__file__).parents[1] / "docs" / "keys.md"
 HEAD = """# Every key of this package
 
 Beside [detectron2's own](https://detectron2.readthedocs.io/modules/config.html#config-references).
-This page is written by `tools/write_config_keys.py` from `resnest_d2/config.py`; what belongs
+This page is written by `tools/write_config_keys.py` from `resnest_d2/config/keys.py`; what belongs
 together is explained in [configs](configs.md).
 
 """
