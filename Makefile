@@ -23,6 +23,8 @@ $(READY): pyproject.toml tools/install_detectron2.py
 	$(BIN)/python -m pip install --quiet $(foreach r,$(TORCH),'$(r)')
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	$(BIN)/python tools/install_detectron2.py
+	# Without what it asks for: opencv-python would overwrite opencv-python-headless.
+	$(BIN)/python -m pip install --quiet --no-deps 'sahi>=0.11'
 	touch $@
 
 test: $(READY) lint

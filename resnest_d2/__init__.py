@@ -14,13 +14,13 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import model_zoo, modeling
-    from .config import add_resnest_config, get_cfg
+    from .config import add_resnest_config, get_cfg, load_config
     from .data import register_datasets
     from .deploy import optimize_for_inference
     from .deploy.export import export
     from .engine import Trainer
     from .inference import Predictor
-    from .model_zoo import get_backbone, list_models, load_config
+    from .model_zoo import get_backbone, list_models
     from .modeling import ResNeSt
 
 if find_spec("detectron2") is None:
@@ -55,13 +55,13 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".": ("model_zoo", "modeling"),
-        ".config": ("add_resnest_config", "get_cfg"),
+        ".config": ("add_resnest_config", "get_cfg", "load_config"),
         ".data": ("register_datasets",),
         ".deploy": ("optimize_for_inference",),
         ".deploy.export": ("export",),
         ".engine": ("Trainer",),
         ".inference": ("Predictor",),
-        ".model_zoo": ("get_backbone", "list_models", "load_config"),
+        ".model_zoo": ("get_backbone", "list_models"),
         ".modeling": ("ResNeSt",),
     },
 )

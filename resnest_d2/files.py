@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
@@ -113,14 +113,18 @@ def read_text(path: str | os.PathLike) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike, *, object_hook: Callable[[dict], Any] | None = None) -> Any:
     """What a JSON file holds.
+
+    Args:
+        path: path of the file.
+        object_hook: as of :func:`json.loads`.
 
     Raises:
         UserError: not JSON; else as :func:`read_text`.
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_hook=object_hook)
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}.") from error
 

@@ -1,19 +1,17 @@
 """The config files that ship with the package: where they are and which there are.
 
 In a checkout they are in ``configs/`` at the top, in an installed package in
-``resnest_d2/model_zoo/configs``. Nothing here imports torch, because tab completion waits for it.
+``resnest_d2/configs``. Nothing here imports torch, because tab completion waits for it.
 """
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from resnest_d2.errors import MissingFileError
 
-_PLACES = (
-    Path(__file__).parents[1] / "configs",
-    Path(__file__).parent / "model_zoo" / "configs",
-)
+_PLACES = (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
 
 
 def config_dir() -> Path:
@@ -29,7 +27,8 @@ def config_dir() -> Path:
 
 def list_configs() -> list[str]:
     """Names of the configs that ship with the package, base files left out, sorted."""
-    names = (path.relative_to(config_dir()).as_posix() for path in config_dir().rglob("*.yaml"))
+    folder = config_dir()
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
     return sorted(name for name in names if not os.path.basename(name).startswith("Base-"))
 
 
@@ -42,10 +41,25 @@ def find_config(name: str) -> str:
     Raises:
         FileNotFoundError: neither; the closest names are given.
     """
-    for path in (Path(name), config_dir() / name):
+    return find_shipped(name, config_dir(), list_configs(), what="config file")
+
+
+def find_shipped(name: str, folder: Path, names: Sequence[str], *, what: str) -> str:
+    """Path of a file of the user's, or of one that ships with the package.
+
+    Args:
+        name: a path, or one of ``names``.
+        folder: where the package's files are.
+        names: files of the package, for the error; other paths below ``folder`` are found too.
+        what: kind of file, for the error.
+
+    Raises:
+        FileNotFoundError: neither; the closest names are given.
+    """
+    for path in (Path(name), folder / name):
         if path.is_file():
             return str(path)
-    close = difflib.get_close_matches(name, list_configs(), n=3, cutoff=0.3)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
     raise MissingFileError(
-        f"There is no config file {name}, here or in the package; close names: {', '.join(close)}."
+        f"There is no {what} {name}, here or in the package; close names: {', '.join(close)}."
     )

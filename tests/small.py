@@ -42,11 +42,12 @@ def data_keys(folder: Path, name: str) -> list[str]:
 
 def train_two_steps(config: str, opts: list, output: Path) -> tuple:
     """The config that two iterations were trained with, and their last figures."""
+    from resnest_d2 import load_config, register_datasets
     from resnest_d2.engine import Trainer
-    from resnest_d2.model_zoo import load_config
 
     small = ["INPUT.MIN_SIZE_TRAIN", "(96,)", "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", str(output)]
     cfg = load_config(config, [*opts, *small, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0])
+    register_datasets(cfg)
     cfg.DATASETS.TEST = ()
     trainer = Trainer(cfg)
     trainer.train()

@@ -159,7 +159,7 @@ def test_a_defect_in_the_predict_command(planted, tmp_path):
     from resnest_d2 import load_config
     from resnest_d2.cli.main import app
 
-    cfg = load_config(small.FASTER, [*small.KEYS, "MODEL.DEVICE", "cpu"], with_data=False)
+    cfg = load_config(small.FASTER, [*small.KEYS, "MODEL.DEVICE", "cpu"])
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "run" / "model_final.pth")

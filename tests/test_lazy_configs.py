@@ -21,6 +21,7 @@ from detectron2.solver import LRMultiplier, build_lr_scheduler, build_optimizer
 from detectron2.utils.events import EventStorage
 from torch.overrides import TorchFunctionMode
 
+from resnest_d2 import load_config, register_datasets
 from resnest_d2.data import register_coco
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.data.shapes import prepare_shapes
@@ -29,7 +30,6 @@ from resnest_d2.model_zoo import (
     find_model,
     get_lazy_config,
     list_lazy_configs,
-    load_config,
     models,
 )
 
@@ -62,6 +62,7 @@ class ParametersOnMeta(TorchFunctionMode):
 
 def yaml_config(name):
     cfg = load_config(name.replace(".py", ".yaml"))
+    register_datasets(cfg)
     cfg.MODEL.DEVICE = "cpu"
     return cfg
 

@@ -10,8 +10,8 @@ import small
 import torch
 from detectron2.data import DatasetCatalog
 
+from resnest_d2 import load_config, register_datasets
 from resnest_d2.data import read_coco
-from resnest_d2.model_zoo import load_config
 
 FASTER = "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml"
 MASK = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml"
@@ -60,7 +60,7 @@ def test_boxes_alone_train_a_detector_without_masks(data, tmp_path):
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 3 and latest["loss_box_reg"][0] > 0
     assert "loss_mask" not in latest
     with pytest.raises(ValueError, match="own_boxes_train have no segmentation"):
-        load_config(FASTER, [*opts, "MODEL.MASK_ON", "True"])
+        register_datasets(load_config(FASTER, [*opts, "MODEL.MASK_ON", "True"]))
 
 
 def test_an_empty_box_is_named_and_does_not_stop_the_training(data, tmp_path, caplog):

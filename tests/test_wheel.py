@@ -55,10 +55,10 @@ def test_everything_is_in_it(wheel):
     package = ROOT / "resnest_d2"
     ours = {p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     assert {p.relative_to(ROOT).as_posix() for p in ours} <= files  # tables and templates too
-    assert {f"resnest_d2/model_zoo/configs/{name}" for name in list_configs()} <= files
-    assert "resnest_d2/model_zoo/configs/Base-ResNeSt-FPN.yaml" in files
-    assert {f"resnest_d2/model_zoo/configs/lazy/{name}" for name in list_lazy_configs()} <= files
-    assert "resnest_d2/model_zoo/configs/lazy/common/models/rcnn.py" in files
+    assert {f"resnest_d2/configs/{name}" for name in list_configs()} <= files
+    assert "resnest_d2/configs/Base-ResNeSt-FPN.yaml" in files
+    assert {f"resnest_d2/configs/lazy/{name}" for name in list_lazy_configs()} <= files
+    assert "resnest_d2/configs/lazy/common/models/rcnn.py" in files
     assert {"resnest_d2_install_detectron2.py", "resnest_d2_command.py"} <= files
     assert not [name for name in files if name.startswith(("tests/", "docs/"))]
 

@@ -15,10 +15,11 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
+from resnest_d2.config import given_keys, load_config
+from resnest_d2.data import register_datasets
 from resnest_d2.engine import choose_device
 from resnest_d2.errors import UserError, run_program
 from resnest_d2.files import make_folder
-from resnest_d2.model_zoo import load_config
 
 SCALE = 2.0  # of the drawing, to make labels on small images legible
 
@@ -70,6 +71,7 @@ def main() -> int:
 def draw_all(args: argparse.Namespace) -> None:
     """Draw the first images of the config's test set into a folder."""
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
+    register_datasets(cfg, given=given_keys(args.config_file))
     choose_device(cfg)
     predictor = DefaultPredictor(cfg)
     folder = Path(args.output)

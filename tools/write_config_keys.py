@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/keys.md from the keys and comments in resnest_d2/config.py."""
+"""Writes docs/keys.md from the keys and comments in resnest_d2/config/keys.py."""
 
 import ast
 import inspect
@@ -8,7 +8,7 @@ import textwrap
 import tokenize
 from pathlib import Path
 
-from resnest_d2.config import add_resnest_config
+from resnest_d2.config.keys import add_resnest_config
 
 TARGET = Path(__file__).parents[1] / "docs" / "keys.md"
 HEAD = """# All config keys of this package

@@ -6,7 +6,7 @@ available as a :class:`LoadReport`.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
@@ -80,18 +80,17 @@ def _by_part(names: tuple[str, ...]) -> str:
     return ", ".join(f"{part} {count}" for part, count in counts.items())
 
 
-def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) -> None:
-    """Checks that depth and block type match; otherwise only the first blocks would be loaded.
+def _check_same_backbone(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str) -> None:
+    """Checks that depth, stem and block type match; else only the first blocks would be loaded.
 
     Args:
-        theirs: names in the file, in this project's layout.
-        ours: names of the model.
+        theirs: tensors in the file by name, in this project's layout.
+        ours: tensors of the model.
         path: path of the file, for the message.
 
     Raises:
         UserError: they do not match. The message has both, and the key to set.
     """
-    theirs, ours = list(theirs), list(ours)
     file_blocks, model_blocks = blocks_of(theirs), blocks_of(ours)
     if not any(file_blocks) or not any(model_blocks):
         return
@@ -110,6 +109,18 @@ def _check_same_backbone(theirs: Iterable[str], ours: Iterable[str], path: str) 
             f"{path} is a plain ResNet, whose blocks have no split attention; this model is a "
             "ResNeSt. Give a ResNeSt's checkpoint, or set MODEL.RESNETS.RADIX 0."
         )
+    file_stem, model_stem = _stem_channels(theirs), _stem_channels(ours)
+    if None not in (file_stem, model_stem) and file_stem != model_stem:
+        raise UserError(
+            f"{path} has a stem of {file_stem} channels, this model one of {model_stem}; set "
+            f"MODEL.RESNETS.STEM_OUT_CHANNELS {file_stem}."
+        )
+
+
+def _stem_channels(tensors: Mapping[str, Any]) -> int | None:
+    """Output channels of a deep stem; None where there is none."""
+    names = (name for name in tensors if name.endswith("stem.conv1_3.weight"))
+    return next((len(tensors[name]) for name in names), None)
 
 
 class ReportingCheckpointer(SavingCheckpointer):
@@ -161,7 +172,7 @@ class ReportingCheckpointer(SavingCheckpointer):
 
     def _load_model(self, checkpoint: dict) -> Any:
         names = list(checkpoint["model"])
-        _check_same_backbone(names, self.model.state_dict(), self._path)
+        _check_same_backbone(checkpoint["model"], self.model.state_dict(), self._path)
         incompatible = super()._load_model(checkpoint)
         own = [name for name in self.model.state_dict() if COUNTER not in name]
         reshaped = tuple(incompatible.incorrect_shapes)

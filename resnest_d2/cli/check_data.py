@@ -66,10 +66,11 @@ def check_data(
 
 def _anchors(config: str) -> "Anchors":
     """Of a config file, whose own data sets are not looked at."""
+    from resnest_d2.config import load_config
     from resnest_d2.data.validate import Anchors
-    from resnest_d2.model_zoo import find_detector, load_config
+    from resnest_d2.model_zoo import find_detector
 
     prepare()
-    cfg = load_config(find_detector(config).config, with_data=False)
+    cfg = load_config(find_detector(config).config)
     keys = cfg.MODEL.ANCHOR_GENERATOR
     return Anchors(keys.SIZES, keys.ASPECT_RATIOS, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)

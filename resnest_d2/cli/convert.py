@@ -69,11 +69,14 @@ def convert(
       resnest-d2 convert output/mine/model_final.pth backbone.safetensors --to timm
     """
     from resnest_d2.checkpoint import convert_file
-    from resnest_d2.model_zoo import load_config
+    from resnest_d2.config import given_keys, load_config
+    from resnest_d2.data.registration import learn_classes
 
     prepare()
     if config:
-        report = fit(str(source), load_config(config))
+        cfg = load_config(config)
+        learn_classes(cfg, given=given_keys(config))
+        report = fit(str(source), cfg)
         typer.echo(str(report))
         if report.unused or not report.complete:
             raise UserError(f"{source} does not fit {config}; nothing was written.")

@@ -195,6 +195,19 @@ def scoring(coco_eval: type, prepare: Callable[[list], list]) -> AbstractContext
     )
 
 
+def reading_annotations(read: Callable[[str], Any]) -> AbstractContextManager:
+    """Have detectron2's COCOEvaluator read annotation files with a function, if it can.
+
+    Args:
+        read: takes the path of a file and returns its pycocotools COCO.
+    """
+    from detectron2.evaluation import coco_evaluation
+
+    if not hasattr(coco_evaluation, "COCO"):
+        return nullcontext()
+    return replaced(coco_evaluation, COCO=read)
+
+
 def annotations_of(evaluator: Any) -> "COCO | None":
     """The annotations that a COCOEvaluator scores against, None where they are not found."""
     from pycocotools.coco import COCO

@@ -1,23 +1,25 @@
 """One's own data in COCO format: read once and checked, then registered with detectron2.
 
-Format: https://cocodataset.org/#format-data. The images and annotations are loaded by detectron2;
-:mod:`resnest_d2.data.validate` says what it would only find hours later, or never say.
+Format: https://cocodataset.org/#format-data. :mod:`resnest_d2.data.validate` finds what detectron2
+would only find hours later, or never say; its dictionaries are then made of what was checked.
 """
 
 import logging
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
 
 from resnest_d2.errors import UserError
-from resnest_d2.files import read_json
 
+from .annotations import load_annotations, release_annotations
 from .validate.entries import check_entries, read_annotations
 from .validate.findings import KINDS, SHOWN, Finding, listed
-from .validate.rules import field_fault, has_usable_box
+from .validate.rules import field_fault, has_usable_box, is_polygon
 
 
 class CocoFacts(NamedTuple):
@@ -59,7 +61,7 @@ def read_categories(json_file: str) -> dict[int, str]:
         MissingFileError: no such file.
         UserError: not JSON, or without categories.
     """
-    data = read_json(json_file)
+    data = load_annotations(json_file)
     categories = data.get("categories") if isinstance(data, dict) else None
     if (
         not categories
@@ -73,7 +75,7 @@ def read_categories(json_file: str) -> dict[int, str]:
 @lru_cache(maxsize=16)
 def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     del mtime  # part of the cache's key
-    file = read_annotations(json_file, image_root)
+    file = read_annotations(json_file, image_root, shared=True)
     findings = check_entries([file])
     if errors := [str(finding) for finding in findings if finding.severity == "error"]:
         more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
@@ -137,7 +139,7 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
                 f"as {json_file} with {image_root}; give it another name."
             )
         return facts
-    DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))
+    DatasetCatalog.register(name, lambda: load_images(json_file, image_root))
     metadata.set(
         json_file=json_file,
         image_root=image_root,
@@ -148,3 +150,59 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         mask_format=facts.mask_format if facts.num_annotations else None,
     )
     return facts
+
+
+def load_images(json_file: str, image_root: str) -> list[dict]:
+    """A data set as detectron2 trains and evaluates on it, as its load_coco_json gives it.
+
+    https://detectron2.readthedocs.io/tutorials/datasets.html#standard-dataset-dicts
+
+    Args:
+        json_file: path of a file that :func:`read_coco` has found to be sound.
+        image_root: folder of its images.
+
+    Returns:
+        Dictionaries of the images by ascending id; categories are numbered from 0 by theirs.
+        Polygons are arrays of doubles.
+    """
+    content = load_annotations(json_file)
+    index = {id_: i for i, id_ in enumerate(sorted(c["id"] for c in content["categories"]))}
+    records = {}
+    for image in sorted(content["images"], key=lambda image: image["id"]):
+        records[image["id"]] = {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": [],
+        }
+    for annotation in content.get("annotations", ()):
+        if (record := _object(annotation, index)) is not None:
+            records[annotation["image_id"]]["annotations"].append(record)
+    logging.getLogger(__name__).info(f"Loaded {len(records)} images of {json_file}.")
+    return list(records.values())
+
+
+def _object(annotation: dict, index: dict[int, int]) -> dict | None:
+    """detectron2's form of an annotation; None where none of its polygons can be one."""
+    found = {key: annotation[key] for key in ("iscrowd", "bbox") if key in annotation}
+    found["bbox_mode"] = BoxMode.XYWH_ABS
+    found["category_id"] = index[annotation["category_id"]]
+    mask = annotation.get("segmentation")
+    if isinstance(mask, list) and mask:
+        mask = [part for part in mask if is_polygon(part)]
+        if not mask:
+            return None
+    elif mask and isinstance(mask["counts"], list):
+        mask = mask_util.frPyObjects(mask, *mask["size"])
+    if mask:
+        found["segmentation"] = mask
+    if points := annotation.get("keypoints"):  # of pixels' centres: x and y half a pixel on
+        found["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(points)]
+    return found
+
+
+def release_datasets(names: Iterable[str]) -> None:
+    """Give back the memory of registered data sets' files; loaded again, they are parsed again."""
+    files = (MetadataCatalog.get(name).get("json_file") for name in names)
+    release_annotations(file for file in files if file)

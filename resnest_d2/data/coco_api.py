@@ -1,11 +1,36 @@
-"""Completes annotations for evaluation with pycocotools."""
+"""Annotations as evaluation with pycocotools needs them.
+
+They come from :mod:`resnest_d2.data.annotations`, which has parsed them for training already.
+"""
 
 import contextlib
 import io
 
 from pycocotools.coco import COCO
 
+from .annotations import load_annotations
 from .validate.rules import area_of, is_polygon
+
+
+def read_api(json_file: str) -> COCO:
+    """pycocotools' COCO of a file, whose annotations may be changed.
+
+    Args:
+        json_file: path of the file.
+    """
+    content = load_annotations(json_file)
+    api = COCO()
+    api.dataset = {**content, "annotations": [_unpacked(a) for a in content.get("annotations", ())]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
+    return api
+
+
+def _unpacked(annotation: dict) -> dict:
+    mask = annotation.get("segmentation")
+    if isinstance(mask, list):
+        mask = [list(part) for part in mask]
+    return {**annotation, "segmentation": mask} if mask else {**annotation}
 
 
 def complete_annotations(api: COCO) -> None:

@@ -4,6 +4,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 
+from resnest_d2.config import with_defaults
 from resnest_d2.errors import UserError
 from resnest_d2.files import reading_image
 
@@ -16,7 +17,7 @@ class NamingDatasetMapper(DatasetMapper):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments of :class:`DatasetMapper`, with INPUT.RESIZE applied."""
-        args = super().from_config(cfg, is_train)
+        args, cfg = super().from_config(cfg, is_train), with_defaults(cfg)
         return {**args, "augmentations": with_resizer(args["augmentations"], cfg.INPUT.RESIZE)}
 
     def __call__(self, dataset_dict: dict) -> dict:

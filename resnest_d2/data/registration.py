@@ -1,4 +1,8 @@
-"""What a config says of data sets, made true: registered, and its other keys made to agree."""
+"""Registers a config's data sets and derives NUM_CLASSES, DATASETS.CLASSES and MASK_FORMAT.
+
+Reading a config does neither: whoever needs the data calls :func:`register_datasets`, as often as
+it likes; whoever only predicts calls :func:`learn_classes`, which registers nothing.
+"""
 
 import difflib
 import functools
@@ -8,56 +12,12 @@ from collections.abc import Collection
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnest_d2.config import get_cfg
-from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.config import fill_defaults, get_cfg, resolve_dataset_paths
+from resnest_d2.errors import UserError
 
 from .coco import read_categories, register_coco
 
 _CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEADS
-
-
-def resolve_dataset_paths(
-    cfg: CfgNode, config_dir: str | None = None, *, may_be_missing: bool = False
-) -> None:
-    """Make the paths in DATASETS.COCO absolute.
-
-    They are relative to DATASETS.ROOT if that is set, else to the config file's folder, else to
-    the current folder; a relative ROOT likewise. The first that exists is taken.
-
-    Args:
-        cfg: config, changed in place.
-        config_dir: folder of the config file; None without one.
-        may_be_missing: leave a path that is nowhere as it is.
-
-    Raises:
-        FileNotFoundError: a path is nowhere; all places looked at are named.
-        ValueError: an entry is not [name, annotation file, image folder].
-    """
-    places = [place for place in (config_dir, os.getcwd()) if place]
-    find = functools.partial(_find, may_be_missing=may_be_missing)
-    if cfg.DATASETS.ROOT:
-        places = [find(cfg.DATASETS.ROOT, places, key="DATASETS.ROOT")]
-        cfg.DATASETS.ROOT = places[0]
-    entries = []
-    for entry in cfg.DATASETS.COCO:
-        if not isinstance(entry, list | tuple) or [type(v) for v in entry] != [str] * 3:
-            raise UserError(
-                f"DATASETS.COCO holds {entry!r}; each entry must be "
-                '["name", "annotation file", "image folder"].'
-            )
-        name, *paths = entry
-        entries.append([name, *(find(path, places, key=f"DATASETS.COCO {name}") for path in paths)])
-    cfg.DATASETS.COCO = entries
-
-
-def _find(path: str, places: list[str], *, key: str, may_be_missing: bool) -> str:
-    tried = [os.path.abspath(os.path.join(place, os.path.expanduser(path))) for place in places]
-    for candidate in tried:
-        if os.path.exists(candidate):
-            return candidate
-    if may_be_missing:
-        return path
-    raise MissingFileError(f"{key}: no {path}; looked for " + " and ".join(dict.fromkeys(tried)))
 
 
 def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
@@ -67,8 +27,9 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
 
     Args:
         cfg: config, changed in place if it is not frozen.
-        given: keys that the user set, and that the data must not overrule. A value other than
-            detectron2's default counts as set in any case.
+        given: keys that the user set, and that the data must not overrule, as
+            :func:`resnest_d2.config.given_keys` names them. A value other than detectron2's
+            default counts as set in any case.
 
     Raises:
         FileNotFoundError: a file or folder is missing.
@@ -77,6 +38,7 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     """
     frozen = cfg.is_frozen()
     cfg.defrost()
+    fill_defaults(cfg)
     resolve_dataset_paths(cfg)
     for entry in cfg.DATASETS.COCO:
         facts = register_coco(*entry)
@@ -121,9 +83,7 @@ def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) ->
         agree("DATASETS.CATEGORY_IDS", ids, because=f"{first} has the category ids {ids}")
 
 
-def learn_classes(
-    cfg: CfgNode, config_dir: str | None = None, *, given: Collection[str] = ()
-) -> None:
+def learn_classes(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     """Fill in DATASETS.CLASSES, CATEGORY_IDS and the number of classes, for prediction.
 
     What the config leaves out comes from the first annotation file or registered data set that
@@ -132,14 +92,14 @@ def learn_classes(
 
     Args:
         cfg: config, changed in place.
-        config_dir: as in :func:`resolve_dataset_paths`.
         given: as in :func:`register_datasets`.
 
     Raises:
-        ValueError: an annotation file without categories, or keys that disagree.
+        UserError: an annotation file without categories, or keys that disagree.
     """
+    fill_defaults(cfg)
+    resolve_dataset_paths(cfg)
     keys = cfg.DATASETS
-    resolve_dataset_paths(cfg, config_dir, may_be_missing=True)
     files = {name: path for name, path, _ in keys.COCO if os.path.isfile(path)}
     for name in [*keys.TRAIN, *keys.TEST]:
         if keys.CLASSES and keys.CATEGORY_IDS:

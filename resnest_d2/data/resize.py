@@ -11,9 +11,8 @@ import numpy as np
 from detectron2.data import transforms as T
 from PIL import Image
 
+from resnest_d2.config.rules import RESIZERS
 from resnest_d2.errors import UserError
-
-RESIZERS = ("pil", "cv2")
 
 
 class Cv2ResizeTransform(T.ResizeTransform):
@@ -46,7 +45,7 @@ def with_resizer(augmentations: Sequence[T.Augmentation], resizer: str) -> list[
 
     Args:
         augmentations: augmentations of a mapper.
-        resizer: one of :data:`RESIZERS`.
+        resizer: one of :data:`resnest_d2.config.rules.RESIZERS`.
 
     Raises:
         UserError: there is no such resizer.

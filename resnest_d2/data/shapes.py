@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 from iopath.common.file_io import file_lock
 
 from resnest_d2.files import WriteError, make_folder
+
+from .coco import load_images
 
 CORNERS = {"circle": 0, "square": 4, "triangle": 3}
 CLASSES = tuple(CORNERS)
@@ -86,7 +87,7 @@ def register_shapes() -> None:
 def _load(split: str) -> list[dict]:
     prepare_shapes()
     metadata = MetadataCatalog.get(split)
-    return load_coco_json(metadata.json_file, metadata.image_root, split)
+    return load_images(metadata.json_file, metadata.image_root)
 
 
 def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:

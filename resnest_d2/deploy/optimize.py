@@ -11,6 +11,7 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
+from resnest_d2.config.rules import DEPLOY_BACKENDS as BACKENDS
 from resnest_d2.errors import UserError
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
 from resnest_d2.modeling import CheckpointConvFCHead, DeepStem, ResNeStBottleneck
@@ -19,7 +20,6 @@ from . import layers
 from .backends import compile_parts
 from .cpu.roi_align import ChannelsLastPooler
 
-BACKENDS = ("eager", "inductor", "openvino")
 # In this order: what holds others says first where their ReLUs go.
 _FUSED = {
     DeepStem: layers.FusedStem,

@@ -17,8 +17,8 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from resnest_d2.compat.detectron import annotations_of
-from resnest_d2.data.coco_api import complete_annotations
+from resnest_d2.compat.detectron import annotations_of, reading_annotations
+from resnest_d2.data.coco_api import complete_annotations, read_api
 from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.files import read_json, whole_file
 
@@ -36,7 +36,7 @@ class CocoEvaluator(COCOEvaluator):
     """
 
     def __init__(self, *args, use_fast_impl: bool = True, **kwargs):
-        with fast_scoring():
+        with fast_scoring(), reading_annotations(read_api):
             super().__init__(*args, use_fast_impl=use_fast_impl, **kwargs)
         self.fast = use_fast_impl
         if (annotations := annotations_of(self)) is not None:
@@ -111,21 +111,12 @@ def main_metric(cfg: CfgNode) -> str:
 
 
 def check_evaluation(cfg: CfgNode) -> None:
-    """Refuse, before anything is trained, what could not be evaluated in the end.
+    """Refuse, before anything is trained, data sets that could not be evaluated in the end.
 
     Raises:
         ImportError: panoptic quality without panopticapi, which computes it.
-        ValueError: TEST.AUG where detectron2 has no test-time augmentation, or a data set of a type
-            without evaluator.
+        ValueError: a data set of a type without evaluator.
     """
-    if cfg.TEST.AUG.ENABLED and (
-        cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.KEYPOINT_ON
-    ):
-        raise UserError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation is for GeneralizedRCNN without "
-            f"keypoints, not for {cfg.MODEL.META_ARCHITECTURE} with KEYPOINT_ON "
-            f"{cfg.MODEL.KEYPOINT_ON}; set it False."
-        )
     for name in cfg.DATASETS.TEST:
         _evaluators(name)
 

@@ -1,4 +1,4 @@
-"""What is found before a training begins: nothing to do, or keys that contradict each other."""
+"""What is found before a training begins: no images, or fewer than a batch."""
 
 import logging
 
@@ -8,42 +8,6 @@ from detectron2.utils import comm
 
 from resnest_d2.data.small import without_small
 from resnest_d2.errors import UserError
-
-
-def check_training(cfg: CfgNode) -> None:
-    """Refuse keys of the training that contradict each other.
-
-    Raises:
-        ValueError: naming the keys, what they are and what to choose.
-    """
-    for name, value in (
-        ("SOLVER.EPOCHS", cfg.SOLVER.EPOCHS),
-        ("TEST.EVAL_EPOCHS", cfg.TEST.EVAL_EPOCHS),
-    ):
-        if value < 0:
-            raise UserError(f"{name} is {value}; choose 0 (off) or more.")
-    stopping = cfg.SOLVER.EARLY_STOPPING
-    if stopping.ENABLED:
-        if stopping.PATIENCE < 1:
-            raise UserError(f"SOLVER.EARLY_STOPPING.PATIENCE is {stopping.PATIENCE}; choose 1 up.")
-        if not cfg.DATASETS.TEST or not (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS):
-            raise UserError(
-                "SOLVER.EARLY_STOPPING.ENABLED is True, but nothing is evaluated on the way: "
-                f"DATASETS.TEST is {cfg.DATASETS.TEST}, TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; "
-                "set both, or TEST.EVAL_EPOCHS."
-            )
-    if cfg.TEST.VALIDATION_LOSS and not cfg.DATASETS.TEST:
-        raise UserError("TEST.VALIDATION_LOSS is True, but DATASETS.TEST is empty; set it.")
-    average = cfg.MODEL.EMA
-    if average.ENABLED:
-        if not 0 < average.DECAY < 1:
-            raise UserError(f"MODEL.EMA.DECAY is {average.DECAY}; choose between 0 and 1.")
-        if cfg.TEST.PRECISE_BN.ENABLED:
-            raise UserError(
-                "MODEL.EMA.ENABLED and TEST.PRECISE_BN.ENABLED are both True, but precise BN sets "
-                "the statistics of the trained weights, and the average is evaluated; set one "
-                "False."
-            )
 
 
 def load_training_images(cfg: CfgNode) -> list[dict]:

@@ -13,6 +13,8 @@ from detectron2.engine import launch as detectron2_launch
 from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.config import check_config
+from resnest_d2.data.coco import release_datasets
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError, report_defect
 
@@ -31,6 +33,8 @@ def launch(args: argparse.Namespace) -> None:
         Defect: any other error in one of several processes, whose traceback is in its log.
         KeyboardInterrupt: stopped by a signal.
     """
+    if args.num_gpus < 1:
+        raise UserError(f"--num-gpus is {args.num_gpus}; choose 1 or more (1 on the CPU, too).")
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
         raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
@@ -109,7 +113,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     """
     if not cfg.DATASETS.TEST:
         raise UserError("Evaluation without data: DATASETS.TEST is empty.")
+    check_config(cfg)
     check_evaluation(cfg)
+    release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

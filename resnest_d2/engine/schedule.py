@@ -15,6 +15,7 @@ from typing import NamedTuple
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from resnest_d2.config.keys import get_key
 from resnest_d2.errors import UserError
 
 
@@ -80,7 +81,7 @@ def resolve_schedule(cfg: CfgNode, *, images: int, processes: int) -> CfgNode:
         return cfg
     if comm.is_main_process():
         one = images / new.SOLVER.IMS_PER_BATCH
-        values = ", ".join(f"{row.key} {_get(new, row.key)}" for row in ROWS)
+        values = ", ".join(f"{row.key} {get_key(new, row.key)}" for row in ROWS)
         logging.getLogger(__name__).info(
             f"Schedule for {images} images and {processes} process{'es' * (processes > 1)}: "
             f"an epoch is {one:.1f} iterations; {values}."
@@ -125,8 +126,3 @@ def _apply(cfg: CfgNode, rows: list[tuple[Row, int]], factor: Fraction) -> None:
     for row, power in rows:
         section, name = row.key.split(".")
         cfg[section][name] = row.multiply(cfg[section][name], factor**power)
-
-
-def _get(cfg: CfgNode, key: str) -> object:
-    section, name = key.split(".")
-    return cfg[section][name]

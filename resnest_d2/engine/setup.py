@@ -11,12 +11,13 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 
+from resnest_d2.config import check_config, find_config, given_keys, load_config
+from resnest_d2.data import register_datasets
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
-from resnest_d2.model_zoo import find_config, load_config
 
-from .guards import check_training, load_training_images
+from .guards import load_training_images
 from .logs import begin_logs
 from .schedule import resolve_schedule
 
@@ -52,6 +53,8 @@ def setup(args: argparse.Namespace) -> Setup:
         raise UserError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
     args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
     cfg = load_config(args.config_file, args.opts)
+    check_config(cfg)
+    register_datasets(cfg, given=given_keys(args.config_file, args.opts))
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
@@ -61,7 +64,6 @@ def setup(args: argparse.Namespace) -> Setup:
     begin_logs(cfg.OUTPUT_DIR)
     images = None
     if not args.eval_only:
-        check_training(cfg)
         images = load_training_images(cfg)
         cfg = resolve_schedule(cfg, images=len(images), processes=comm.get_world_size())
     cfg.freeze()

@@ -16,6 +16,9 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
 from resnest_d2.compat.detectron import training_on_cpu
+from resnest_d2.config import check_config, with_defaults
+from resnest_d2.data import register_datasets
+from resnest_d2.data.coco import release_datasets
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
@@ -24,7 +27,7 @@ from . import hooks
 from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
 from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, main_metric, publish
-from .guards import check_training, load_training_images, warn_of_small_data
+from .guards import load_training_images, warn_of_small_data
 from .logs import file_only_printer, tracebacks_in_file
 from .precision import BFloat16Trainer
 from .reporting import report
@@ -45,15 +48,17 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode, *, images: list[dict] | None = None):
         """
         Args:
-            cfg: config whose data sets are registered.
+            cfg: config; its datasets are registered if they are not.
             images: of :func:`load_training_images`, where they are loaded already.
 
         Raises:
-            ImportError, ValueError: as :func:`check_evaluation`, :func:`check_training` and
-                :func:`load_training_images`.
+            ImportError, ValueError: as :func:`check_config`, :func:`register_datasets`,
+                :func:`check_evaluation` and :func:`load_training_images`.
         """
+        check_config(cfg)
+        cfg = with_defaults(cfg)
+        register_datasets(cfg)
         check_evaluation(cfg)
-        check_training(cfg)
         self._images = load_training_images(cfg) if images is None else images
         cfg = resolve_schedule(cfg, images=len(self._images), processes=comm.get_world_size())
         on_cpu = contextlib.nullcontext()
@@ -77,7 +82,9 @@ class Trainer(DefaultTrainer):
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
-        return build_detection_train_loader(cfg, mapper=mapper, dataset=images)
+        loader = build_detection_train_loader(cfg, mapper=mapper, dataset=images)
+        release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})  # it has packed them
+        return loader
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):

@@ -11,9 +11,10 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.config import check_config, given_keys, load_config, override, with_defaults
 from resnest_d2.data.registration import learn_classes
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.model_zoo import RUN_WEIGHTS, find_detector, load_config, override
+from resnest_d2.model_zoo import RUN_WEIGHTS, find_detector
 
 from .sources import ORDERS
 
@@ -52,25 +53,27 @@ def prediction_config(
     ):
         check_only_one(argument, keys if given else (), opts)
     if isinstance(model, CfgNode):
-        cfg = model.clone()
+        cfg = with_defaults(model).clone()
         cfg.defrost()
         override(cfg, opts)
+        learn_classes(cfg)
     else:
         found = find_detector(os.fspath(model))
-        cfg = load_config(found.config, opts, with_data=False)
+        cfg = load_config(found.config, opts)
+        learn_classes(cfg, given=given_keys(found.config, opts))
         if "MODEL.WEIGHTS" not in opts[::2]:
             weights = weights or found.weights
             if found.run and not weights:
                 raise MissingFileError(
                     f"{model} has none of {', '.join(RUN_WEIGHTS)}; say weights=... yourself."
                 )
-    learn_classes(cfg)
     if cfg.INPUT.FORMAT not in ORDERS:
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {ORDERS}.")
     cfg.MODEL.WEIGHTS = os.fspath(weights or cfg.MODEL.WEIGHTS)
     cfg.MODEL.DEVICE = _choose_device(cfg.MODEL.DEVICE if "MODEL.DEVICE" in opts[::2] else device)
     if score_threshold is not None:
         override(cfg, [part for key in _THRESHOLDS for part in (key, float(score_threshold))])
+    check_config(cfg, predicting=True)
     cfg.freeze()
     return cfg
 

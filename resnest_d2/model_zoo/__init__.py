@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from resnest_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from resnest_d2.config import load_config, override
     from resnest_d2.shipped import config_dir, find_config, list_configs
 
     from .backbones import get_backbone
-    from .configs import load_config, override
     from .lazy_configs import find_lazy_config, get_lazy_config, list_lazy_configs
     from .runs import RUN_WEIGHTS, Detector, find_detector
     from .table import Model, find_model, list_models, models
@@ -37,9 +37,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "..config": ("load_config", "override"),
         "..shipped": ("config_dir", "find_config", "list_configs"),
         ".backbones": ("get_backbone",),
-        ".configs": ("load_config", "override"),
         ".lazy_configs": ("find_lazy_config", "get_lazy_config", "list_lazy_configs"),
         ".runs": ("RUN_WEIGHTS", "Detector", "find_detector"),
         ".table": ("Model", "find_model", "list_models", "models"),

@@ -1,34 +1,20 @@
-"""LazyConfig files by name: detectron2's configs in Python.
+"""LazyConfig files by name: detectron2's configs in Python, in ``lazy/`` beside the YAML files."""
 
-In a checkout they lie in ``configs/lazy/`` at the top, in an installed package beside this file.
-"""
-
-import difflib
 from pathlib import Path
 
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
-from resnest_d2.errors import MissingFileError
+from resnest_d2.shipped import config_dir, find_shipped
 
 from .table import find_model
 
-_PLACES = (
-    Path(__file__).parents[2] / "configs" / "lazy",
-    Path(__file__).parent / "configs" / "lazy",
-)
 _SHARED = "common"  # folder of what the configs import
 
 
 def lazy_config_dir() -> Path:
     """Folder of the LazyConfig files that ship with the package."""
-    for place in _PLACES:
-        if (place / _SHARED).is_dir():
-            return place
-    raise MissingFileError(
-        f"The LazyConfig files are missing, looked in {' and '.join(map(str, _PLACES))}; "
-        "install resnest_d2 again."
-    )
+    return config_dir() / "lazy"
 
 
 def list_lazy_configs() -> list[str]:
@@ -47,15 +33,7 @@ def find_lazy_config(name: str) -> str:
     Raises:
         FileNotFoundError: neither; the closest names are given.
     """
-    for path in (Path(name), lazy_config_dir() / name):
-        if path.is_file():
-            return str(path)
-    names = list_lazy_configs()
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
-    raise MissingFileError(
-        f"There is no LazyConfig file {name}, here or in the package; close names: "
-        f"{', '.join(close)}."
-    )
+    return find_shipped(name, lazy_config_dir(), list_lazy_configs(), what="LazyConfig file")
 
 
 def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:

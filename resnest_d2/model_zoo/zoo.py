@@ -8,10 +8,9 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from resnest_d2.checkpoint import ReportingCheckpointer
+from resnest_d2.config import find_config, load_config
 from resnest_d2.errors import UserError
-from resnest_d2.shipped import find_config
 
-from .configs import load_config
 from .table import find_model
 
 
@@ -23,6 +22,10 @@ def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> Cf
         trained: set MODEL.WEIGHTS to the published detector's weights instead of the config's
             initial weights.
         opts: overrides, see :func:`load_config`.
+
+    Returns:
+        The config; its data sets are not registered, see
+        :func:`resnest_d2.data.registration.register_datasets`.
 
     Raises:
         FileNotFoundError: there is no config file of that name.

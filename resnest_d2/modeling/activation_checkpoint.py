@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
-from resnest_d2.config import ACTIVATION_CHECKPOINTS
+from resnest_d2.config.backbone import activation_checkpoint_fault
+from resnest_d2.config.rules import ACTIVATION_CHECKPOINTS
 from resnest_d2.errors import UserError
 from resnest_d2.layers import BATCH_NORMS
 
@@ -20,7 +21,7 @@ def check_activation_checkpoint(mode: str, *, norm: str) -> None:
     """Checks that a mode of activation checkpointing is possible.
 
     Args:
-        mode: one of :data:`resnest_d2.config.ACTIVATION_CHECKPOINTS`.
+        mode: one of :data:`resnest_d2.config.rules.ACTIVATION_CHECKPOINTS`.
         norm: name of the block's norms.
 
     Raises:
@@ -32,21 +33,8 @@ def check_activation_checkpoint(mode: str, *, norm: str) -> None:
             f"MODEL.RESNETS.ACTIVATION_CHECKPOINT is {mode!r}; choose from "
             f"{ACTIVATION_CHECKPOINTS}."
         )
-    if mode != "light":
-        return
-    if not gains(mode, norm=norm):
-        raise UserError(
-            "MODEL.RESNETS.ACTIVATION_CHECKPOINT is 'light', which keeps the outputs of the "
-            "convolutions, but "
-            f"with MODEL.RESNETS.NORM {norm!r} training needs none of them, and it would keep more "
-            "than 'none'; set ACTIVATION_CHECKPOINT 'block' or 'none', or another NORM."
-        )
-    if not hasattr(torch_checkpoint, "create_selective_checkpoint_contexts"):
-        raise UserError(
-            "MODEL.RESNETS.ACTIVATION_CHECKPOINT is 'light', which needs torch 2.4 or newer, but "
-            f"this is {torch.__version__}; set ACTIVATION_CHECKPOINT 'block' or 'none', or install "
-            "a newer torch."
-        )
+    if fault := activation_checkpoint_fault(mode, norm):
+        raise UserError(fault)
 
 
 def gains(mode: str, *, norm: str) -> bool:

@@ -68,7 +68,7 @@ class ResNeStBottleneck(CNNBlockBase):
         super().__init__(in_channels, out_channels, stride)
         check_activation_checkpoint(activation_checkpoint, norm=norm)
         self.activation_checkpoint = activation_checkpoint
-        assert not (avd and stride_in_1x1), "config.check_resnest_config refuses this pair"
+        assert not (avd and stride_in_1x1), "config.resolve_backbone leaves no such pair"
         width = bottleneck_channels
         if width % num_groups or (deformable and width % deform_num_groups):
             raise UserError(

@@ -7,6 +7,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead
 
+from resnest_d2.config import with_defaults
+
 from .activation_checkpoint import check_activation_checkpoint, gains, recompute, wants_recomputing
 
 
@@ -41,6 +43,7 @@ class CheckpointConvFCHead(FastRCNNConvFCHead):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         """Arguments from MODEL.ROI_BOX_HEAD and MODEL.RESNETS.ACTIVATION_CHECKPOINT."""
+        cfg = with_defaults(cfg)
         arguments = super().from_config(cfg, input_shape)
         return {**arguments, "activation_checkpoint": cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT}
 

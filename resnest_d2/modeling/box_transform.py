@@ -19,6 +19,8 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
 
+from resnest_d2.config import with_defaults
+
 from .matching import BestMatchesMatcher, outside_padding
 
 
@@ -66,6 +68,7 @@ class TwoSidedRPN(RPN):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         """Arguments from MODEL.RPN."""
+        cfg = with_defaults(cfg)
         args = super().from_config(cfg, input_shape)
         args["box2box_transform"] = TwoSidedBox2BoxTransform(cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
         args["skip_padding"] = cfg.MODEL.RPN.SKIP_PADDING
@@ -105,6 +108,7 @@ class TwoSidedROIHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         """Arguments from MODEL.ROI_HEADS."""
+        cfg = with_defaults(cfg)
         args = super().from_config(cfg, input_shape)
         if cfg.MODEL.ROI_HEADS.LOW_QUALITY_MATCHES == "mmdetection":
             args["proposal_matcher"] = BestMatchesMatcher(

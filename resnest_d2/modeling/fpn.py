@@ -9,30 +9,15 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import nn
 
-from resnest_d2.errors import UserError
 from resnest_d2.layers import adapt_sync_norms
 
 from .resnest import ResNeSt, build_resnest_backbone
 
 
 def _build_fpn(cfg: CfgNode, bottom_up: ResNeSt, top_block: nn.Module) -> FPN:
-    in_features = cfg.MODEL.FPN.IN_FEATURES
-    shapes = bottom_up.output_shape()
-    if missing := [name for name in in_features if name not in shapes]:
-        raise UserError(
-            f"MODEL.FPN.IN_FEATURES has {missing}, but MODEL.RESNETS.OUT_FEATURES is only "
-            f"{list(shapes)}; add the missing ones there."
-        )
-    strides = [shapes[name].stride for name in in_features]
-    if any(b != 2 * a for a, b in zip(strides, strides[1:], strict=False)):
-        raise UserError(
-            f"MODEL.FPN.IN_FEATURES {list(in_features)} have strides {strides} with "
-            f"MODEL.RESNETS.RES5_DILATION {cfg.MODEL.RESNETS.RES5_DILATION}; in an FPN each "
-            "must be twice the previous one. Set RES5_DILATION 1, or leave res5 out."
-        )
     fpn = FPN(
         bottom_up=bottom_up,
-        in_features=in_features,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=top_block,

@@ -13,7 +13,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, ResNet
 from detectron2.modeling.backbone.resnet import BasicStem
 
-from resnest_d2.config import check_resnest_config
+from resnest_d2.config import check_backbone, resolve_backbone, with_defaults
 from resnest_d2.layers import adapt_sync_norms
 
 from .archs import get_arch
@@ -101,7 +101,8 @@ class ResNeSt(ResNet):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         """Arguments from MODEL.RESNETS and MODEL.BACKBONE.FREEZE_AT."""
-        check_resnest_config(cfg)
+        check_backbone(cfg)
+        cfg = resolve_backbone(with_defaults(cfg))
         keys = cfg.MODEL.RESNETS
         published = get_arch(keys.DEPTH).stem_channels
         if keys.DEEP_STEM and published != keys.STEM_OUT_CHANNELS:

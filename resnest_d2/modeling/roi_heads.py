@@ -20,6 +20,7 @@ from detectron2.structures import ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
+from resnest_d2.config import with_defaults
 from resnest_d2.errors import UserError
 
 from .box_transform import TwoSidedBox2BoxTransform
@@ -98,7 +99,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         """Arguments from MODEL.ROI_BOX_CASCADE_HEAD, and those of the base class."""
-        keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+        keys = (cfg := with_defaults(cfg)).MODEL.ROI_BOX_CASCADE_HEAD
         return {
             **super().from_config(cfg, input_shape),
             "stage_loss_weights": keys.STAGE_LOSS_WEIGHTS,

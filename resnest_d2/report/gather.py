@@ -1,7 +1,5 @@
 """Reads a run's OUTPUT_DIR and the annotations that it was evaluated on."""
 
-import contextlib
-import io
 import json
 import os
 from typing import NamedTuple
@@ -10,7 +8,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
-from resnest_d2.data.coco_api import complete_annotations
+from resnest_d2.data.coco_api import complete_annotations, read_api
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_json, read_text, read_yaml
 
@@ -121,8 +119,7 @@ def read_annotations(json_file: str) -> COCO:
     """
     if not os.path.isfile(PathManager.get_local_path(json_file)):
         raise MissingFileError(f"The annotations {json_file} are gone; put the file back.")
-    with contextlib.redirect_stdout(io.StringIO()):
-        api = COCO(PathManager.get_local_path(json_file))
+    api = read_api(PathManager.get_local_path(json_file))
     complete_annotations(api)
     for annotation in api.anns.values():
         if annotation.get("segmentation"):

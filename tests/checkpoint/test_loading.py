@@ -140,3 +140,16 @@ def test_address_that_cannot_be_fetched(checkpointer):
 def test_nothing_to_load(checkpointer):
     checkpointer.load("")
     assert checkpointer.report is None
+
+
+@pytest.mark.parametrize("inside", ["", "backbone.bottom_up."])
+def test_another_stem_is_refused_like_another_depth(inside, cfg, tmp_path):
+    def weights(channels):
+        cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = channels
+        return build_backbone(cfg).state_dict()
+
+    theirs = {inside + name: value for name, value in weights(32).items()}
+    path = save(tmp_path / "a.pth", {"model": theirs})
+    weights(64)
+    with pytest.raises(ValueError, match="stem of 32 channels, this model one of 64; set .* 32"):
+        ReportingCheckpointer(build_backbone(cfg)).load(path)

@@ -142,7 +142,7 @@ def write_files(folder):
 
 def write_weights(folder):
     """A run of a narrow detector, and checkpoints that do not fit it."""
-    cfg = load_config(QUICK, [*KEYS, "MODEL.DEVICE", "cpu"], with_data=False)
+    cfg = load_config(QUICK, [*KEYS, "MODEL.DEVICE", "cpu"])
     (folder / "run").mkdir()
     (folder / "run" / "config.yaml").write_text(cfg.dump())
     weights = build_model(cfg).state_dict()
@@ -211,7 +211,7 @@ CASES = [
     ("type", ["eval", "run", "MODEL.MASK_ON", "maybe"], "maybe"),
     ("value", keys("MODEL.RESNETS.RADIX", "-1"), "MODEL.RESNETS.RADIX"),
     ("value", keys("MODEL.RESNETS.DEPTH", "13"), "MODEL.RESNETS.DEPTH"),
-    ("value", keys("MODEL.RESNETS.BOTTLENECK_WIDTH", "0"), "BOTTLENECK_WIDTH (0)"),
+    ("value", keys("MODEL.RESNETS.BOTTLENECK_WIDTH", "0"), "MODEL.RESNETS.BOTTLENECK_WIDTH"),
     ("value", keys("MODEL.RESNETS.RES5_DILATION", "3"), "MODEL.RESNETS.RES5_DILATION"),
     ("value", keys("MODEL.BACKBONE.FREEZE_AT", "9"), "MODEL.BACKBONE.FREEZE_AT"),
     ("value", keys("MODEL.RESNETS.STRIDE_IN_1X1", "True"), "STRIDE_IN_1X1"),
@@ -352,6 +352,7 @@ CASES = [
         )
     ),
     ("weights", ["eval", "run", "--weights", "gone.pth"], "gone.pth"),
+    ("weights", ["eval", "run", "--weights", "backbone.pth", *DATA], "backbone.pth"),
     ("weights", predict("a.png", "--weights", "backbone.pth"), "backbone.pth"),
     ("weights", ["convert", "resnet.pth", "b.pth"], "resnet.pth"),
     ("weights", ["export", "run", "--weights", "cut.pth", "--output", "b.onnx"], "cut.pth"),
@@ -496,3 +497,57 @@ def test_there_are_enough_cases():
     kinds = {kind for kind, *_ in CASES}
     assert kinds > {"key", "type", "value", "name", "file", "JSON", "YAML", "weights", "image"}
     assert len(CASES) + len(USAGE) + len(ENVIRONMENT) >= 120
+
+
+# What a row of the checks of a config refuses, before anything is built.
+CONFIG_CASES = [
+    ("empty config", {"config": ""}, [], "config.yaml"),
+    ("a list", {"config": "- 1\n- 2\n"}, [], "config.yaml"),
+    ("a text", {"config": "hello"}, [], "config.yaml"),
+    ("a base that is gone", {"config": "_BASE_: gone.yaml\n"}, [], "gone.yaml"),
+    ("a section that is a number", {"config": "MODEL: 3\n"}, [], "MODEL"),
+    ("bytes", {"config": b"\xff\xfe\x00{"}, [], "config.yaml"),
+    ("meta architecture", {}, ["MODEL.META_ARCHITECTURE", "YOLO"], "MODEL.META_ARCHITECTURE"),
+    ("backbone", {}, ["MODEL.BACKBONE.NAME", "build_none"], "MODEL.BACKBONE.NAME"),
+    ("ROI heads", {}, ["MODEL.ROI_HEADS.NAME", "NoHeads"], "MODEL.ROI_HEADS.NAME"),
+    ("box head", {}, ["MODEL.ROI_BOX_HEAD.NAME", "NoHead"], "MODEL.ROI_BOX_HEAD.NAME"),
+    ("norm", {}, ["MODEL.RESNETS.NORM", "XX"], "MODEL.RESNETS.NORM"),
+    ("FPN norm", {}, ["MODEL.FPN.NORM", "XX"], "MODEL.FPN.NORM"),
+    ("sampling", {}, ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "all"], "MIN_SIZE_TRAIN_SAMPLING"),
+    ("train sampler", {}, ["DATALOADER.SAMPLER_TRAIN", "None"], "DATALOADER.SAMPLER_TRAIN"),
+    ("scheduler", {}, ["SOLVER.LR_SCHEDULER_NAME", "None"], "SOLVER.LR_SCHEDULER_NAME"),
+    ("device", {}, ["MODEL.DEVICE", "tpu9"], "MODEL.DEVICE"),
+    ("input format", {}, ["INPUT.FORMAT", "CMYKX"], "INPUT.FORMAT"),
+    ("size", {}, ["INPUT.MIN_SIZE_TRAIN", "(-5,)"], "INPUT.MIN_SIZE_TRAIN"),
+    ("flip", {}, ["INPUT.RANDOM_FLIP", "diagonal"], "INPUT.RANDOM_FLIP"),
+    ("iterations", {}, ["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER"),
+    ("batch", {}, ["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
+    ("period", {}, ["SOLVER.CHECKPOINT_PERIOD", "0"], "SOLVER.CHECKPOINT_PERIOD"),
+    ("anchors", {}, ["MODEL.ANCHOR_GENERATOR.SIZES", "[[8], [16]]"], "ANCHOR_GENERATOR.SIZES"),
+    ("features", {}, ["MODEL.RPN.IN_FEATURES", "['p9']"], "MODEL.RPN.IN_FEATURES"),
+    ("backend", {}, ["MODEL.DEPLOY.ENABLED", "True", "MODEL.DEPLOY.BACKEND", "x"], "BACKEND"),
+    ("processes", {}, ["--num-gpus", "0"], "--num-gpus"),
+    ("processes below 0", {}, ["--num-gpus", "-1"], "--num-gpus"),
+    ("RetinaNet on FPN", {}, ["MODEL.META_ARCHITECTURE", "RetinaNet"], "MODEL.BACKBONE.NAME"),
+    ("no folder", {}, ["OUTPUT_DIR", ""], "OUTPUT_DIR"),
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "culprit"),
+    [case[1:] for case in CONFIG_CASES],
+    ids=[case[0] for case in CONFIG_CASES],
+)
+def test_a_config_that_cannot_be_is_refused(files, words, culprit, call, folder):
+    config = QUICK
+    if files:
+        config, content = "config.yaml", files["config"]
+        (folder / config).write_bytes(content if isinstance(content, bytes) else content.encode())
+    flags = [w for w in words if w == "--num-gpus" or words[:1] == ["--num-gpus"]]
+    pairs = [] if flags else words
+    own = [] if files else [*KEYS, *pairs]
+    data = ["DATASETS.COCO", "[['mistakes', 'train.json', 'images']]"]
+    data += ["DATASETS.TRAIN", "('mistakes',)", "DATASETS.TEST", "()"]
+    out = [] if "OUTPUT_DIR" in pairs else ["OUTPUT_DIR", "out"]
+    words = ["train_net.py", "--config-file", config, *flags, *data, *out, *own]
+    assert_one_sentence(words, culprit, call)

@@ -4,14 +4,15 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from resnest_d2 import get_cfg, register_datasets
-from resnest_d2.model_zoo import load_config
+from resnest_d2.config import given_keys, load_config
+from resnest_d2.data.registration import learn_classes
 
 _number = itertools.count()
 
 
 @pytest.fixture
 def config(coco_files, tmp_path):
-    """A function that writes a config for a data set, with further lines, and loads it."""
+    """A function that writes a config for a data set, reads it and registers the data set."""
 
     def load(change=lambda data: None, text="", opts=()):
         coco_files(change)
@@ -19,9 +20,21 @@ def config(coco_files, tmp_path):
         (tmp_path / "mine.yaml").write_text(
             f'DATASETS:\n  COCO: [["{name}", "train.json", "images"]]\n  TRAIN: ("{name}",)\n{text}'
         )
-        return load_config(str(tmp_path / "mine.yaml"), opts)
+        return registered(str(tmp_path / "mine.yaml"), opts)
 
     return load
+
+
+def registered(name, opts=()):
+    cfg = load_config(name, opts)
+    register_datasets(cfg, given=given_keys(name, opts))
+    return cfg
+
+
+def learned(name, opts=()):
+    cfg = load_config(name, opts)
+    learn_classes(cfg, given=given_keys(name, opts))
+    return cfg
 
 
 def rle(data):
@@ -44,7 +57,7 @@ def test_paths_are_relative_to_the_root(coco_files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     opts = ["DATASETS.ROOT", tmp_path.name, "DATASETS.TRAIN", "('rooted',)"]
     opts += ["DATASETS.COCO", '[["rooted", "train.json", "images"]]', "DATASETS.TEST", "()"]
-    cfg = load_config("quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml", opts)
+    cfg = registered("quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml", opts)
     assert cfg.DATASETS.COCO[0][1] == str(tmp_path / "train.json")
     assert cfg.DATASETS.ROOT == str(tmp_path)
 
@@ -71,15 +84,15 @@ def test_classes_are_known_without_the_data(config, tmp_path):
     assert (cfg.DATASETS.CLASSES, cfg.DATASETS.CATEGORY_IDS) == (["dog", "cat"], [3, 7])
     kept = tmp_path / "kept.yaml"
     kept.write_text(cfg.dump())
-    before = load_config(str(tmp_path / "mine.yaml"), with_data=False)  # out of the file
+    before = learned(str(tmp_path / "mine.yaml"))  # out of the file
     (tmp_path / "train.json").unlink()
-    for known in (before, load_config(str(kept), with_data=False)):
+    for known in (before, learned(str(kept))):
         assert known.DATASETS.CLASSES == ["dog", "cat"] and known.DATASETS.CATEGORY_IDS == [3, 7]
         assert known.MODEL.ROI_HEADS.NUM_CLASSES == 2
     unknown = ["DATASETS.TRAIN", "('never_registered',)"]
-    mine = load_config(str(tmp_path / "mine.yaml"), unknown, with_data=False)
+    mine = learned(str(tmp_path / "mine.yaml"), unknown)
     assert mine.DATASETS.CLASSES == mine.DATASETS.CATEGORY_IDS == []
-    coco = load_config("COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml", with_data=False)
+    coco = learned("COCO-Detection/faster_rcnn_ResNeSt_50_FPN_1x.yaml")
     assert coco.DATASETS.CLASSES[0] == "person" and coco.DATASETS.CATEGORY_IDS[-1] == 90
 
 
@@ -95,13 +108,13 @@ def test_other_classes_do_not_take_the_ids_of_the_data():
     name, opts = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml", []
     for classes, number in ((["a", "b", "c"], 0), (coco_classes(name), 80)):
         opts = ["DATASETS.CLASSES", classes]
-        cfg = load_config(name, opts, with_data=False)
+        cfg = learned(name, opts)
         assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == len(classes)
         assert len(cfg.DATASETS.CATEGORY_IDS) == number
 
 
 def coco_classes(name):
-    return load_config(name, with_data=False).DATASETS.CLASSES
+    return learned(name).DATASETS.CLASSES
 
 
 def test_a_missing_file_leaves_the_others_to_be_read(config, coco_files, tmp_path, monkeypatch):
@@ -112,7 +125,7 @@ def test_a_missing_file_leaves_the_others_to_be_read(config, coco_files, tmp_pat
     monkeypatch.chdir("/")
     sets = '[["gone", "train.json", "images"], ["there", "val.json", "images"]]'
     opts = ["DATASETS.COCO", sets, "DATASETS.TRAIN", "('gone',)", "DATASETS.TEST", "('there',)"]
-    cfg = load_config(str(tmp_path / "mine.yaml"), opts, with_data=False)
+    cfg = learned(str(tmp_path / "mine.yaml"), opts)
     assert cfg.DATASETS.CLASSES == ["dog", "cat"] and cfg.DATASETS.CATEGORY_IDS == [3, 7]
 
 
@@ -182,3 +195,20 @@ def test_nothing_to_train_on(config):
 def test_unknown_name(config):
     with pytest.raises(ValueError, match="No data set is named shapes_vall.*shapes_val"):
         config(opts=["DATASETS.TEST", "('shapes_vall',)"])
+
+
+def test_reading_a_config_registers_nothing(config, coco_files, tmp_path):
+    config()
+    name = f"registration_{next(_number)}"
+    opts = [
+        "DATASETS.COCO",
+        f'[["{name}", "train.json", "images"]]',
+        "DATASETS.TRAIN",
+        f"('{name}',)",
+    ]
+    cfg = load_config(str(tmp_path / "mine.yaml"), opts)
+    assert name not in DatasetCatalog and cfg.DATASETS.CLASSES == []
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
+    for _ in range(2):
+        register_datasets(cfg, given=given_keys(str(tmp_path / "mine.yaml"), opts))
+    assert len(DatasetCatalog.get(name)) == 2 and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2

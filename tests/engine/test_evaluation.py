@@ -115,18 +115,6 @@ def test_augmented_results_stand_beside_the_plain_ones(tmp_path):
     assert stored == {"val": {"bbox": {"AP": 3.0}}}
 
 
-@pytest.mark.parametrize("key", [["META_ARCHITECTURE", "PanopticFPN"], ["KEYPOINT_ON", True]])
-def test_augmentation_where_there_is_none(key):
-    cfg = get_cfg()
-    cfg.TEST.AUG.ENABLED = True
-    check_evaluation(cfg)
-    cfg.MODEL.merge_from_list(key)
-    with pytest.raises(ValueError, match="TEST.AUG.ENABLED is True, but"):
-        check_evaluation(cfg)
-    cfg.TEST.AUG.ENABLED = False
-    check_evaluation(cfg)
-
-
 @pytest.fixture
 def kind_of_set():
     def register(kind, **metadata):

@@ -7,7 +7,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
-from resnest_d2 import load_config
+from resnest_d2 import load_config, register_datasets
 from resnest_d2.engine import evaluate
 
 
@@ -25,6 +25,7 @@ def test_both_evaluations_are_there(name, coco_files, tmp_path):
     sets = f'[["augmented", "{json_file}", "{images}"]]'
     opts = ["DATASETS.COCO", sets, "DATASETS.TRAIN", (), "DATASETS.TEST", ("augmented",)]
     cfg = load_config(name, [*opts, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cpu"])
+    register_datasets(cfg)
     try:
         cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 14, 32
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 0.0, 20

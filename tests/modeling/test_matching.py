@@ -7,7 +7,7 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from resnest_d2.config import check_resnest_config
+from resnest_d2.config import check_config
 from resnest_d2.modeling.matching import BestMatchesMatcher, outside_padding
 
 
@@ -168,7 +168,7 @@ def test_roi_heads_give_an_object_its_best_proposal(rcnn_cfg):
 def test_keys_that_the_class_does_not_know_are_refused(section, key, value, name, rcnn_cfg):
     rcnn_cfg.MODEL[section][key] = value
     with pytest.raises(ValueError, match=rf"MODEL\.{section}\.{key}.*{name}"):
-        check_resnest_config(rcnn_cfg)
+        check_config(rcnn_cfg)
 
 
 @pytest.mark.parametrize("section", ["RPN", "ROI_HEADS"])
@@ -177,7 +177,7 @@ def test_unknown_matching_is_refused(section, rcnn_cfg):
     rcnn_cfg.MODEL.ROI_HEADS.NAME = "TwoSidedROIHeads"
     rcnn_cfg.MODEL[section].LOW_QUALITY_MATCHES = "mmdet"
     with pytest.raises(ValueError, match=rf"MODEL\.{section}\.LOW_QUALITY_MATCHES is 'mmdet'"):
-        check_resnest_config(rcnn_cfg)
+        check_config(rcnn_cfg)
 
 
 def test_a_step_trains_on_images_of_two_sizes(rcnn_cfg):

@@ -6,7 +6,7 @@ from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import build_backbone
 from torch import nn
 
-from resnest_d2.config import NORMS
+from resnest_d2.config.rules import NORMS
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
 from resnest_d2.modeling import ARCHS, ResNeSt, ResNeStBottleneck
 from resnest_d2.modeling.resnest import BasicStem
@@ -165,7 +165,6 @@ def test_scripts_like_detectron2s_resnet():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"STRIDE_IN_1X1": True}, ["AVD", "STRIDE_IN_1X1"]),
         ({"AVD": False, "AVD_FIRST": True}, ["AVD_FIRST", "AVD False"]),
         ({"WIDTH_PER_GROUP": 32, "BOTTLENECK_WIDTH": 40}, ["WIDTH_PER_GROUP", "BOTTLENECK_WIDTH"]),
         ({"DEPTH": 34}, ["DEPTH is 34", "14, 26, 50, 101, 152, 200, 269"]),
@@ -197,10 +196,31 @@ def test_freeze_at_out_of_range(cfg):
 
 
 def test_unpublished_stem_is_said(cfg, caplog):
-    cfg.MODEL.RESNETS.DEPTH = 101
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 101, 96
     with torch.device("meta"):
         build_backbone(cfg)
     assert "published ResNeSt-101 has 128" in caplog.text
+
+
+def test_the_stem_follows_the_depth_where_it_has_detectron2s_default(cfg, caplog):
+    caplog.set_level("INFO")
+    cfg.MODEL.RESNETS.DEPTH = 101
+    with torch.device("meta"):
+        assert build_backbone(cfg).stem.out_channels == 128
+        assert "STEM_OUT_CHANNELS is 128 and not detectron2's 64" in caplog.text
+        cfg.MODEL.RESNETS.DEEP_STEM = False
+        assert build_backbone(cfg).stem.out_channels == 64
+
+
+def test_the_average_pool_carries_the_stride_where_stride_in_1x1_is_detectron2s_default(cfg):
+    cfg.MODEL.RESNETS.STRIDE_IN_1X1 = True
+    cfg.freeze()
+    block = build_backbone(cfg).res3[0]
+    assert (block.conv1.stride, block.conv2.conv.stride, block.avd_after.stride) == (
+        (1, 1),
+        (1, 1),
+        2,
+    )
 
 
 def test_bottleneck_keeps_gradients_of_every_parameter():

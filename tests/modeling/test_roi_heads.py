@@ -8,6 +8,7 @@ from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import BitMasks, Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
 
+from resnest_d2.config import check_config
 from resnest_d2.modeling import StageMaskHeads, TwoSidedBox2BoxTransform
 
 CASCADE = "MODEL.ROI_BOX_CASCADE_HEAD"
@@ -298,7 +299,9 @@ def test_traces(cascade):
 
 
 @pytest.mark.parametrize("key", ALL_KEYS[::2])
-def test_keys_that_other_heads_would_ignore(cascade, key):
+def test_keys_that_other_heads_would_ignore(rcnn_cfg, key):
     value = ALL_KEYS[ALL_KEYS.index(key) + 1]
+    rcnn_cfg.MODEL.ROI_HEADS.NAME = "CascadeROIHeads"
+    rcnn_cfg.merge_from_list([key, value])
     with pytest.raises(ValueError, match=f"{key} is .*NAME is CascadeROIHeads, which does not"):
-        cascade(key, value, name="CascadeROIHeads")
+        check_config(rcnn_cfg)

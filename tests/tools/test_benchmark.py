@@ -16,7 +16,7 @@ from benchmarking import report
 from benchmarking.measure import Case, take_turns, to_rows
 from benchmarking.training import saved_bytes
 
-from resnest_d2.model_zoo import load_config
+from resnest_d2 import load_config, register_datasets
 
 QUICK = "quick_schedules/{}_rcnn_ResNeSt_14_FPN_quick.yaml"
 
@@ -192,6 +192,7 @@ def test_prediction_compares_the_same_results(monkeypatch, tmp_path):
         image = rng.integers(0, 256, (20, 30, 3), np.uint8)
         cv2.imwrite(str(tmp_path / f"{i}.png"), image)
     config = load_config(QUICK.format("faster"), ["MODEL.DEVICE", "cpu"])
+    register_datasets(config)
     config.INPUT.MIN_SIZE_TEST, config.TEST.DETECTIONS_PER_IMAGE = 64, 5
     torch.save({"model": build_model(config).state_dict()}, tmp_path / "model_final.pth")
     (tmp_path / "config.yaml").write_text(config.dump())

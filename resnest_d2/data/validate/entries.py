@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from resnest_d2.data.annotations import load_annotations
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_json
 
@@ -22,8 +23,13 @@ class AnnotationFile(NamedTuple):
     data: dict[str, Any]
 
 
-def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
+def read_annotations(json_file: str, image_root: str, *, shared: bool = False) -> AnnotationFile:
     """Reads a COCO JSON file without checking its entries.
+
+    Args:
+        json_file: path of the file.
+        image_root: folder of its images.
+        shared: take what :func:`load_annotations` shares, and must not be changed.
 
     Raises:
         MissingFileError: no such file or folder.
@@ -34,7 +40,7 @@ def read_annotations(json_file: str, image_root: str) -> AnnotationFile:
             raise MissingFileError(f"The {what} {path} does not exist; correct its path.")
     if not os.path.isdir(image_root):
         raise UserError(f"The image folder {image_root} is a file; give the folder of the images.")
-    data = read_json(json_file)
+    data = load_annotations(json_file) if shared else read_json(json_file)
     if not isinstance(data, dict):
         data = {}
     lists = {"images": data.get("images"), "categories": data.get("categories")}

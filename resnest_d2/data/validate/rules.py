@@ -6,13 +6,15 @@ in pixels; ``image`` is an entry of "images".
 
 import math
 import os
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 
 import pycocotools.mask as mask_util
 
 from resnest_d2.errors import UserError
 
 BEYOND = 1.0  # tolerance in pixels for boxes beyond the image, because tools round
+_POLYGONS = (list, array)  # as parsed, and packed by resnest_d2.data.annotations
 _NUMBER, _ID = (int, float), (int, float, str)
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": _NUMBER, "name": str},
@@ -106,9 +108,9 @@ def _not_a_mask(annotation: dict, image: dict | None) -> str | None:
     mask = annotation.get("segmentation")
     if not mask:
         return None
-    if isinstance(mask, list) and all(isinstance(part, list) for part in mask):
+    if isinstance(mask, list) and all(isinstance(part, _POLYGONS) for part in mask):
         bad = next((part for part in mask if not _finite(part)), None)
-        return f"has a polygon that is not of numbers: {bad[:10]}" if bad else None
+        return f"has a polygon that is not of numbers: {list(bad[:10])}" if bad else None
     if not isinstance(mask, dict) or not {"size", "counts"} <= mask.keys():
         return "its segmentation is neither a list of polygons nor RLE with size and counts"
     if image is None:
@@ -158,7 +160,7 @@ def _run_lengths(counts: list | str) -> list[int]:
     return runs
 
 
-def is_polygon(part: list) -> bool:
+def is_polygon(part: Sequence[float]) -> bool:
     """Whether [x, y, x, y, ...] has at least three points; detectron2 skips other polygons."""
     return len(part) >= 6 and len(part) % 2 == 0
 
@@ -168,9 +170,9 @@ def _bad_polygon(annotation: dict, image: dict | None) -> str | None:
     if not isinstance(mask, list):
         return None
     for part in mask:
-        if isinstance(part, list) and not is_polygon(part):
+        if isinstance(part, _POLYGONS) and not is_polygon(part):
             what = "an odd number of coordinates" if len(part) % 2 else "under three points"
-            return f"has a polygon with {what}: {part[:10]}"
+            return f"has a polygon with {what}: {list(part[:10])}"
     return None
 
 

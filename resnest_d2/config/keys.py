@@ -1,37 +1,15 @@
-"""Config keys of this package, and the checks of keys that contradict each other.
+"""Config keys of this package.
 
 A key's default is the published ResNeSt-50's where the key is ours; detectron2's defaults stay.
 """
 
+import copy
+import functools
+from collections.abc import Iterator
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
-
-from resnest_d2.errors import UserError
-
-# Keys that only one class reads: (key that names a class, that class, keys under MODEL).
-_KEYS_OF_CLASSES = (
-    (
-        "ROI_HEADS.NAME",
-        "CascadeMaskROIHeads",
-        (
-            "ROI_BOX_CASCADE_HEAD.STAGE_LOSS_WEIGHTS",
-            "ROI_BOX_CASCADE_HEAD.RESAMPLE",
-            "ROI_BOX_CASCADE_HEAD.AVERAGE_LOGITS",
-            "ROI_BOX_CASCADE_HEAD.SCALE_FEATURE_GRADIENTS",
-            "ROI_BOX_CASCADE_HEAD.TWO_SIDED_CLAMP",
-            "ROI_MASK_HEAD.PER_STAGE",
-        ),
-    ),
-    ("ROI_HEADS.NAME", "TwoSidedROIHeads", ("ROI_HEADS.LOW_QUALITY_MATCHES",)),
-    (
-        "PROPOSAL_GENERATOR.NAME",
-        "TwoSidedRPN",
-        ("RPN.LOW_QUALITY_MATCHES", "RPN.SKIP_PADDING"),
-    ),
-)
-LOW_QUALITY_MATCHES = ("detectron2", "mmdetection")
-ACTIVATION_CHECKPOINTS = ("none", "light", "block")
-NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
 
 
 def add_resnest_config(cfg: CfgNode) -> None:
@@ -39,13 +17,15 @@ def add_resnest_config(cfg: CfgNode) -> None:
     keys = cfg.MODEL.RESNETS
     # Splits of the 3x3 convolution: 2 is ResNeSt's, 1 a squeeze-and-excitation, 0 a plain ResNet.
     keys.RADIX = 2
-    # A 3x3 average pool carries a block's stride instead of a convolution; needs STRIDE_IN_1X1 off.
+    # A 3x3 average pool carries a block's stride instead of a convolution. STRIDE_IN_1X1 means
+    # nothing then: True, detectron2's default, is taken for False, which is logged.
     keys.AVD = True
     # That pool stands before the 3x3 convolution instead of after; needs AVD.
     keys.AVD_FIRST = False
     # The shortcut strides by an average pool instead of by its 1x1 convolution.
     keys.AVG_DOWN = True
     # Three 3x3 convolutions instead of one 7x7; STEM_OUT_CHANNELS 64 to depth 50, 128 from 101 on.
+    # From 101 on 64, detectron2's default, is taken for 128, which is logged.
     keys.DEEP_STEM = True
     # Width of a cardinal group in 64ths (timm's "40d" is 40); NUM_GROUPS is the cardinality.
     keys.BOTTLENECK_WIDTH = 64
@@ -133,75 +113,86 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
-def check_resnest_config(cfg: CfgNode) -> None:
-    """Refuse keys under MODEL that contradict each other or are out of range.
+@functools.cache
+def _defaults() -> CfgNode:
+    return get_cfg()
 
-    Raises:
-        ValueError: naming the keys, what they are and what to choose.
+
+def _our_keys() -> Iterator[tuple[str, Any]]:
+    """Dotted names of this package's keys, and their defaults."""
+    theirs = dict(leaves(get_detectron2_cfg()))
+    return ((key, value) for key, value in leaves(_defaults()) if key not in theirs)
+
+
+def leaves(node: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of the leaves of nested dictionaries."""
+    for name, value in node.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{full}.")
+        else:
+            yield full, value
+
+
+def get_key(cfg: CfgNode, key: str, default: Any = None) -> Any:
+    """Value of a key by its dotted name; the default where there is none."""
+    node = cfg
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return default
+        node = node[part]
+    return node
+
+
+def default_of(key: str) -> Any:
+    """Default of a key by its dotted name."""
+    return get_key(_defaults(), key)
+
+
+def fill_defaults(cfg: CfgNode) -> None:
+    """Give a config every key of this package that it lacks, in place.
+
+    A client that reads a file by ``cfg.set_new_allowed(True)`` and ``merge_from_file`` has only the
+    keys of the file, and lists where the defaults are tuples.
     """
-    _check_backbone(cfg)
-    _check_classes(cfg)
+    for key, value in _lacking(cfg).items():
+        *path, leaf = key.split(".")
+        node = cfg
+        for part in path:
+            if part not in node:
+                node[part] = CfgNode()
+            node = node[part]
+        node[leaf] = copy.deepcopy(value)
 
 
-def _check_classes(cfg: CfgNode) -> None:
-    default = get_cfg()
-    for name_key, known, keys in _KEYS_OF_CLASSES:
-        name = _value(cfg, name_key)
-        for key in keys:
-            value = _value(cfg, key)
-            if name != known and value != _value(default, key):
-                raise UserError(
-                    f"MODEL.{key} is {value!r}, but MODEL.{name_key} is {name}, which does not "
-                    f"know it; set NAME to {known}, or leave the key out."
-                )
+def with_defaults(cfg: CfgNode) -> CfgNode:
+    """A config with every key of this package, as :func:`fill_defaults` gives them.
+
+    Args:
+        cfg: any detectron2 config; it is not changed.
+
+    Returns:
+        The config itself where nothing is to be done; else a copy, frozen if it was.
+    """
+    if not _lacking(cfg):
+        return cfg
+    new = cfg.clone()
+    new.defrost()
+    fill_defaults(new)
+    if cfg.is_frozen():
+        new.freeze()
+    return new
 
 
-def _value(cfg: CfgNode, key: str) -> object:
-    section, leaf = key.split(".")
-    return cfg.MODEL[section][leaf]
+def _lacking(cfg: CfgNode) -> dict[str, Any]:
+    """Keys that are absent or lists for tuples, and what they should be."""
+    found = {key: get_key(cfg, key, _ABSENT) for key, _ in OUR_KEYS}
+    return {
+        key: default if found[key] is _ABSENT else tuple(found[key])
+        for key, default in OUR_KEYS
+        if found[key] is _ABSENT or (isinstance(default, tuple) and isinstance(found[key], list))
+    }
 
 
-def _check_backbone(cfg: CfgNode) -> None:
-    keys = cfg.MODEL.RESNETS
-    if keys.AVD and keys.STRIDE_IN_1X1:
-        raise UserError(
-            "MODEL.RESNETS.AVD and MODEL.RESNETS.STRIDE_IN_1X1 are both True, but only one of the "
-            "average pool and the first 1x1 convolution can carry the stride; set STRIDE_IN_1X1 "
-            "False (every published ResNeSt), or AVD False."
-        )
-    if keys.AVD_FIRST and not keys.AVD:
-        raise UserError(
-            "MODEL.RESNETS.AVD_FIRST is True and MODEL.RESNETS.AVD False: there is no average pool "
-            "to put first; set AVD True, or AVD_FIRST False."
-        )
-    if keys.WIDTH_PER_GROUP != 64 and keys.BOTTLENECK_WIDTH != 64:
-        raise UserError(
-            f"MODEL.RESNETS.WIDTH_PER_GROUP ({keys.WIDTH_PER_GROUP}) and BOTTLENECK_WIDTH "
-            f"({keys.BOTTLENECK_WIDTH}) both set the width of a group; leave one of them at 64."
-        )
-    for name, value, allowed in (
-        ("MODEL.RESNETS.NORM", keys.NORM, NORMS),
-        ("MODEL.RESNETS.ACTIVATION_CHECKPOINT", keys.ACTIVATION_CHECKPOINT, ACTIVATION_CHECKPOINTS),
-        ("MODEL.RESNETS.RES5_DILATION", keys.RES5_DILATION, (1, 2)),
-        ("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT, tuple(range(6))),
-        *(
-            (
-                f"MODEL.{section}.LOW_QUALITY_MATCHES",
-                cfg.MODEL[section].LOW_QUALITY_MATCHES,
-                LOW_QUALITY_MATCHES,
-            )
-            for section in ("RPN", "ROI_HEADS")
-        ),
-    ):
-        if value not in allowed:
-            raise UserError(f"{name} is {value!r}; choose from {allowed}.")
-    for name in ("NUM_GROUPS", "BOTTLENECK_WIDTH", "WIDTH_PER_GROUP", "DEFORM_NUM_GROUPS"):
-        if keys[name] < 1:
-            raise UserError(f"MODEL.RESNETS.{name} is {keys[name]}; choose 1 or more.")
-    if keys.RADIX < 0:
-        raise UserError(f"MODEL.RESNETS.RADIX is {keys.RADIX}; choose 0 (plain), 1, 2 or 4.")
-    if len(keys.DEFORM_ON_PER_STAGE) != 4:
-        raise UserError(
-            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE is {keys.DEFORM_ON_PER_STAGE}; give four values, "
-            "one each for res2 to res5."
-        )
+_ABSENT = object()
+OUR_KEYS = tuple(_our_keys())

@@ -1,0 +1,30 @@
+"""Keys, files and checks of a config; nothing here registers anything or touches another file."""
+
+from .checks import check_backbone, check_config, resolve_backbone
+from .files import (
+    config_dir,
+    find_config,
+    given_keys,
+    list_configs,
+    load_config,
+    override,
+    resolve_dataset_paths,
+)
+from .keys import add_resnest_config, fill_defaults, get_cfg, with_defaults
+
+__all__ = [
+    "add_resnest_config",
+    "check_backbone",
+    "check_config",
+    "fill_defaults",
+    "config_dir",
+    "find_config",
+    "get_cfg",
+    "given_keys",
+    "list_configs",
+    "load_config",
+    "override",
+    "resolve_backbone",
+    "resolve_dataset_paths",
+    "with_defaults",
+]
