@@ -18,6 +18,10 @@ class WriteError(UserError, OSError):
     """A file could not be written; what stood there before is unharmed."""
 
 
+class UnreadableError(UserError, OSError):
+    """A file cannot be read, or not as what it should be; the message names it."""
+
+
 class OutputExistsError(UserError, FileExistsError):
     """A file that was to be written exists, and nobody asked to replace it."""
 
@@ -100,7 +104,8 @@ def read_text(path: str | os.PathLike) -> str:
 
     Raises:
         MissingFileError: no such file.
-        UserError: a folder, a file without permission, or no text.
+        UnreadableError: a folder, or a file without permission.
+        UserError: no text.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -110,7 +115,7 @@ def read_text(path: str | os.PathLike) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8: {error}.") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def read_json(path: str | os.PathLike, *, object_hook: Callable[[dict], Any] | None = None) -> Any:
@@ -149,12 +154,13 @@ def reading_image(path: str | os.PathLike) -> Iterator[None]:
     """Around the decoding of one image, nothing else.
 
     Raises:
-        UserError: naming the image, from any the decoder raised: Pillow's raise nearly every
-            kind of error on damaged files.
+        UnreadableError: naming the image, from whatever the decoder raised: Pillow's raise nearly
+            every kind of error on damaged files.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise UnreadableError(f"{path} cannot be read: {reason}") from error

@@ -91,6 +91,8 @@ def test_the_place_names_what_of_the_package_led_there():
 @pytest.fixture
 def planted(tmp_path, monkeypatch):
     """A folder with data and a run; a RuntimeError inside torch at every convolution."""
+    import resnest_d2.engine  # noqa: F401
+
     image = {"id": 1, "file_name": "a.png", "height": 40, "width": 60}
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 30, 30], "area": 900}
     data = {
@@ -127,7 +129,6 @@ def assert_reported(err, out, log):
 
 
 def test_a_defect_in_train_net(planted, capsys, tmp_path):
-    import resnest_d2.engine  # noqa: F401
     import train_net
 
     planted()

@@ -37,7 +37,7 @@ def test_names_the_file_that_is_of_another_format(tmp_path):
     (tmp_path / "a").write_text("{")
     with pytest.raises(UserError, match="a is not JSON: Expecting.*line 1"):
         read_json(tmp_path / "a")
-    with pytest.raises(UserError, match="a is not YAML: .*line 1"):
+    with pytest.raises(UserError, match="a is not YAML: .*line 1, column 2"):
         read_yaml(tmp_path / "a")
 
 

@@ -47,7 +47,8 @@ def setup(args: argparse.Namespace) -> Setup:
         args: of :func:`detectron2.engine.default_argument_parser`.
 
     Raises:
-        ValueError: no config file, or one that contradicts itself or its data.
+        UserError: no config file, or one that contradicts itself or its data.
+        WriteError: OUTPUT_DIR cannot be written to.
     """
     if not args.config_file:
         raise UserError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
@@ -60,6 +61,8 @@ def setup(args: argparse.Namespace) -> Setup:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
+    if not cfg.OUTPUT_DIR:
+        raise UserError("OUTPUT_DIR is empty; set it to a folder.")
     make_folder(cfg.OUTPUT_DIR)
     begin_logs(cfg.OUTPUT_DIR)
     images = None

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
 
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.files import reading_image
+from resnest_d2.files import UnreadableError, reading_image
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
@@ -112,7 +112,8 @@ def read_pixels(path: str, order: str) -> np.ndarray:
     """Pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
 
     Raises:
-        UserError: not an image, a damaged one, or one of more than 8 bits a channel.
+        UnreadableError: not an image, or a damaged one.
+        UserError: more than 8 bits a channel.
     """
     with reading_image(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
         return _from_pil(image, order)
@@ -183,7 +184,7 @@ def _frames(path: str, number: int) -> Iterator[InputImage]:
 
 
 def _break_off(frame: int, number: int, order: str) -> np.ndarray:
-    raise UserError(f"the video breaks off after {frame} of {number} frames")
+    raise UnreadableError(f"the video breaks off after {frame} of {number} frames")
 
 
 def _read_frame(path: str, frame: int, order: str) -> np.ndarray:
@@ -194,5 +195,5 @@ def _read_frame(path: str, frame: int, order: str) -> np.ndarray:
     finally:
         video.release()
     if not there:
-        raise UserError(f"frame {frame} of {path} cannot be read again")
+        raise UnreadableError(f"frame {frame} of {path} cannot be read again")
     return _from_array(pixels, "BGR", order)

@@ -142,7 +142,10 @@ def write_files(folder):
 
 def write_weights(folder):
     """A run of a narrow detector, and checkpoints that do not fit it."""
-    cfg = load_config(QUICK, [*KEYS, "MODEL.DEVICE", "cpu"])
+    own = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", 3]
+    own += ["DATASETS.CLASSES", ["cat", "dog", "ox"], "DATASETS.CATEGORY_IDS", [1, 2, 3]]
+    own += ["DATASETS.TRAIN", (), "DATASETS.TEST", ()]
+    cfg = load_config(QUICK, [*KEYS, *own])
     (folder / "run").mkdir()
     (folder / "run" / "config.yaml").write_text(cfg.dump())
     weights = build_model(cfg).state_dict()
@@ -211,7 +214,7 @@ CASES = [
     ("type", ["eval", "run", "MODEL.MASK_ON", "maybe"], "maybe"),
     ("value", keys("MODEL.RESNETS.RADIX", "-1"), "MODEL.RESNETS.RADIX"),
     ("value", keys("MODEL.RESNETS.DEPTH", "13"), "MODEL.RESNETS.DEPTH"),
-    ("value", keys("MODEL.RESNETS.BOTTLENECK_WIDTH", "0"), "MODEL.RESNETS.BOTTLENECK_WIDTH"),
+    ("value", keys("MODEL.RESNETS.NUM_GROUPS", "0"), "MODEL.RESNETS.NUM_GROUPS"),
     ("value", keys("MODEL.RESNETS.RES5_DILATION", "3"), "MODEL.RESNETS.RES5_DILATION"),
     ("value", keys("MODEL.BACKBONE.FREEZE_AT", "9"), "MODEL.BACKBONE.FREEZE_AT"),
     ("value", keys("MODEL.RESNETS.STRIDE_IN_1X1", "True"), "STRIDE_IN_1X1"),
@@ -225,6 +228,7 @@ CASES = [
     ("value", ["eval", "run", "DATASETS.TEST", "()"], "DATASETS.TEST"),
     ("value", predict("a.png", "--score-threshold", "1.5"), "1.5"),
     ("value", ["export", "run", "--output", "a.onnx", "--score-threshold", "-1"], "-1"),
+    ("value", net("OUTPUT_DIR", "''"), "OUTPUT_DIR"),
     ("name", keys("DATASETS.TRAIN", "('gone',)"), "DATASETS.TRAIN"),
     ("name", net("DATASETS.TRAIN", "('gone',)"), "gone"),
     ("name", net("DATASETS.TEST", "('gone',)"), "gone"),
@@ -351,7 +355,7 @@ CASES = [
             lambda name: ["convert", name, "b.pth"],
         )
     ),
-    ("weights", ["eval", "run", "--weights", "gone.pth"], "gone.pth"),
+    ("weights", ["eval", "run", "--weights", "gone.pth", *DATA], "gone.pth"),
     ("weights", ["eval", "run", "--weights", "backbone.pth", *DATA], "backbone.pth"),
     ("weights", predict("a.png", "--weights", "backbone.pth"), "backbone.pth"),
     ("weights", ["convert", "resnet.pth", "b.pth"], "resnet.pth"),
@@ -529,7 +533,6 @@ CONFIG_CASES = [
     ("processes", {}, ["--num-gpus", "0"], "--num-gpus"),
     ("processes below 0", {}, ["--num-gpus", "-1"], "--num-gpus"),
     ("RetinaNet on FPN", {}, ["MODEL.META_ARCHITECTURE", "RetinaNet"], "MODEL.BACKBONE.NAME"),
-    ("no folder", {}, ["OUTPUT_DIR", ""], "OUTPUT_DIR"),
 ]
 
 
