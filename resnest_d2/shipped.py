@@ -39,7 +39,7 @@ def find_config(name: str) -> str:
         name: a path, or one of :func:`list_configs`.
 
     Raises:
-        FileNotFoundError: neither; the closest names are given.
+        MissingFileError: neither; the closest names are given.
     """
     return find_shipped(name, config_dir(), list_configs(), what="config file")
 
@@ -54,7 +54,7 @@ def find_shipped(name: str, folder: Path, names: Sequence[str], *, what: str) ->
         what: kind of file, for the error.
 
     Raises:
-        FileNotFoundError: neither; the closest names are given.
+        MissingFileError: neither; the closest names are given.
     """
     for path in (Path(name), folder / name):
         if path.is_file():

@@ -224,7 +224,7 @@ def convert_file(
     """Converts a checkpoint file, see :func:`convert`.
 
     Raises:
-        FileNotFoundError, UserError: see :func:`read_checkpoint`, :func:`find_weights` and
+        MissingFileError, UserError: see :func:`read_checkpoint`, :func:`find_weights` and
             :func:`convert`.
     """
     weights = find_weights(read_checkpoint(source), source)

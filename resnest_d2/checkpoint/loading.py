@@ -132,9 +132,9 @@ class ReportingCheckpointer(SavingCheckpointer):
         """Loads a file, see :class:`detectron2.checkpoint.DetectionCheckpointer`.
 
         Raises:
-            FileNotFoundError: no such file.
+            MissingFileError: no such file.
             DownloadError: an address that cannot be fetched.
-            ValueError: not a checkpoint, not a safe one, one of another model altogether, or, where
+            UserError: not a checkpoint, not a safe one, one of another model altogether, or, where
                 the state of a training is loaded too, one that does not fit entirely.
         """
         self.report = None

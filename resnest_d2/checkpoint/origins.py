@@ -61,7 +61,7 @@ def local_weights(source: WeightsOrigin) -> str:
         DownloadError: the weights cannot be fetched. The message has the URL, the file name and
             the folder to put it into.
         UserError: the file is corrupt or not of a ResNeSt.
-        ImportError: the weights need timm, which is not installed.
+        MissingPackageError: the weights need timm, which is not installed.
     """
     mirror = os.environ.get(MIRROR)
     for folder, file in ((mirror, file) for file in source.files if mirror):
@@ -92,7 +92,7 @@ def converted_file(path: str | os.PathLike) -> str:
     """Path of a copy of a local file in detectron2's layout; each content is converted once.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         UserError: the file is not a ResNeSt checkpoint, or is not safe to read.
     """
     path = Path(path).expanduser()

@@ -36,7 +36,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a file of torch or safetensors to the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         UserError: the file is empty, no checkpoint or damaged, or needs more than tensors and plain
             types. The message names the code that it needs, which was not run.
     """

@@ -83,7 +83,7 @@ def _score(
     """Evaluates a run, a published detector, or a config with weights.
 
     Raises:
-        FileNotFoundError: the run has no checkpoint.
+        MissingFileError: the run has no checkpoint.
         UserError: see :func:`resnest_d2.engine.evaluate`; or an option and a pair set the same key.
     """
     from detectron2.engine import default_argument_parser

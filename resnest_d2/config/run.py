@@ -25,6 +25,9 @@ RUN_RANGES = (
     Table(
         always,
         {
+            "OUTPUT_DIR": Rule(
+                lambda v: isinstance(v, str) and bool(v), says("the path of a folder")
+            ),
             "INPUT.MIN_SIZE_TRAIN": each(between(0, what="0 (as it is) or more"), least=1),
             "INPUT.MIN_SIZE_TRAIN_SAMPLING": one_of("choice", "range"),
             "INPUT.MAX_SIZE_TRAIN": POSITIVE,

@@ -32,8 +32,8 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
             default counts as set in any case.
 
     Raises:
-        FileNotFoundError: a file or folder is missing.
-        ValueError: a faulty file, nothing to train on, an unknown name, or a key that disagrees
+        MissingFileError: a file or folder is missing.
+        UserError: a faulty file, nothing to train on, an unknown name, or a key that disagrees
             with the data.
     """
     frozen = cfg.is_frozen()

@@ -67,7 +67,7 @@ def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
         folder: where results go.
 
     Raises:
-        ImportError, ValueError: as :func:`check_evaluation`.
+        MissingPackageError, UserError: as :func:`check_evaluation`.
     """
     # Without faster-coco-eval pycocotools, and not a compiled class that detectron2 may have.
     options = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
@@ -114,8 +114,8 @@ def check_evaluation(cfg: CfgNode) -> None:
     """Refuse, before anything is trained, data sets that could not be evaluated in the end.
 
     Raises:
-        ImportError: panoptic quality without panopticapi, which computes it.
-        ValueError: a data set of a type without evaluator.
+        MissingPackageError: panoptic quality without panopticapi, which computes it.
+        UserError: a data set of a type without evaluator.
     """
     for name in cfg.DATASETS.TEST:
         _evaluators(name)

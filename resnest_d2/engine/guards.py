@@ -19,7 +19,7 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
         say.
 
     Raises:
-        ValueError: no data set, no image left, or a category that does not exist.
+        UserError: no data set, no image left, or a category that does not exist.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:

@@ -108,7 +108,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     """Evaluate MODEL.WEIGHTS, or with resume the last checkpoint in OUTPUT_DIR.
 
     Raises:
-        ValueError: no data, no checkpoint, or one that lacks parts of the detector: its zeros would
+        UserError: no data, no checkpoint, or one that lacks parts of the detector: its zeros would
             say nothing.
     """
     if not cfg.DATASETS.TEST:

@@ -61,8 +61,6 @@ def setup(args: argparse.Namespace) -> Setup:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
-    if not cfg.OUTPUT_DIR:
-        raise UserError("OUTPUT_DIR is empty; set it to a folder.")
     make_folder(cfg.OUTPUT_DIR)
     begin_logs(cfg.OUTPUT_DIR)
     images = None

@@ -52,7 +52,7 @@ class Trainer(DefaultTrainer):
             images: of :func:`load_training_images`, where they are loaded already.
 
         Raises:
-            ImportError, ValueError: as :func:`check_config`, :func:`register_datasets`,
+            MissingPackageError, UserError: as :func:`check_config`, :func:`register_datasets`,
                 :func:`check_evaluation` and :func:`load_training_images`.
         """
         check_config(cfg)
@@ -77,7 +77,7 @@ class Trainer(DefaultTrainer):
         """Batches of training images.
 
         Raises:
-            ValueError: as :func:`load_training_images`.
+            UserError: as :func:`load_training_images`.
         """
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)

@@ -37,7 +37,7 @@ def get_backbone(
 
     Raises:
         OSError: the weights cannot be fetched.
-        ValueError: no such backbone, one without published weights where they are asked for, or
+        UserError: no such backbone, one without published weights where they are asked for, or
             a value that is none of those above.
     """
     keys, weights = _find(name)

@@ -31,7 +31,7 @@ def find_lazy_config(name: str) -> str:
         name: a path, or one of :func:`list_lazy_configs`.
 
     Raises:
-        FileNotFoundError: neither; the closest names are given.
+        MissingFileError: neither; the closest names are given.
     """
     return find_shipped(name, lazy_config_dir(), list_lazy_configs(), what="LazyConfig file")
 
@@ -45,8 +45,8 @@ def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:
             those that a training starts from.
 
     Raises:
-        FileNotFoundError: no config file of that name.
-        ValueError: a config without published weights where they are asked for.
+        MissingFileError: no config file of that name.
+        UserError: a config without published weights where they are asked for.
     """
     cfg = LazyConfig.load(find_lazy_config(name))
     if trained:

@@ -31,7 +31,7 @@ def find_detector(name: str) -> Detector:
             checkpoint in it.
 
     Raises:
-        FileNotFoundError: there is no such config, or the folder is not a run's.
+        MissingFileError: there is no such config, or the folder is not a run's.
         UserError: there is no detector of that name.
     """
     if os.path.isdir(name):

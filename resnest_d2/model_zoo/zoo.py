@@ -28,7 +28,7 @@ def get_config(name: str, trained: bool = False, opts: Sequence[str] = ()) -> Cf
         :func:`resnest_d2.data.registration.register_datasets`.
 
     Raises:
-        FileNotFoundError: there is no config file of that name.
+        MissingFileError: there is no config file of that name.
         UserError: there is no model of that name, it is a backbone, or ``trained`` is set and the
             config has no published weights.
     """

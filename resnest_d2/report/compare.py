@@ -48,7 +48,7 @@ def write_comparison(run_a: str, run_b: str, path: str, *, images: int = 10) -> 
         Path of the page.
 
     Raises:
-        FileNotFoundError: results, detections or annotations are missing.
+        MissingFileError: results, detections or annotations are missing.
         UserError: the runs have no dataset in common, or the same name means different data.
     """
     runs = [read_run(folder) for folder in (run_a, run_b)]

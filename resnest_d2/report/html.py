@@ -52,7 +52,7 @@ def write_report(
         Path of the page.
 
     Raises:
-        FileNotFoundError: results, detections or annotations are missing.
+        MissingFileError: results, detections or annotations are missing.
         UserError: no dataset in the results is known.
     """
     run = read_run(output_dir)

@@ -26,7 +26,7 @@ class ShortestEdge:
         resizer: whose bilinear filter, "pil" or "cv2" (INPUT.RESIZE).
 
     Raises:
-        ValueError: a size below 1, or no such resizer.
+        UserError: a size below 1, or no such resizer.
     """
 
     min_size: int

@@ -122,7 +122,7 @@ def traceable(
         It, and the inputs to trace it with.
 
     Raises:
-        ValueError: a model that finds nothing even at a threshold of 0.
+        UserError: a model that finds nothing even at a threshold of 0.
     """
     fast = optimize_for_inference(model)
     for name, module in model.roi_heads.named_children():
