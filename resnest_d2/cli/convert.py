@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
     from resnest_d2.checkpoint import LoadReport
 
-Target = Enum(
-    "Target",
-    {n: n for n in ("detectron2", "torch", "mmdetection", "timm", "authors", "mmdet")},
-    type=str,
-)
+
+class Target(str, Enum):
+    detectron2 = "detectron2"
+    torch = "torch"
+    mmdetection = "mmdetection"
+    timm = "timm"
+    authors = "authors"
+    mmdet = "mmdet"
+
+
 _OURS = Target("detectron2")
 
 
@@ -41,6 +46,7 @@ def fit(path: str, cfg: "CfgNode") -> "LoadReport":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that copying to a meta tensor does nothing
         checkpointer.load(path)
+    assert checkpointer.report  # of the load
     return checkpointer.report
 
 

@@ -112,10 +112,10 @@ def _extras() -> Rows:
     extras: dict[str, list[str]] = {}
     for wanted in _requirements():
         for extra in metadata.metadata("resnest-d2").get_all("Provides-Extra") or ():
-            only_there = wanted.marker and not wanted.marker.evaluate({"extra": ""})
-            if extra in _FOR_DEVELOPERS or not only_there:
+            marker = wanted.marker
+            if extra in _FOR_DEVELOPERS or marker is None or marker.evaluate({"extra": ""}):
                 continue
-            if wanted.marker.evaluate({"extra": extra}):
+            if marker.evaluate({"extra": extra}):
                 extras.setdefault(extra, []).append(wanted.name)
     rows = []
     for extra, names in sorted(extras.items()):

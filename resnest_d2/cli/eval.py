@@ -1,7 +1,7 @@
 """``resnest-d2 eval``: evaluates a run or any checkpoint."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -63,7 +63,8 @@ def evaluate(
 
         if model or weights or data:
             raise UserError("--compare takes two evaluated runs; give nothing else but --output.")
-        page = write_comparison(*map(str, compare), str(output or "comparison.html"))
+        first, second = map(str, compare)
+        page = write_comparison(first, second, str(output or "comparison.html"))
         typer.echo(f"Comparison written to {page}.")
         return
     if model is None:
@@ -92,7 +93,7 @@ def _score(
     from resnest_d2.model_zoo import find_detector
 
     path, found, run = find_detector(model)
-    flags = {}
+    flags: dict[str, dict[str, Any]] = {}
     if data:
         entry = dataset(*data)
         keys = {"COCO": [entry], "TRAIN": (), "TEST": (entry[0],)}
@@ -102,8 +103,10 @@ def _score(
             f"{model} has no checkpoint; give one with --weights, or resume the run with "
             "`resnest-d2 train --resume`."
         )
-    if output or (run and "OUTPUT_DIR" not in (opts or ())):
-        flags["--output"] = {"OUTPUT_DIR": output or Path(run).absolute() / "eval"}
+    if output:
+        flags["--output"] = {"OUTPUT_DIR": output}
+    elif run and "OUTPUT_DIR" not in (opts or ()):
+        flags["--output"] = {"OUTPUT_DIR": Path(run).absolute() / "eval"}
     if weights or (found and "MODEL.WEIGHTS" not in (opts or ())):
         flags["--weights"] = {"MODEL.WEIGHTS": weights or found}
     args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])

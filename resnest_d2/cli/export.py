@@ -8,8 +8,18 @@ import typer
 
 from .common import complete_config, keep_memory, prepare
 
-Format = Enum("Format", {name: name for name in ("onnx", "openvino", "torchscript")}, type=str)
-Preprocess = Enum("Preprocess", {name: name for name in ("inside", "outside")}, type=str)
+
+class Format(str, Enum):
+    onnx = "onnx"
+    openvino = "openvino"
+    torchscript = "torchscript"
+
+
+class Preprocess(str, Enum):
+    inside = "inside"
+    outside = "outside"
+
+
 _ONNX, _INSIDE = Format("onnx"), Preprocess("inside")
 
 

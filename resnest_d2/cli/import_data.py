@@ -6,7 +6,11 @@ from typing import Annotated, Optional
 
 import typer
 
-Format = Enum("Format", {name: name for name in ("yolo", "voc", "labelme")}, type=str)
+
+class Format(str, Enum):
+    yolo = "yolo"
+    voc = "voc"
+    labelme = "labelme"
 
 
 def import_data(

@@ -37,7 +37,7 @@ def list_names(
     for kind, table in tables.items():
         if what in (None, kind):
             headers, rows = table()
-            rows = [row for row in rows if _contains(row, words or ())]
+            rows = [row for row in rows if _contains(row, words or [])]
             if rows:
                 typer.echo(tabulate(rows, headers=headers, disable_numparse=True) + "\n")
             shown = shown or bool(rows)

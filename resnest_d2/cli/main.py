@@ -7,7 +7,7 @@ Exit codes: 0 done; 1 an error or findings, in a sentence on standard error; 2 w
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def _with_exit_codes(command: Callable) -> Callable:
     """The command with the option --debug; an error ends in a sentence and exit code 1."""
 
     @functools.wraps(command)
-    def run(*args, debug: bool = False, **kwargs):
+    def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
         code = run_program(
             functools.partial(command, *args, **kwargs),
             name="resnest-d2",
@@ -55,14 +55,15 @@ def _with_exit_codes(command: Callable) -> Callable:
     debug = inspect.Parameter(
         "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Debug
     )
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), debug])
+    parameters = [*signature.parameters.values(), debug]
+    vars(run)["__signature__"] = signature.replace(parameters=parameters)
     return run
 
 
 def _help(command: Callable) -> str:
     """Help text of a command: its docstring without Args, Returns and Raises."""
     paragraphs = []
-    for paragraph in inspect.getdoc(command).split("\n\n"):
+    for paragraph in (inspect.getdoc(command) or "").split("\n\n"):
         if paragraph.startswith(("Args:", "Returns:", "Raises:")):
             continue
         indented = any(line.startswith(" ") for line in paragraph.splitlines())
@@ -70,7 +71,7 @@ def _help(command: Callable) -> str:
     return "\n\n".join(paragraphs)
 
 
-for _name, _command in {
+_COMMANDS: dict[str, Callable] = {
     "train": train,
     "eval": evaluate,
     "predict": predict,
@@ -80,7 +81,8 @@ for _name, _command in {
     "export": export,
     "list": list_names,
     "doctor": doctor,
-}.items():
+}
+for _name, _command in _COMMANDS.items():
     app.command(_name, help=_help(_command))(_with_exit_codes(_command))
 
 

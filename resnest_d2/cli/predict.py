@@ -16,7 +16,14 @@ from .common import complete_config, keep_memory, prepare
 if TYPE_CHECKING:
     from resnest_d2.inference import Prediction
 
-Backend = Enum("Backend", {n: n for n in ("eager", "inductor", "openvino", "plain")}, type=str)
+
+class Backend(str, Enum):
+    eager = "eager"
+    inductor = "inductor"
+    openvino = "openvino"
+    plain = "plain"
+
+
 _EAGER = Backend("eager")
 
 
@@ -65,7 +72,9 @@ def predict(
     )
     stream = predictor.stream(source)
     make_folder(output)
-    records, names, number = [], set(), 0
+    records: list[dict] = []
+    names: set[str] = set()
+    number = 0
     try:
         for number, prediction in enumerate(stream, 1):
             for record in prediction.to_coco(number) if save_json else ():
@@ -103,7 +112,7 @@ def _check_output(output: Path, sources: list[str]) -> None:
 
 def _file_name(prediction: "Prediction") -> str:
     """Its path as given; ``folder/video.mp4#12`` of a frame."""
-    return os.path.join(os.path.dirname(prediction.path), prediction.name)
+    return os.path.join(os.path.dirname(prediction.path or ""), prediction.name)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

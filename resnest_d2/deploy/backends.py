@@ -87,7 +87,7 @@ class _OpenVINO:
     def __init__(self, part: nn.Module, openvino: Any, core: Any):
         self.flat = _Flat(part).eval()
         self.openvino, self.core = openvino, core
-        self.compiled = None
+        self.compiled: Any = None
         self.lock, self.own = threading.Lock(), threading.local()  # a request serves one thread
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

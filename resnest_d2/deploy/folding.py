@@ -1,5 +1,7 @@
 """Norms with fixed statistics, folded into the convolution before them."""
 
+from typing import Any
+
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
@@ -16,7 +18,7 @@ def can_fold(norm: nn.Module | None) -> bool:
     return isinstance(norm, BATCH_NORMS) and norm.running_mean is not None
 
 
-def fold(conv: nn.Module, norm: nn.Module) -> None:
+def fold(conv: Any, norm: Any) -> None:
     """Make ``conv`` compute what ``norm`` after it gave; the norm is not needed any more.
 
     Args:

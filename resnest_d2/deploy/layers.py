@@ -6,6 +6,7 @@ detector stays what it was; ``prepare`` then does what has to be done once.
 Shapes: N batch, C channels, R radix, K cardinality, H, W of the map.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ class FusedConv2d(Conv2d):
     On the CPU that operation is oneDNN's, which torch.compile uses too, with the weights in the
     order that it wants; or, for wide 3x3 convolutions, :mod:`resnest_d2.deploy.cpu.winograd`'s.
     """
+
+    norm: nn.Module | None
+    activation: Callable | None
 
     def prepare(self, *, pack: bool) -> None:
         """Fold the norm, find the ReLU.
@@ -161,6 +165,8 @@ class FusedStem(DeepStem):
 
 class FusedDeformConv2d(DeformConv2d):
     """Deformable convolution with its norm folded in."""
+
+    norm: nn.Module | None
 
     def prepare(self) -> None:
         """Fold the norm."""

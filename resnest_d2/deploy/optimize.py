@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from detectron2.layers import Conv2d
@@ -64,7 +65,7 @@ def optimize_for_inference(
         raise UserError(
             f"The openvino backend runs on the CPU in float32; the model is on {device}, amp {amp}."
         )
-    fast = copy.deepcopy(model).requires_grad_(False)
+    fast: Any = copy.deepcopy(model).requires_grad_(False)
     fast.train = _Refusal(fast)
     for kind, fused in _FUSED.items():
         for module in _instances(fast, kind):
@@ -104,7 +105,7 @@ class _Refusal:
         return self.model
 
 
-def _instances(model: nn.Module, kind: type) -> Iterator[nn.Module]:
+def _instances(model: nn.Module, kind: type) -> Iterator[Any]:
     """Modules of exactly that class."""
     return (module for module in list(model.modules()) if type(module) is kind)
 

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from importlib.util import find_spec
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -35,7 +36,7 @@ class CocoEvaluator(COCOEvaluator):
     ``use_fast_impl`` (detectron2's default) scores by faster-coco-eval where it is installed.
     """
 
-    def __init__(self, *args, use_fast_impl: bool = True, **kwargs):
+    def __init__(self, *args: Any, use_fast_impl: bool = True, **kwargs: Any):
         with fast_scoring(), reading_annotations(read_api):
             super().__init__(*args, use_fast_impl=use_fast_impl, **kwargs)
         self.fast = use_fast_impl
@@ -70,7 +71,7 @@ def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
         MissingPackageError, UserError: as :func:`check_evaluation`.
     """
     # Without faster-coco-eval pycocotools, and not a compiled class that detectron2 may have.
-    options = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
+    options: dict[type, dict] = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
     return DatasetEvaluators(
         [
             evaluator(dataset_name, output_dir=folder, **options.get(evaluator, {}))

@@ -14,6 +14,8 @@ class BFloat16Trainer(SimpleTrainer):
     loss needs no scaling.
     """
 
+    model: Any
+
     def run_step(self) -> None:
         """One step of training."""
         # Not around the whole step, because the backward pass takes its types from the forward.

@@ -8,6 +8,7 @@ Shapes: T overlap thresholds, R recalls, K categories, A ranges of area, M limit
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from detectron2.evaluation import coco_evaluation
@@ -72,7 +73,7 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
                 counts[row[annotation["category_id"]]] += (low <= area) & (area <= high)
         return counts
 
-    def accumulate(self, p=None) -> None:
+    def accumulate(self, p: Any = None) -> None:
         """Precision and recall into ``eval``; of boxes and masks they are there already."""
         if self._stays():
             super().accumulate(p)

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from resnest_d2.compat.pytorch import is_dead_worker, is_terminated_worker, mistake_in_worker
 from resnest_d2.errors import UserError
@@ -23,7 +24,7 @@ def undisturbed() -> Iterator[None]:
     A cluster's SIGTERM reaches the data workers too; their end, or a second signal, would cut the
     saving short.
     """
-    previous = {}
+    previous: dict[str, Any] = {}
     if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
         for name, handler in _IGNORED.items():
             if hasattr(signal, name):

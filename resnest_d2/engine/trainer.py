@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import weakref
+from collections.abc import Iterable
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
@@ -59,9 +61,10 @@ class Trainer(DefaultTrainer):
         cfg = with_defaults(cfg)
         register_datasets(cfg)
         check_evaluation(cfg)
-        self._images = load_training_images(cfg) if images is None else images
-        cfg = resolve_schedule(cfg, images=len(self._images), processes=comm.get_world_size())
-        on_cpu = contextlib.nullcontext()
+        images = load_training_images(cfg) if images is None else images
+        self._images: list[dict] | None = images
+        cfg = resolve_schedule(cfg, images=len(images), processes=comm.get_world_size())
+        on_cpu: contextlib.AbstractContextManager = contextlib.nullcontext()
         if cfg.MODEL.DEVICE == "cpu" and (cfg.SOLVER.AMP.ENABLED or comm.get_world_size() > 1):
             on_cpu = training_on_cpu(BFloat16Trainer)
         with on_cpu:
@@ -73,7 +76,7 @@ class Trainer(DefaultTrainer):
         """The detector; its heads' SyncBN too is one that the process group can run."""
         return adapt_sync_norms(super().build_model(cfg))
 
-    def build_train_loader(self, cfg: CfgNode):
+    def build_train_loader(self, cfg: CfgNode) -> Iterable[list[dict]]:
         """Batches of training images.
 
         Raises:
@@ -87,7 +90,7 @@ class Trainer(DefaultTrainer):
         return loader
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
         """Test images, one at a time."""
         mapper = NamingDatasetMapper(cfg, is_train=False)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
@@ -100,7 +103,7 @@ class Trainer(DefaultTrainer):
         )
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
         """Evaluate on DATASETS.TEST; prints the AP table and writes results.json.
 
         Returns:
@@ -205,7 +208,8 @@ class Trainer(DefaultTrainer):
         Raises:
             DivergedError: a loss, gradient or weight that is not finite; nothing is saved then.
             KeyboardInterrupt: stopped by a signal, to this process or to its data workers.
-            OSError, ValueError: a checkpoint that cannot be written, an image that cannot be read.
+            WriteError: a checkpoint that cannot be written.
+            UserError: an image that cannot be read.
         """
         if self.start_iter >= self.max_iter:
             logging.getLogger(__name__).warning(
@@ -223,6 +227,7 @@ class Trainer(DefaultTrainer):
             if self.cfg.TEST.AUG.ENABLED:
                 self._evaluate_augmented()
                 report(self.cfg)  # again: the hook's was before
+            return None
         except (FloatingPointError, AssertionError) as error:
             if not hooks.is_nonfinite(error):
                 raise
@@ -232,7 +237,7 @@ class Trainer(DefaultTrainer):
             ) from error
         except WriteError:
             raise  # trying once more would fail too
-        except (KeyboardInterrupt, ValueError, OSError, RuntimeError) as error:
+        except (KeyboardInterrupt, Exception) as error:
             plain = in_plain_words(error)
             self._save_stopped()
             if plain is error:

@@ -3,7 +3,9 @@
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
@@ -19,7 +21,7 @@ class WandbWriter(EventWriter):
         Args:
             cfg: config of the training, noted with the run; its OUTPUT_DIR names it.
         """
-        self._run = None
+        self._run: Any = None
         self._last = -1
         self._try(self._begin, cfg)
 
@@ -33,7 +35,7 @@ class WandbWriter(EventWriter):
             config=cfg,
         )
 
-    def _try(self, action, *args) -> None:
+    def _try(self, action: Callable[..., None], *args: Any) -> None:
         try:
             action(*args)
         except Exception as error:  # theirs are many, and none is worth a training
@@ -48,7 +50,7 @@ class WandbWriter(EventWriter):
             self._try(self._send)
 
     def _send(self) -> None:
-        new = defaultdict(dict)  # by iteration
+        new: dict[int, dict[str, float]] = defaultdict(dict)  # by iteration
         for name, (value, iteration) in get_event_storage().latest_with_smoothing_hint().items():
             if iteration > self._last:
                 new[iteration][name] = value

@@ -112,6 +112,7 @@ def build_trained(cfg: CfgNode) -> nn.Module:
     model = build_model(cfg).eval()
     checkpointer = ReportingCheckpointer(model)
     checkpointer.load(cfg.MODEL.WEIGHTS)
+    assert checkpointer.report  # of the load
     checkpointer.report.check_complete()
     return model
 

@@ -157,12 +157,13 @@ class Predictor:
         pixels = image.read(self.cfg.INPUT.FORMAT)
         resized = T.AugInput(pixels)
         self.augmentations(resized)
-        image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
-        return {"image": image, "height": pixels.shape[0], "width": pixels.shape[1]}
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        return {"image": tensor, "height": pixels.shape[0], "width": pixels.shape[1]}
 
     def _padded(self, image: torch.Tensor) -> tuple[int, ...]:
         """Height and width as the detector pads it when it is alone."""
-        step = max(1, self.model.backbone.size_divisibility)
+        backbone: Any = self.model.backbone
+        step = max(1, backbone.size_divisibility)
         return tuple(-(-side // step) * step for side in image.shape[1:])
 
     def _prediction(self, image: InputImage, found: dict) -> Prediction:

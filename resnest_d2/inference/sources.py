@@ -67,8 +67,8 @@ def open_source(source: Any, channels: str | None = None) -> Source:
         if not given:
             raise UserError("There is nothing to predict on: the list is empty.")
         parts = [_open_one(one, channels, f"image {i}") for i, one in enumerate(given)]
-        numbers = [part.number for part in parts]
-        number = None if None in numbers else sum(numbers)
+        numbers = [part.number for part in parts if part.number is not None]
+        number = sum(numbers) if len(numbers) == len(parts) else None
         return Source((p for part in parts for p in part.images), number, single=False)
     return _open_one(source, channels, "the image")
 

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -71,7 +71,8 @@ class Stream:
 
     def _results(self) -> Iterator[Any]:
         chunks = iter(lambda: list(islice(self.source.images, self.chunk)), [])
-        pool, pending = worker_pool(self.workers), deque()
+        pool = worker_pool(self.workers)
+        pending: deque[Future] = deque()
         try:
             for chunk in chunks:
                 pending.append(pool.submit(self.work, chunk))

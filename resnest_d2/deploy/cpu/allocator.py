@@ -43,8 +43,8 @@ def return_freed_memory() -> bool:
     """
     # glibc's own thresholds rise up to these with the size of what is freed
     done = _set({_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26})
-    if done:
-        _glibc().malloc_trim(0)
+    if done and (glibc := _glibc()):
+        glibc.malloc_trim(0)
     return done
 
 

@@ -9,6 +9,8 @@ without a copy. torchvision's operator visits one channel after the other on one
 Shapes: R regions, B bins a side, T pixels of a window a side, H, W of the map.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import ROIAlign
@@ -113,7 +115,7 @@ class ChannelsLastPooler(nn.Module):
         self.canonical = (pooler.canonical_box_size, pooler.canonical_level)
 
     @staticmethod
-    def can_replace(pooler: nn.Module) -> bool:
+    def can_replace(pooler: Any) -> bool:
         """Whether it is detectron2's pooler with square bins and its second RoIAlign."""
         return (
             type(pooler) is ROIPooler

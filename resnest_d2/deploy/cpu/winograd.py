@@ -103,13 +103,15 @@ def _matrices() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     infinity = np.eye(_IN)[-1]
     a = np.vander(points, _OUT, increasing=True)
     g = np.vander(points, 3, increasing=True) / np.array(scale)[:, None]
-    b = [[*np.poly(o)[::-1], 0.0] for o in others]
-    matrices = (
-        np.vstack([a, infinity[-_OUT:]]).T,
-        np.vstack([*b, np.poly(points)[::-1]]),
-        np.vstack([g, infinity[-3:]]),
-    )
-    return tuple(torch.from_numpy(np.ascontiguousarray(m)) for m in matrices)
+    rows = [[*np.poly(o)[::-1], 0.0] for o in others]
+    a = np.vstack([a, infinity[-_OUT:]]).T
+    b = np.vstack([*rows, np.poly(points)[::-1]])
+    g = np.vstack([g, infinity[-3:]])
+    return _tensor(a), _tensor(b), _tensor(g)
+
+
+def _tensor(matrix: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(matrix))
 
 
 def _pieces(n: int, rows: int, columns: int, *, channels: int) -> Iterator[tuple[slice, slice]]:

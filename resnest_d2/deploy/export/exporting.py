@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
@@ -79,8 +80,9 @@ def export(
     path = Path(path)
     _check_arguments(model, path, format=format, class_names=class_names)
     model = copy.deepcopy(model).cpu()
-    predictors = model.roi_heads.box_predictor
-    last = predictors[-1] if isinstance(predictors, nn.ModuleList) else predictors
+    heads: Any = model.roi_heads
+    predictors: Any = heads.box_predictor
+    last: Any = predictors[-1] if isinstance(predictors, nn.ModuleList) else predictors
     threshold = last.test_score_thresh if score_threshold is None else score_threshold
     metadata = {
         "class_names": list(class_names),
@@ -97,7 +99,7 @@ def export(
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
-        outputs = 4 if model.roi_heads.mask_on else 3
+        outputs = 4 if heads.mask_on else 3
         with warnings.catch_warnings():  # what the trace took for constant, the check would show
             warnings.simplefilter("ignore", TracerWarning)
             kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
@@ -112,7 +114,9 @@ def export(
     return report
 
 
-def _check_arguments(model: nn.Module, path: Path, *, format: str, class_names: Sequence[str]):
+def _check_arguments(
+    model: nn.Module, path: Path, *, format: str, class_names: Sequence[str]
+) -> None:
     """Refuse what cannot be exported, before the work begins."""
     if format not in FORMATS:
         raise UserError(f"There is no format {format!r}; choose from {tuple(FORMATS)}.")
@@ -120,7 +124,7 @@ def _check_arguments(model: nn.Module, path: Path, *, format: str, class_names: 
         raise UserError(
             f"The {format} format writes files named *{FORMATS[format].suffix}; got {path}."
         )
-    heads = getattr(model, "roi_heads", None)
+    heads: Any = getattr(model, "roi_heads", None)
     if type(model) is not GeneralizedRCNN or not hasattr(heads, "mask_on") or heads.keypoint_on:
         raise UserError(
             f"A {type(model).__name__} cannot be exported, only a GeneralizedRCNN with boxes and "

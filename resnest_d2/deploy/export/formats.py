@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ class Format:
     open: Callable[[Path], Run]
 
 
-def _write_torchscript(module, inputs, path: Path, *, outputs: int, metadata: Mapping) -> None:
+def _write_torchscript(
+    module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
+) -> None:
     del outputs
     graph = torch.jit.trace(module, inputs, check_trace=False)
     torch.jit.save(graph, path, _extra_files={METADATA: json.dumps(metadata)})
@@ -46,12 +49,13 @@ def _open_torchscript(path: Path) -> Run:
     return run
 
 
-def _to_onnx(module, inputs, path: Path, *, outputs: int) -> None:
+def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int) -> None:
     names = OUTPUTS[:outputs]
     bytes_ = inputs[0].dtype == torch.uint8  # channels last, then
     sizes = {0: "height", 1: "width"} if bytes_ else {1: "height", 2: "width"}
     # The default of torch's newer versions needs onnxscript, and refuses such loops and branches.
     can_choose = "dynamo" in inspect.signature(torch.onnx.export).parameters
+    options: dict[str, Any] = {"dynamo": False} if can_choose else {}
     torch.onnx.export(
         module,
         inputs,
@@ -60,11 +64,11 @@ def _to_onnx(module, inputs, path: Path, *, outputs: int) -> None:
         output_names=list(names),
         dynamic_axes={"image": sizes, **{name: {0: "detections"} for name in names}},
         opset_version=OPSET,
-        **({"dynamo": False} if can_choose else {}),
+        **options,
     )
 
 
-def _import_onnx():
+def _import_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
@@ -74,7 +78,9 @@ def _import_onnx():
     return onnx
 
 
-def _write_onnx(module, inputs, path: Path, *, outputs: int, metadata: Mapping) -> None:
+def _write_onnx(
+    module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
+) -> None:
     onnx = _import_onnx()
     _to_onnx(module, inputs, path, outputs=outputs)
     model = onnx.load(path)
@@ -101,7 +107,7 @@ def _open_onnx(path: Path) -> Run:
     )
 
 
-def _import_openvino():
+def _import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
@@ -111,7 +117,9 @@ def _import_openvino():
     return openvino
 
 
-def _write_openvino(module, inputs, path: Path, *, outputs: int, metadata: Mapping) -> None:
+def _write_openvino(
+    module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
+) -> None:
     openvino = _import_openvino()
     _import_onnx()  # torch's exporter needs it too, and would say so less clearly
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -7,6 +7,7 @@ Shapes: H, W of the image, h, w of the resized one.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.layers import shapes_to_tensor
@@ -33,7 +34,7 @@ class ShortestEdge:
     max_size: int
     resizer: str = "pil"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.min_size < 1 or self.max_size < 1:
             raise UserError(
                 f"A resize inside the file needs sizes of 1 or more, got {self.min_size} and "
@@ -67,7 +68,7 @@ def _rounded(x: torch.Tensor) -> torch.Tensor:
     return (x + (0.5 + 2**-10)).floor()
 
 
-def _filter(new: torch.Tensor, old: int, *, smooth: bool) -> torch.Tensor:
+def _filter(new: Any, old: int, *, smooth: bool) -> torch.Tensor:
     """Weights of the old pixels in each new one, (new, old); a triangle around its place.
 
     Args:
@@ -75,10 +76,10 @@ def _filter(new: torch.Tensor, old: int, *, smooth: bool) -> torch.Tensor:
         old: number of old ones.
         smooth: widen the triangle where the image shrinks.
     """
-    old = shapes_to_tensor([old])[0]
+    length: Any = shapes_to_tensor([old])[0]
     # Places times 2 * new are whole numbers: exact in engines without doubles, as OpenVINO.
-    places = (2 * torch.arange(new) + 1) * old - new
-    distances = (2 * torch.arange(old) * new - places[:, None]).abs()  # (new, old)
-    width = 2 * torch.maximum(old, new) if smooth else 2 * new
+    places = (2 * torch.arange(new) + 1) * length - new
+    distances = (2 * torch.arange(length) * new - places[:, None]).abs()  # (new, old)
+    width = 2 * torch.maximum(length, new) if smooth else 2 * new
     weights = (1 - distances.float() / width.float()).clamp(min=0)
     return weights / weights.sum(1, keepdim=True)

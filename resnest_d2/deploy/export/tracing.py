@@ -49,7 +49,9 @@ def _detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor
         return detect(model, image, threshold)
 
 
-def _batched_nms(boxes, scores, classes, iou_threshold):
+def _batched_nms(
+    boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, iou_threshold: float
+) -> torch.Tensor:
     """torchvision's batched_nms for boxes inside an image, without a branch."""
     far = torch.cat((boxes.flatten(), boxes.new_zeros(1))).max() + 1
     moved = boxes + (classes.to(boxes) * far)[:, None]

@@ -49,6 +49,7 @@ class WeightAverage(HookBase):
         """Move the average towards the weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        assert self.average is not None  # since before_train
         for name, tensor in self._tensors().items():
             if tensor.is_floating_point():
                 self.average[name].lerp_(tensor, 1 - decay)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import Any
 
 from detectron2.engine import HookBase
 from tqdm import tqdm
@@ -14,7 +15,7 @@ class ProgressBar(HookBase):
     It stands first, so that the bar is closed before the last evaluation begins.
     """
 
-    _bar = None
+    _bar: Any = None
 
     @staticmethod
     def wanted() -> bool:
