@@ -48,7 +48,19 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
             f"DATASETS.TRAIN {names} has no image with sides of DATALOADER.MIN_IMAGE_SIZE "
             f"({loader.MIN_IMAGE_SIZE}) pixels; lower it."
         )
+    boxes = _num_boxes(images) - _num_boxes(kept)
+    if (len(kept) < len(images) or boxes) and comm.is_main_process():
+        logging.getLogger(__name__).warning(
+            f"Not trained on: {len(images) - len(kept)} of the {len(images)} images of "
+            f"{', '.join(names)}, with a side under DATALOADER.MIN_IMAGE_SIZE "
+            f"({loader.MIN_IMAGE_SIZE} pixels), and {boxes} boxes, in these images or with a side "
+            f"under DATALOADER.MIN_BOX_SIZE ({loader.MIN_BOX_SIZE:g} pixels)."
+        )
     return kept
+
+
+def _num_boxes(images: list[dict]) -> int:
+    return sum(len(image.get("annotations", ())) for image in images)
 
 
 def warn_of_small_data(cfg: CfgNode, images: list[dict]) -> None:

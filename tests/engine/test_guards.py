@@ -51,3 +51,16 @@ def test_says_that_a_batch_is_larger_than_the_data(registered, rcnn_cfg, caplog,
     rcnn_cfg.SOLVER.IMS_PER_BATCH = 2
     warn_of_small_data(rcnn_cfg, images)
     assert "one has 1 images" in caplog.text and "IMS_PER_BATCH 2" in caplog.text
+
+
+def test_says_how_much_is_too_small_to_train_on(registered, rcnn_cfg, caplog, monkeypatch):
+    boxes = [{"category_id": 0, "bbox": [0, 0, side, 4], "bbox_mode": 1} for side in (0.5, 4)]
+    registered(*boxes)
+    rcnn_cfg.DATASETS.TRAIN = ("one",)
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    load_training_images(rcnn_cfg)
+    assert "Not trained on" not in caplog.text
+    rcnn_cfg.DATALOADER.MIN_BOX_SIZE = 1
+    assert load_training_images(rcnn_cfg)[0]["annotations"] == boxes[1:]
+    assert "Not trained on: 0 of the 1 images of one" in caplog.text
+    assert "and 1 boxes" in caplog.text and "MIN_BOX_SIZE (1 pixels)" in caplog.text
