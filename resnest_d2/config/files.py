@@ -33,7 +33,13 @@ _REPLACED = (
     ("SOLVER.EPOCHS", "SOLVER.STEPS"),
     ("TEST.EVAL_EPOCHS", "TEST.EVAL_PERIOD"),
 )
-_STRIDE = "MODEL.RESNETS.STRIDE_IN_1X1"
+# detectron2's ResNets; the authors' fork of detectron2 builds its ResNeSts under these names.
+_PLAIN = (
+    "build_resnet_backbone",
+    "build_resnet_fpn_backbone",
+    "build_retinanet_resnet_fpn_backbone",
+)
+_RADIX, _STRIDE = "MODEL.RESNETS.RADIX", "MODEL.RESNETS.STRIDE_IN_1X1"
 
 
 def load_config(name: str, opts: Sequence = ()) -> CfgNode:
@@ -60,9 +66,12 @@ def load_config(name: str, opts: Sequence = ()) -> CfgNode:
         merge(cfg, dict(leaves(tree)), origin=path)
     override(cfg, opts, name=path)
     _check_overrides(cfg, opts[::2])
+    given = {*dict(leaves(tree)), *opts[::2]}
     if "resnest" in cfg.MODEL.BACKBONE.NAME:
-        _check_stride(cfg, {*dict(leaves(tree)), *opts[::2]}, path)
+        _check_stride(cfg, given, path)
         cfg = resolve_backbone(cfg)
+    else:
+        _check_other_backbone(cfg, given, path)
     resolve_dataset_paths(cfg, os.path.dirname(os.path.abspath(path)))
     return cfg
 
@@ -191,10 +200,24 @@ def _check_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
 
 def _check_stride(cfg: CfgNode, given: set[str], path: str) -> None:
     """Refuse a STRIDE_IN_1X1 that the user set beside AVD; a dump holds every key, set or not."""
-    dumped = given >= dict(leaves(get_cfg())).keys()
-    if cfg.MODEL.RESNETS.AVD and get_key(cfg, _STRIDE) and _STRIDE in given and not dumped:
+    if cfg.MODEL.RESNETS.AVD and get_key(cfg, _STRIDE) and _STRIDE in given and not _dumped(given):
         raise UserError(
             f"{path}: MODEL.RESNETS.AVD and STRIDE_IN_1X1 are both True, but only one of the "
             "average pool and the first 1x1 convolution can carry the stride; set STRIDE_IN_1X1 "
             "False (every published ResNeSt), or AVD False."
         )
+
+
+def _check_other_backbone(cfg: CfgNode, given: set[str], path: str) -> None:
+    """Refuses a ResNeSt's key for a plain ResNet: configs of the authors' fork have them."""
+    name = cfg.MODEL.BACKBONE.NAME
+    if _RADIX in given and name in _PLAIN and not _dumped(given):
+        raise UserError(
+            f"{path}: {_RADIX} is set, but {name} is a plain ResNet, which has none; set "
+            f"MODEL.BACKBONE.NAME {name.replace('resnet', 'resnest')}, or leave out RADIX."
+        )
+
+
+def _dumped(given: set[str]) -> bool:
+    """Whether a program wrote the config: it holds every key, whether a user set it or not."""
+    return given >= dict(leaves(get_cfg())).keys()

@@ -1,6 +1,6 @@
 """The authors' own YAML files, as facts: they build the published networks and load their files.
 
-Source: https://github.com/chongruo/detectron2-ResNeSt/tree/resnest/configs, whose keys are written
+Source: https://github.com/zhanghang1989/ResNeSt/tree/master/d2/configs, whose keys are written
 down here; none of them has a STEM_OUT_CHANNELS.
 """
 

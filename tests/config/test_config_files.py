@@ -121,6 +121,15 @@ def test_a_plain_resnet_keeps_its_keys(write):
     assert (keys.STRIDE_IN_1X1, keys.STEM_OUT_CHANNELS) == (True, 64)
 
 
+@pytest.mark.parametrize("name", ["resnet_fpn", "retinanet_resnet_fpn", "resnet"])
+def test_a_config_of_the_authors_fork_is_told_the_backbone(name, write):
+    text = f"MODEL: {{BACKBONE: {{NAME: build_{name}_backbone}}, RESNETS: {{RADIX: 2}}}}\n"
+    with pytest.raises(UserError, match=f"build_{name.replace('resnet', 'resnest')}_backbone, or"):
+        load_config(write(text))
+    dump = load_config(write(text.replace("RADIX: 2", "DEPTH: 50"))).dump()
+    assert load_config(write(dump)).MODEL.BACKBONE.NAME == f"build_{name}_backbone"
+
+
 def test_a_config_of_detectron2s_first_version_is_upgraded(write):
     cfg = load_config(write("VERSION: 1\nMODEL: {WEIGHT: a.pth}\n"))
     assert cfg.VERSION == 2 and cfg.MODEL.WEIGHTS == "a.pth"
