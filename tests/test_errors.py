@@ -103,6 +103,7 @@ def planted(tmp_path, monkeypatch):
     (tmp_path / "train.json").write_text(json.dumps(data))
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
+    small.forget_logs()  # of tests before this one
     for module in ("detectron2.engine.defaults", "resnest_d2.engine.setup"):
         monkeypatch.setattr(sys.modules[module], "collect_env_info", lambda: "")
 
@@ -157,10 +158,11 @@ def test_a_defect_in_the_train_command(planted, tmp_path):
 def test_a_defect_in_the_predict_command(planted, tmp_path):
     from detectron2.modeling import build_model
 
-    from resnest_d2 import load_config
+    from resnest_d2 import load_config, register_datasets
     from resnest_d2.cli.main import app
 
     cfg = load_config(small.FASTER, [*small.KEYS, "MODEL.DEVICE", "cpu"])
+    register_datasets(cfg)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "run" / "model_final.pth")

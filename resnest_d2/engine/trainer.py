@@ -77,11 +77,7 @@ class Trainer(DefaultTrainer):
         return adapt_sync_norms(super().build_model(cfg))
 
     def build_train_loader(self, cfg: CfgNode) -> Iterable[list[dict]]:
-        """Batches of training images.
-
-        Raises:
-            UserError: as :func:`load_training_images`.
-        """
+        """Batches of training images; raises as :func:`load_training_images`."""
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
@@ -228,16 +224,14 @@ class Trainer(DefaultTrainer):
                 self._evaluate_augmented()
                 report(self.cfg)  # again: the hook's was before
             return None
-        except (FloatingPointError, AssertionError) as error:
-            if not hooks.is_nonfinite(error):
-                raise
-            last = self.checkpointer.get_checkpoint_file()
-            raise self._watch.explain(
-                error, self.cfg, storage=self.storage, last_checkpoint=last
-            ) from error
         except WriteError:
             raise  # trying once more would fail too
         except (KeyboardInterrupt, Exception) as error:
+            if hooks.is_nonfinite(error):
+                last = self.checkpointer.get_checkpoint_file()
+                raise self._watch.explain(
+                    error, self.cfg, storage=self.storage, last_checkpoint=last
+                ) from error
             plain = in_plain_words(error)
             self._save_stopped()
             if plain is error:

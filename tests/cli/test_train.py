@@ -142,7 +142,7 @@ def test_without_val_it_says_what_is_missing(run, folder):
         ),
         (
             ["train", small.FASTER, "--data", "gone.json", "cells"],
-            "gone.json; looked for",
+            "gone.json does not exist",
         ),
         (["train", small.FASTER, "MODEL.MASK_ONN", "True"], "MASK_ONN"),
         (["train", "imagenet/resnest50"], "is a backbone, not a detector"),

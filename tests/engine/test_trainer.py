@@ -89,3 +89,17 @@ def test_a_report_is_of_its_evaluation(tiny_cfg, tmp_path, monkeypatch):
     cfg = tiny_cfg(MODEL__MASK_ON=False, SOLVER__MAX_ITER=5, TEST__EVAL_PERIOD=2)
     Trainer(cfg).train()
     assert seen == [[1], [1, 3], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AssertionError, MemoryError])
+def test_an_error_of_any_kind_leaves_a_checkpoint(error, tiny_cfg, tmp_path, monkeypatch):
+    def fail(cfg, model):
+        raise error("planted")
+
+    cfg = tiny_cfg(MODEL__MASK_ON=False, SOLVER__MAX_ITER=4, TEST__EVAL_PERIOD=2)
+    failing = Trainer(cfg)
+    monkeypatch.setattr(failing, "test", fail)
+    with pytest.raises(error, match="planted"):
+        failing.train()
+    saved = torch.load(tmp_path / "out" / "model_0000001.pth", weights_only=False)
+    assert saved["trainer"]["iteration"] == 1
