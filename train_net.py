@@ -10,9 +10,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from detectron2.engine import default_argument_parser
-
-from resnest_d2.engine import launch
+from resnest_d2.engine import argument_parser, launch
 from resnest_d2.errors import run_program
 
 EPILOG = """
@@ -31,9 +29,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of a run; an error ends in a sentence, its traceback in the log."""
-    parser = default_argument_parser(EPILOG)
-    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
-    args = parser.parse_args(argv)
+    args = argument_parser(EPILOG).parse_args(argv)
     return run_program(functools.partial(launch, args), name="train_net.py", debug=args.debug)
 
 

@@ -1,20 +1,14 @@
 """``resnest-d2 convert``: converts checkpoints between the layouts of several frameworks."""
 
-import warnings
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from resnest_d2.errors import UserError
 
 from .common import complete_config, prepare
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
-
-    from resnest_d2.checkpoint import LoadReport
 
 
 class Target(str, Enum):
@@ -27,27 +21,6 @@ class Target(str, Enum):
 
 
 _OURS = Target("detectron2")
-
-
-def fit(path: str, cfg: "CfgNode") -> "LoadReport":
-    """What loading a checkpoint into a config's model would do; takes no memory for the model.
-
-    Raises:
-        UserError: the checkpoint is of another model.
-    """
-    import torch
-    from detectron2.modeling import build_model
-
-    from resnest_d2.checkpoint import ReportingCheckpointer
-
-    cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        checkpointer = ReportingCheckpointer(build_model(cfg))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that copying to a meta tensor does nothing
-        checkpointer.load(path)
-    assert checkpointer.report  # of the load
-    return checkpointer.report
 
 
 def convert(
@@ -75,6 +48,7 @@ def convert(
       resnest-d2 convert output/mine/model_final.pth backbone.safetensors --to timm
     """
     from resnest_d2.checkpoint import convert_file
+    from resnest_d2.checkpoint.fitting import build_on_meta, fit
     from resnest_d2.config import given_keys, load_config
     from resnest_d2.data.registration import learn_classes
 
@@ -82,7 +56,7 @@ def convert(
     if config:
         cfg = load_config(config)
         learn_classes(cfg, given=given_keys(config))
-        report = fit(str(source), cfg)
+        report = fit(str(source), build_on_meta(cfg))
         typer.echo(str(report))
         if report.unused or not report.complete:
             raise UserError(f"{source} does not fit {config}; nothing was written.")

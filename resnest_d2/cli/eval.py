@@ -87,9 +87,7 @@ def _score(
         MissingFileError: the run has no checkpoint.
         UserError: see :func:`resnest_d2.engine.evaluate`; or an option and a pair set the same key.
     """
-    from detectron2.engine import default_argument_parser
-
-    from resnest_d2.engine import launch
+    from resnest_d2.engine import argument_parser, launch
     from resnest_d2.model_zoo import find_detector
 
     path, found, run = find_detector(model)
@@ -109,6 +107,6 @@ def _score(
         flags["--output"] = {"OUTPUT_DIR": Path(run).absolute() / "eval"}
     if weights or (found and "MODEL.WEIGHTS" not in (opts or ())):
         flags["--weights"] = {"MODEL.WEIGHTS": weights or found}
-    args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
+    args = argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
     args.opts, args.eval_only, args.num_gpus = with_flags(opts, flags), True, num_gpus
     launch(args)

@@ -64,9 +64,7 @@ def train(
           --val data/val.json --output output/s50 SOLVER.MAX_ITER 5000
       resnest-d2 train output/mine --resume
     """
-    from detectron2.engine import default_argument_parser
-
-    from resnest_d2.engine import launch
+    from resnest_d2.engine import argument_parser, launch
     from resnest_d2.model_zoo import find_detector
 
     prepare()
@@ -86,7 +84,7 @@ def train(
         start = None
     if weights or (start and "MODEL.WEIGHTS" not in (opts or ())):
         flags["--weights"] = {"MODEL.WEIGHTS": weights or start}
-    args = default_argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
+    args = argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
     args.opts, args.resume, args.num_gpus = with_flags(opts, flags), resume, num_gpus
     launch(args)
 

@@ -6,24 +6,26 @@ The data sets that a config names are registered by
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
-import yaml
 from detectron2.config import CfgNode
-from detectron2.utils.file_io import PathManager
 
-from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.errors import UserError
 from resnest_d2.shipped import config_dir, find_config, list_configs
 
 from .checks import resolve_backbone
 from .keys import get_cfg, get_key, leaves
 from .merging import merge
+from .reading import read_files
 
 __all__ = [
     "config_dir",
     "find_config",
     "given_keys",
+    "is_written_by_a_run",
     "list_configs",
     "load_config",
+    "load_recipe",
     "override",
     "resolve_dataset_paths",
 ]
@@ -58,15 +60,17 @@ def load_config(name: str, opts: Sequence = ()) -> CfgNode:
             that another key overrules.
     """
     path = find_config(name)
-    tree = _read(path)
+    files = read_files(path)
     cfg = get_cfg()
-    if tree.get("VERSION") == 1:
+    if files[-1][1].get("VERSION") == 1:
         _upgrade(cfg, path)
     else:
-        merge(cfg, dict(leaves(tree)), origin=path)
+        for file, tree in files:
+            merge(cfg, dict(leaves(tree)), origin=file)
     override(cfg, opts, name=path)
     _check_overrides(cfg, opts[::2])
-    given = {*dict(leaves(tree)), *opts[::2]}
+    given = {*_keys(files), *opts[::2]}
+    given = set() if _is_whole(given) else given  # by a program, and not by a user
     if "resnest" in cfg.MODEL.BACKBONE.NAME:
         _check_stride(cfg, given, path)
         cfg = resolve_backbone(cfg)
@@ -77,16 +81,49 @@ def load_config(name: str, opts: Sequence = ()) -> CfgNode:
 
 
 def given_keys(name: str, opts: Sequence = ()) -> frozenset[str]:
-    """Keys that the user set, in the file, its bases or the overrides.
+    """Keys that the user set: in his files, or by overrides.
 
     Args:
-        name: as in :func:`load_config`.
+        name: as in :func:`load_config`. Keys of files that ship with the package are a recipe's.
         opts: as in :func:`load_config`.
 
     Raises:
         MissingFileError, UserError: as :func:`load_config`.
     """
-    return frozenset({*dict(leaves(_read(find_config(name)))), *opts[::2]})
+    own = [(path, tree) for path, tree in read_files(find_config(name)) if not _is_shipped(path)]
+    return frozenset({*_keys(own), *opts[::2]})
+
+
+def load_recipe(name: str) -> CfgNode:
+    """Config of the shipped files alone that a config is based on.
+
+    Args:
+        name: as in :func:`load_config`.
+
+    Returns:
+        detectron2's defaults where none of the files ships with the package.
+
+    Raises:
+        MissingFileError, UserError: as :func:`load_config`.
+    """
+    cfg = get_cfg()
+    for path, tree in read_files(find_config(name)):
+        if _is_shipped(path):
+            merge(cfg, dict(leaves(tree)), origin=path)
+    return cfg
+
+
+def is_written_by_a_run(name: str) -> bool:
+    """Whether a program wrote a config file: it holds every key, whether a user set it or not."""
+    return _is_whole(_keys(read_files(find_config(name))))
+
+
+def _keys(files: list[tuple[str, dict]]) -> set[str]:
+    return {key for _, tree in files for key, _ in leaves(tree)}
+
+
+def _is_shipped(path: str) -> bool:
+    return Path(path).resolve().is_relative_to(config_dir().resolve())
 
 
 def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
@@ -139,47 +176,6 @@ def _find(path: str, places: list[str]) -> str:
     return next(filter(os.path.exists, tried), tried[0])
 
 
-def _read(path: str, below: tuple[str, ...] = ()) -> dict:
-    """Mapping in a YAML file, with what it takes from its ``_BASE_``."""
-    if path.endswith(".py"):
-        raise UserError(
-            f"{path} is a Python config, as mmdetection has; this package reads YAML. Its own "
-            "configs of mmdetection's ResNeSt detectors are named by `resnest-d2 list configs`, "
-            "and a checkpoint of mmdetection's loads into them as it is (MODEL.WEIGHTS)."
-        )
-    if path in below:
-        raise UserError(f"{path} has itself for a _BASE_: {' -> '.join((*below, path))}.")
-    try:
-        with PathManager.open(path, "r") as file:
-            tree = yaml.safe_load(file)  # safe: other YAML could run code
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{below[-1]}: its _BASE_ {path} does not exist.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(tree, dict):
-        what = "is empty" if tree is None else f"holds a {type(tree).__name__}"
-        raise UserError(f"{path} {what}; a config is a mapping of keys, like MODEL: {{DEPTH: 50}}.")
-    bases = tree.pop("_BASE_", [])
-    bases = bases if isinstance(bases, list) else [bases]
-    whole: dict = {}
-    for base in bases:
-        if not isinstance(base, str):
-            raise UserError(f"{path}: _BASE_ is {base!r}; give the path of a config.")
-        if "://" not in base:
-            base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
-        _lay_over(whole, _read(base, (*below, path)))
-    _lay_over(whole, tree)
-    return whole
-
-
-def _lay_over(whole: dict, tree: dict) -> None:
-    for key, value in tree.items():
-        if isinstance(value, dict) and isinstance(whole.get(key), dict):
-            _lay_over(whole[key], value)
-        else:
-            whole[key] = value
-
-
 def _upgrade(cfg: CfgNode, path: str) -> None:
     """Read a config of detectron2's first version, whose keys it renames by itself."""
     try:
@@ -200,7 +196,7 @@ def _check_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
 
 def _check_stride(cfg: CfgNode, given: set[str], path: str) -> None:
     """Refuse a STRIDE_IN_1X1 that the user set beside AVD; a dump holds every key, set or not."""
-    if cfg.MODEL.RESNETS.AVD and get_key(cfg, _STRIDE) and _STRIDE in given and not _dumped(given):
+    if cfg.MODEL.RESNETS.AVD and get_key(cfg, _STRIDE) and _STRIDE in given:
         raise UserError(
             f"{path}: MODEL.RESNETS.AVD and STRIDE_IN_1X1 are both True, but only one of the "
             "average pool and the first 1x1 convolution can carry the stride; set STRIDE_IN_1X1 "
@@ -211,13 +207,12 @@ def _check_stride(cfg: CfgNode, given: set[str], path: str) -> None:
 def _check_other_backbone(cfg: CfgNode, given: set[str], path: str) -> None:
     """Refuses a ResNeSt's key for a plain ResNet: configs of the authors' fork have them."""
     name = cfg.MODEL.BACKBONE.NAME
-    if _RADIX in given and name in _PLAIN and not _dumped(given):
+    if _RADIX in given and name in _PLAIN:
         raise UserError(
             f"{path}: {_RADIX} is set, but {name} is a plain ResNet, which has none; set "
             f"MODEL.BACKBONE.NAME {name.replace('resnet', 'resnest')}, or leave out RADIX."
         )
 
 
-def _dumped(given: set[str]) -> bool:
-    """Whether a program wrote the config: it holds every key, whether a user set it or not."""
+def _is_whole(given: set[str]) -> bool:
     return given >= dict(leaves(get_cfg())).keys()

@@ -85,6 +85,10 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Length of the training in passes over its images; 0: SOLVER.MAX_ITER says it. STEPS are
     # moved to the same fractions of the run.
     cfg.SOLVER.EPOCHS = 0
+    # Save a checkpoint when the last one is older than this, in minutes; 0: by iterations only.
+    cfg.SOLVER.CHECKPOINT_MINUTES = 15.0
+    # Number of numbered checkpoints that are kept, beside the best and the final one; 0: all.
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 3
     # Stop when the validation AP gets no better.
     cfg.SOLVER.EARLY_STOPPING = CfgNode()
     cfg.SOLVER.EARLY_STOPPING.ENABLED = False
@@ -142,6 +146,14 @@ def get_key(cfg: CfgNode, key: str, default: Any = None) -> Any:
             return default
         node = node[part]
     return node
+
+
+def set_key(cfg: CfgNode, key: str, value: Any) -> None:
+    """Sets a key by its dotted name."""
+    *path, leaf = key.split(".")
+    for part in path:
+        cfg = cfg[part]
+    cfg[leaf] = value
 
 
 def default_of(key: str) -> Any:

@@ -52,6 +52,8 @@ RUN_RANGES = (
             "SOLVER.IMS_PER_BATCH": POSITIVE,
             "SOLVER.REFERENCE_WORLD_SIZE": between(0, what="0 (off) or more"),
             "SOLVER.CHECKPOINT_PERIOD": POSITIVE,
+            "SOLVER.CHECKPOINT_MINUTES": between(0, what="0 (off) or more"),
+            "SOLVER.CHECKPOINTS_TO_KEEP": between(0, what="0 (all) or more"),
             "SOLVER.BASE_LR": COUNT,
             "SOLVER.BASE_LR_END": COUNT,
             "SOLVER.MOMENTUM": FRACTION,

@@ -9,7 +9,9 @@ from multiprocessing.queues import SimpleQueue
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser
 from detectron2.engine import launch as detectron2_launch
+from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
@@ -19,9 +21,29 @@ from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError, report_defect
 
 from .evaluation import by_dataset, check_evaluation
+from .plan import describe_training
 from .reporting import report
 from .setup import setup
 from .trainer import Trainer
+
+
+def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """detectron2's parser of train_net.py's command line, with the options of this package.
+
+    Args:
+        epilog: examples, shown below the help.
+    """
+    parser = default_argument_parser(epilog)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check data and config, print what a training would do, write config.yaml, and stop",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete the run that is in OUTPUT_DIR"
+    )
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    return parser
 
 
 def launch(args: argparse.Namespace) -> None:
@@ -87,12 +109,17 @@ def run(args: argparse.Namespace) -> dict | None:
     """Train or evaluate as the command line says, in one of its processes.
 
     Args:
-        args: of :func:`detectron2.engine.default_argument_parser`.
+        args: of :func:`argument_parser`.
 
     Returns:
         The last evaluation's metrics, if there was one.
     """
-    cfg, images = setup(args)
+    cfg, images, given = setup(args)
+    if args.dry_run:
+        if comm.is_main_process():
+            processes = comm.get_world_size()
+            print(describe_training(cfg, images or [], processes=processes, given=given))
+        return None
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters stop jobs so

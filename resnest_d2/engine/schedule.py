@@ -1,128 +1,239 @@
-"""The schedule of a training: its length, evaluations and warm-up for its images and processes.
+"""The schedule of a new training, fitted to its data.
 
-A config may be written for another number of processes (SOLVER.REFERENCE_WORLD_SIZE), and may have
-its length in passes over the images (SOLVER.EPOCHS, TEST.EVAL_EPOCHS). :func:`resolve_schedule`
-turns both into the iterations that run. What it gives is a fixed point: resolved again, for the
-same images and processes, it stays as it is, so that a run's config.yaml can be run again.
+A recipe is written for its own data, batch and length. What the user sets is taken as it is; the
+other keys of the schedule follow from the recipe by :data:`RULES`, one rule a key.
 """
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from resnest_d2.config.keys import get_key
+from resnest_d2.config.keys import get_key, set_key
 from resnest_d2.errors import UserError
 
-
-def _rate(value: float, factor: Fraction) -> float:
-    return float(value * factor)
-
-
-def _count(value: int, factor: Fraction) -> int:
-    return max(1, round(value * factor)) if value > 0 else value  # 0 is off
-
-
-def _counts(values: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
-    return tuple(sorted({_count(value, factor) for value in values}))
+# Data sets of the published recipes and of the built-in one, which keep their recipe's length.
+_RECIPE_DATA = ("coco_2017_", "shapes_")
+_LONG = 30  # epochs; above that an evaluation after each would take longer than the training
+_EVALUATIONS = 10  # at least
+_SMALL_BATCH = 8  # batch statistics of fewer images are worse than those of the pretraining
+_FIXED_NORMS = ("", "FrozenBN", "GN", "LN")  # norms that do not depend on the batch
 
 
-class Row(NamedTuple):
-    """How a key follows the schedule.
+class Training(NamedTuple):
+    """What the rules look at.
 
-    ``processes`` is the power of the number of processes that the key grows with, as in detectron2
-    (Goyal et al., https://arxiv.org/abs/1706.02677); ``length`` is whether it keeps its fraction
-    of the run where SOLVER.EPOCHS sets another length, or stays.
+    Attributes:
+        recipe: config of the shipped files that the config is based on, as published.
+        cfg: config of the training; keys of earlier rules have their final values.
+        images: number of images that are trained on.
+        processes: number of processes.
+        given: keys that the user set.
+    """
+
+    recipe: CfgNode
+    cfg: CfgNode
+    images: int
+    processes: int
+    given: Collection[str]
+
+    @property
+    def larger(self) -> Fraction:
+        """The batch in multiples of the recipe's."""
+        return Fraction(self.cfg.SOLVER.IMS_PER_BATCH, self.recipe.SOLVER.IMS_PER_BATCH)
+
+    @property
+    def epoch(self) -> Fraction:
+        """Iterations of one pass over the images."""
+        return Fraction(self.images, self.cfg.SOLVER.IMS_PER_BATCH)
+
+    @property
+    def length(self) -> int:
+        """Iterations of the run."""
+        return self.cfg.SOLVER.MAX_ITER
+
+    @property
+    def has_own_data(self) -> bool:
+        """Whether the user chose the training data, and not the recipe."""
+        return "DATASETS.TRAIN" in self.given and not all(
+            name.startswith(_RECIPE_DATA) for name in self.cfg.DATASETS.TRAIN
+        )
+
+
+class Rule(NamedTuple):
+    """How a key follows where the user does not set it.
+
+    Attributes:
+        key: the key.
+        value: computes its value.
+        why: what it follows from, for the log and the dry run.
     """
 
     key: str
-    multiply: Callable
-    processes: int
-    length: bool
+    value: Callable[[Training], Any]
+    why: str
 
 
-ROWS = (
-    Row("SOLVER.IMS_PER_BATCH", _count, 1, False),
-    Row("SOLVER.BASE_LR", _rate, 1, False),
-    Row("SOLVER.MAX_ITER", _count, -1, True),
-    Row("SOLVER.STEPS", _counts, -1, True),
-    Row("SOLVER.WARMUP_ITERS", _count, -1, False),
-    Row("SOLVER.CHECKPOINT_PERIOD", _count, -1, False),
-    Row("TEST.EVAL_PERIOD", _count, -1, False),
+def _batch(run: Training) -> int:
+    solver = run.recipe.SOLVER
+    batch, reference = solver.IMS_PER_BATCH, solver.REFERENCE_WORLD_SIZE
+    if reference:
+        return max(1, batch // reference) * run.processes
+    return math.ceil(batch / run.processes) * run.processes
+
+
+def _rate(run: Training) -> float:
+    return float(run.recipe.SOLVER.BASE_LR * run.larger)
+
+
+def _epochs(run: Training) -> int:
+    if "SOLVER.MAX_ITER" in run.given:
+        return 0
+    if run.has_own_data and run.recipe.SOLVER.REFERENCE_WORLD_SIZE:
+        return epochs_for(run.images)
+    return run.cfg.SOLVER.EPOCHS
+
+
+def epochs_for(images: int) -> int:
+    """Length of a training on own data, in epochs.
+
+    12, as published for COCO, from about 28,000 images on; more for fewer, so that 12 images are
+    shown 290 times each, 160 100 times, 1,000 47 times and 5,000 24 times.
+    """
+    return max(12, round(800 / images**0.41))
+
+
+def _length(run: Training) -> int:
+    if run.cfg.SOLVER.EPOCHS:
+        return math.ceil(run.cfg.SOLVER.EPOCHS * run.epoch)
+    return max(1, round(run.recipe.SOLVER.MAX_ITER / run.larger))
+
+
+def _steps(run: Training) -> tuple[int, ...]:
+    part = Fraction(run.length, run.recipe.SOLVER.MAX_ITER)
+    steps = {round(step * part) for step in run.recipe.SOLVER.STEPS}
+    return tuple(sorted(step for step in steps if 0 < step < run.length))
+
+
+def _warmup(run: Training) -> int:
+    published = round(run.recipe.SOLVER.WARMUP_ITERS / run.larger)
+    first_decay = min(run.cfg.SOLVER.STEPS, default=run.length)
+    return min(published, run.length // 10, first_decay)
+
+
+def _evaluation_period(run: Training) -> int:
+    if not run.cfg.DATASETS.TEST:
+        return 0
+    if run.cfg.TEST.EVAL_EPOCHS:
+        return math.ceil(run.cfg.TEST.EVAL_EPOCHS * run.epoch)
+    most = max(1, run.length // _EVALUATIONS)
+    return min(most, math.ceil(run.epoch)) if run.length <= _LONG * run.epoch else most
+
+
+def _checkpoint_period(run: Training) -> int:
+    return run.cfg.TEST.EVAL_PERIOD or max(1, run.length // _EVALUATIONS)
+
+
+def _norm(run: Training) -> str:
+    norm = run.cfg.MODEL.RESNETS.NORM
+    small = run.cfg.SOLVER.IMS_PER_BATCH < _SMALL_BATCH
+    frozen = small and run.cfg.MODEL.WEIGHTS and norm not in _FIXED_NORMS
+    return "FrozenBN" if frozen else norm
+
+
+# In this order, because later rules look at the values of earlier ones. The table in
+# docs/training.md has the same rows.
+RULES = (
+    Rule("SOLVER.IMS_PER_BATCH", _batch, "the recipe's images per process"),
+    Rule("SOLVER.BASE_LR", _rate, "linear in the batch"),
+    Rule("SOLVER.EPOCHS", _epochs, "suits the number of images"),
+    Rule("SOLVER.MAX_ITER", _length, "the epochs, or as many images as in the recipe"),
+    Rule("SOLVER.STEPS", _steps, "the recipe's fractions of the run"),
+    Rule("SOLVER.WARMUP_ITERS", _warmup, "the recipe's, at most a tenth of the run"),
+    Rule("TEST.EVAL_PERIOD", _evaluation_period, "every epoch, at least ten in the run"),
+    Rule("SOLVER.CHECKPOINT_PERIOD", _checkpoint_period, "with every evaluation"),
+    Rule("MODEL.RESNETS.NORM", _norm, "pretrained statistics in batches under 8"),
 )
+# Keys in epochs, and those in iterations that they make: set, they leave those nothing.
+_MADE_BY = {"SOLVER.MAX_ITER": "SOLVER.EPOCHS", "TEST.EVAL_PERIOD": "TEST.EVAL_EPOCHS"}
 
 
-def resolve_schedule(cfg: CfgNode, *, images: int, processes: int) -> CfgNode:
-    """The config with the schedule that runs.
-
-    EPOCHS stays beside the MAX_ITER that it makes: with other data, or another number of processes,
-    it makes another.
+def fit_schedule(
+    cfg: CfgNode, recipe: CfgNode, *, images: int, processes: int, given: Collection[str]
+) -> CfgNode:
+    """The config of a new training with the schedule that runs, logged in one line.
 
     Args:
-        cfg: config of a training; it is not changed.
+        cfg: config of the training; it is not changed.
+        recipe: config of the shipped files that it is based on, see
+            :func:`resnest_d2.config.load_recipe`.
         images: number of images that are trained on.
         processes: number of processes.
+        given: keys that the user set, see :func:`resnest_d2.config.given_keys`.
 
     Returns:
-        The config itself where it is resolved already, else another, frozen if the given one is.
+        A copy, frozen if ``cfg`` is. Its REFERENCE_WORLD_SIZE is the number of processes.
 
     Raises:
-        UserError: a batch that cannot be shared by the processes.
+        UserError: a batch that the processes cannot share.
     """
     new = cfg.clone()
     new.defrost()
-    _fit_processes(new, processes)
-    _fit_epochs(new, images)
-    if new == cfg:
-        return cfg
+    run = Training(recipe, new, images, processes, given)
+    for rule in RULES:
+        if not is_given(rule.key, new, given):
+            set_key(new, rule.key, rule.value(run))
+        if rule.key == "SOLVER.IMS_PER_BATCH":
+            _check_batch(new, processes)
+    if new.SOLVER.REFERENCE_WORLD_SIZE:
+        new.SOLVER.REFERENCE_WORLD_SIZE = processes
     if comm.is_main_process():
-        one = images / new.SOLVER.IMS_PER_BATCH
-        values = ", ".join(f"{row.key} {get_key(new, row.key)}" for row in ROWS)
-        logging.getLogger(__name__).info(
-            f"Schedule for {images} images and {processes} process{'es' * (processes > 1)}: "
-            f"an epoch is {one:.1f} iterations; {values}."
-        )
+        _log(run)
     if cfg.is_frozen():
         new.freeze()
     return new
 
 
-def _fit_processes(cfg: CfgNode, processes: int) -> None:
-    batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
-    if reference and batch % reference:
+def is_given(key: str, cfg: CfgNode, given: Collection[str]) -> bool:
+    """Whether the user set a key of :data:`RULES`, and not the epochs that replace it."""
+    made_by = _MADE_BY.get(key)
+    return key in given and not (made_by in given and made_by and get_key(cfg, made_by))
+
+
+def _check_batch(cfg: CfgNode, processes: int) -> None:
+    if cfg.SOLVER.IMS_PER_BATCH % processes:
         raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, which SOLVER.REFERENCE_WORLD_SIZE {reference} does "
-            f"not divide; choose a multiple of {reference}, or set REFERENCE_WORLD_SIZE 0 to keep "
-            "the batch whatever the number of processes."
-        )
-    if reference:
-        _apply(cfg, [(row, row.processes) for row in ROWS], Fraction(processes, reference))
-        cfg.SOLVER.REFERENCE_WORLD_SIZE = processes
-    elif batch % processes:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, which {processes} processes (--num-gpus) cannot "
-            f"share; choose a multiple of {processes}."
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {processes} processes "
+            f"(--num-gpus) cannot share; choose a multiple of {processes}."
         )
 
 
-def _fit_epochs(cfg: CfgNode, images: int) -> None:
-    one = Fraction(images, cfg.SOLVER.IMS_PER_BATCH)  # iterations of an epoch
-    if cfg.SOLVER.EPOCHS:
-        length = math.ceil(cfg.SOLVER.EPOCHS * one)
-        factor = Fraction(length, cfg.SOLVER.MAX_ITER)
-        _apply(cfg, [(row, 1) for row in ROWS if row.length], factor)
-    if cfg.TEST.EVAL_EPOCHS:
-        cfg.TEST.EVAL_PERIOD = math.ceil(cfg.TEST.EVAL_EPOCHS * one)
+def _log(run: Training) -> None:
+    logger, solver = logging.getLogger(__name__), run.cfg.SOLVER
+    values = ", ".join(f"{rule.key} {get_key(run.cfg, rule.key)}" for rule in RULES)
+    logger.info(
+        f"Schedule for {run.images} images and {run.processes} process"
+        f"{'es' * (run.processes > 1)}: an epoch is {float(run.epoch):.1f} iterations; {values}."
+    )
+    if run.cfg.MODEL.RESNETS.NORM == "FrozenBN" != run.recipe.MODEL.RESNETS.NORM:
+        logger.info(
+            f"The backbone's norms are frozen, because a batch has {solver.IMS_PER_BATCH} images; "
+            f"MODEL.RESNETS.NORM {run.recipe.MODEL.RESNETS.NORM} trains them."
+        )
 
 
-def _apply(cfg: CfgNode, rows: list[tuple[Row, int]], factor: Fraction) -> None:
-    """Multiply the keys of the rows by powers of a factor."""
-    if factor == 1:
-        return
-    for row, power in rows:
-        section, name = row.key.split(".")
-        cfg[section][name] = row.multiply(cfg[section][name], factor**power)
+def warn_of_low_peak(cfg: CfgNode) -> None:
+    """Log a warning where the learning rate never reaches BASE_LR."""
+    solver = cfg.SOLVER
+    end = min([solver.MAX_ITER, *solver.STEPS])
+    if solver.WARMUP_ITERS > end and solver.WARMUP_FACTOR < 1:
+        logging.getLogger(__name__).warning(
+            f"The learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}: the warm-up takes "
+            f"{solver.WARMUP_ITERS} iterations, and the "
+            f"{'run ends' if end == solver.MAX_ITER else 'first decay is'} at {end}. Set "
+            "SOLVER.WARMUP_ITERS lower."
+        )

@@ -11,15 +11,24 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 
-from resnest_d2.config import check_config, find_config, given_keys, load_config
+from resnest_d2.config import (
+    check_config,
+    find_config,
+    given_keys,
+    is_written_by_a_run,
+    load_config,
+    load_recipe,
+)
 from resnest_d2.data import register_datasets
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
 
+from .earlier_run import check_folder
 from .guards import load_training_images
 from .logs import begin_logs
-from .schedule import resolve_schedule
+from .scaling import scale_schedule
+from .schedule import fit_schedule
 
 
 def choose_device(cfg: CfgNode) -> bool:
@@ -31,10 +40,17 @@ def choose_device(cfg: CfgNode) -> bool:
 
 
 class Setup(NamedTuple):
-    """Config of a run, frozen, and the images that it trains on; None where it evaluates only."""
+    """What a run begins with.
+
+    Attributes:
+        cfg: its config, frozen.
+        images: the images that it trains on; None where it evaluates only.
+        given: keys that the user set.
+    """
 
     cfg: CfgNode
     images: list[dict] | None
+    given: frozenset[str]
 
 
 def setup(args: argparse.Namespace) -> Setup:
@@ -44,30 +60,42 @@ def setup(args: argparse.Namespace) -> Setup:
     in each of their processes: on a CPU it calls :func:`resnest_d2.deploy.keep_freed_memory`.
 
     Args:
-        args: of :func:`detectron2.engine.default_argument_parser`.
+        args: of :func:`resnest_d2.engine.run.argument_parser`.
 
     Raises:
-        UserError: no config file, or one that contradicts itself or its data.
+        UserError: no config file, one that contradicts itself or its data, or a new training in
+            the folder of another.
         WriteError: OUTPUT_DIR cannot be written to.
     """
     if not args.config_file:
         raise UserError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
+    _check_flags(args)
     args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
-    register_datasets(cfg, given=given_keys(args.config_file, args.opts))
+    given = given_keys(args.config_file, args.opts)
+    register_datasets(cfg, given=given)
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
+    if not args.eval_only and not args.resume:
+        if comm.is_main_process() or not args.overwrite:
+            check_folder(cfg.OUTPUT_DIR, overwrite=args.overwrite)
+        comm.synchronize()  # deleted before another process begins its log
     make_folder(cfg.OUTPUT_DIR)
-    begin_logs(cfg.OUTPUT_DIR)
+    if not args.dry_run:
+        begin_logs(cfg.OUTPUT_DIR)
     images = None
     if not args.eval_only:
         images = load_training_images(cfg)
-        cfg = resolve_schedule(cfg, images=len(images), processes=comm.get_world_size())
+        cfg = _with_schedule(cfg, args, given, images=len(images))
     cfg.freeze()
+    if args.dry_run:
+        with whole_file(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
+            file.write(cfg.dump())
+        return Setup(cfg, images, given)
     default_setup(cfg, args)
     logger = logging.getLogger(__name__)
     if comm.is_main_process():
@@ -75,4 +103,23 @@ def setup(args: argparse.Namespace) -> Setup:
             file.write(collect_env_info() + "\n")
     if no_cuda:
         logger.info(f"No CUDA device: running on the CPU, {torch.get_num_threads()} threads.")
-    return Setup(cfg, images)
+    return Setup(cfg, images, given)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Checks options that contradict each other, before anything is read."""
+    given = [f for f in ("overwrite", "resume", "dry_run", "eval_only") if getattr(args, f)]
+    if len(given) > 1 and given != ["resume", "dry_run"] and given != ["resume", "eval_only"]:
+        first, second = (f"--{name.replace('_', '-')}" for name in given[:2])
+        raise UserError(f"{first} and {second} exclude each other; give one of them.")
+
+
+def _with_schedule(
+    cfg: CfgNode, args: argparse.Namespace, given: frozenset[str], *, images: int
+) -> CfgNode:
+    """The config with the schedule that runs: fitted, or for a run's config.yaml its own."""
+    processes = comm.get_world_size()
+    if is_written_by_a_run(args.config_file):
+        return scale_schedule(cfg, images=images, processes=processes, given=args.opts[::2])
+    recipe = load_recipe(args.config_file)
+    return fit_schedule(cfg, recipe, images=images, processes=processes, given=given)

@@ -33,7 +33,8 @@ from .guards import load_training_images, warn_of_small_data
 from .logs import file_only_printer, tracebacks_in_file
 from .precision import BFloat16Trainer
 from .reporting import report
-from .schedule import resolve_schedule
+from .scaling import scale_schedule
+from .schedule import warn_of_low_peak
 from .stopping import in_plain_words, undisturbed
 from .validation_loss import build_validation_loader, validation_losses
 from .writers import wandb_writers
@@ -63,7 +64,8 @@ class Trainer(DefaultTrainer):
         check_evaluation(cfg)
         images = load_training_images(cfg) if images is None else images
         self._images: list[dict] | None = images
-        cfg = resolve_schedule(cfg, images=len(images), processes=comm.get_world_size())
+        cfg = scale_schedule(cfg, images=len(images), processes=comm.get_world_size())
+        warn_of_low_peak(cfg)
         on_cpu: contextlib.AbstractContextManager = contextlib.nullcontext()
         if cfg.MODEL.DEVICE == "cpu" and (cfg.SOLVER.AMP.ENABLED or comm.get_world_size() > 1):
             on_cpu = training_on_cpu(BFloat16Trainer)
@@ -130,8 +132,7 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self) -> list[HookBase | None]:
         """All hooks in their order; detectron2's among them in detectron2's."""
-        cfg, main = self.cfg, comm.is_main_process()
-        period, checkpoint_period = cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD
+        cfg, main, period = self.cfg, comm.is_main_process(), self.cfg.TEST.EVAL_PERIOD
         self.ema = hooks.build_ema(cfg, self.model)
         # Here and not in __init__, because hooks hold on to it.
         self.checkpointer = build_checkpointer(
@@ -155,7 +156,7 @@ class Trainer(DefaultTrainer):
             self.ema,
             d2_hooks.LRScheduler(),
             hooks.build_precise_bn(cfg, self.model, self.build_train_loader),
-            d2_hooks.PeriodicCheckpointer(self.checkpointer, checkpoint_period) if main else None,
+            hooks.build_checkpoints(cfg, self.checkpointer),
             d2_hooks.EvalHook(period, self._evaluate),
             d2_hooks.EvalHook(period, self.validate) if cfg.TEST.VALIDATION_LOSS else None,
             d2_hooks.EvalHook(0, self._evaluate_augmented) if cfg.TEST.AUG.ENABLED else None,

@@ -8,7 +8,7 @@ import published
 import pytest
 import yaml
 
-from resnest_d2.cli.convert import fit
+from resnest_d2.checkpoint.fitting import build_on_meta, fit
 from resnest_d2.config import check_config, load_config
 
 RCNN = {
@@ -139,7 +139,7 @@ def test_builds_the_published_stem_and_fits_its_weights(name, authors, tmp_path,
     assert ("STEM_OUT_CHANNELS is 128" in caplog.text) is (depth > 50)
     check_config(cfg, predicting=True)
     path = published.save(tmp_path / "published.pth", name)
-    report = fit(str(path), cfg)
+    report = fit(str(path), build_on_meta(cfg))
     assert report.complete and not report.unused
     assert report.num_loaded == sum("num_batches" not in n for n in published.detector(name))
 

@@ -1,143 +1,186 @@
+"""The schedule of a new training: what holds for every config, number of images and processes."""
+
+import functools
 import logging
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from detectron2.engine import DefaultTrainer
 
-from resnest_d2 import get_cfg, load_config
-from resnest_d2.engine.schedule import ROWS, resolve_schedule
+from resnest_d2.config import list_configs, load_config, load_recipe
+from resnest_d2.engine.scaling import scale_schedule
+from resnest_d2.engine.schedule import RULES, epochs_for, fit_schedule, warn_of_low_peak
+from resnest_d2.errors import UserError
 
-
-def schedule(cfg):
-    return {row.key: cfg[row.key.split(".")[0]][row.key.split(".")[1]] for row in ROWS}
-
-
-def assert_schedules_equal(cfg, expected, iterations=0):
-    for key, value in schedule(expected).items():
-        tolerance = {"rel": 1e-12} if isinstance(value, float) else {"abs": iterations}
-        assert schedule(cfg)[key] == pytest.approx(value, **tolerance), key
-
-
-def make(**keys):
-    """A config; ``MAX_ITER=5`` is SOLVER.MAX_ITER, ``EVAL_EPOCHS`` TEST's."""
-    cfg = get_cfg()
-    for name, value in keys.items():
-        section = "TEST" if name.startswith("EVAL") else "SOLVER"
-        cfg.merge_from_list([f"{section}.{name}", value])
-    return cfg
-
-
-EIGHT = {"REFERENCE_WORLD_SIZE": 8, "IMS_PER_BATCH": 16, "BASE_LR": 0.02, "MAX_ITER": 90000}
-EIGHT |= {"STEPS": (60000, 80000), "WARMUP_ITERS": 1000, "CHECKPOINT_PERIOD": 5000}
+PUBLISHED = [
+    f"COCO-{kind}/{name}_ResNeSt_{depth}_FPN_1x.yaml"
+    for kind, names in (
+        ("Detection", ("faster_rcnn", "cascade_rcnn")),
+        ("InstanceSegmentation", ("mask_rcnn", "cascade_mask_rcnn")),
+    )
+    for name in names
+    for depth in (50, 101)
+]
+OTHERS = [c for c in list_configs() if c.startswith(("quick_schedules/", "finetune/"))]
+GIVEN = {
+    "nothing": [],
+    "epochs": ["SOLVER.EPOCHS", 7],
+    "iterations": ["SOLVER.MAX_ITER", 5000],
+    "batch": ["SOLVER.IMS_PER_BATCH", 8],
+}
+OWN = ["DATASETS.TRAIN", ("mine_train",), "DATASETS.TEST", ("mine_val",)]
 
 
-def test_turns_epochs_into_iterations():
-    cfg = make(EPOCHS=25, EVAL_EPOCHS=3, MAX_ITER=100, STEPS=(60, 90), IMS_PER_BATCH=4)
-    cfg.freeze()
-    new = resolve_schedule(cfg, images=2, processes=1)  # half a batch
-    assert (new.SOLVER.MAX_ITER, new.SOLVER.STEPS, new.TEST.EVAL_PERIOD) == (13, (8, 12), 2)
-    assert cfg.SOLVER.MAX_ITER == 100 and new.is_frozen()
+@functools.cache
+def load(name, opts):
+    return load_config(name, opts), load_recipe(name)
 
 
-def test_counts_after_scaling_to_the_number_of_processes():
-    cfg = make(EPOCHS=10, REFERENCE_WORLD_SIZE=2, IMS_PER_BATCH=2)
-    new = resolve_schedule(cfg, images=2, processes=1)
-    assert (new.SOLVER.IMS_PER_BATCH, new.SOLVER.MAX_ITER) == (1, 20)
+def fit(name, opts=(), *, images, processes=1, data=OWN):
+    opts = (*data, *opts)
+    cfg, recipe = load(name, opts)
+    return fit_schedule(cfg, recipe, images=images, processes=processes, given=opts[::2])
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 16])
-def test_scales_as_detectron2_does(processes):
-    cfg = make(**EIGHT, EVAL_PERIOD=5000)
-    new = resolve_schedule(cfg, images=1000, processes=processes)
-    theirs = DefaultTrainer.auto_scale_workers(cfg, processes)
-    assert_schedules_equal(new, theirs)
-    assert new.SOLVER.REFERENCE_WORLD_SIZE == processes
-    assert DefaultTrainer.auto_scale_workers(new, processes) is new  # detectron2 adds nothing
+def peak(cfg):
+    """The highest learning rate of the run, as detectron2 computes it."""
+    solver = cfg.SOLVER
+    end = min([solver.MAX_ITER, *solver.STEPS])
+    if solver.WARMUP_ITERS < end:
+        return solver.BASE_LR
+    part = (end - 1) / solver.WARMUP_ITERS
+    return solver.BASE_LR * (solver.WARMUP_FACTOR * (1 - part) + part)
 
 
-def test_a_period_stays_a_period():
-    cfg = make(**(EIGHT | {"CHECKPOINT_PERIOD": 1, "STEPS": (1, 2)}), EVAL_PERIOD=0)
-    new = resolve_schedule(cfg, images=1000, processes=80)
-    assert new.SOLVER.CHECKPOINT_PERIOD == 1  # detectron2's 0 would divide by zero
-    assert new.TEST.EVAL_PERIOD == 0 and new.SOLVER.STEPS == (1,)
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("processes", [1, 2, 8])
+@pytest.mark.parametrize("images", [12, 160, 5000, 118000])
+@pytest.mark.parametrize("name", [*PUBLISHED, *OTHERS])
+def test_fits(name, images, processes, given):
+    cfg = fit(name, GIVEN[given], images=images, processes=processes)
+    recipe, solver, epoch = load(name, ())[1], cfg.SOLVER, images / cfg.SOLVER.IMS_PER_BATCH
+    assert peak(cfg) == solver.BASE_LR
+    assert solver.WARMUP_ITERS <= solver.MAX_ITER / 10
+    assert solver.STEPS and 0 < solver.STEPS[0] < solver.MAX_ITER
+    assert solver.MAX_ITER // cfg.TEST.EVAL_PERIOD >= min(10, solver.MAX_ITER)
+    if solver.MAX_ITER <= 30 * epoch:
+        assert cfg.TEST.EVAL_PERIOD < epoch + 1
+    assert cfg.TEST.EVAL_PERIOD % solver.CHECKPOINT_PERIOD == 0
+    batch = solver.IMS_PER_BATCH / recipe.SOLVER.IMS_PER_BATCH
+    assert solver.BASE_LR == pytest.approx(recipe.SOLVER.BASE_LR * batch)
+    assert solver.IMS_PER_BATCH % processes == 0
+    for key, value in zip(GIVEN[given][::2], GIVEN[given][1::2], strict=True):
+        assert cfg.SOLVER[key.removeprefix("SOLVER.")] == value
+    if given == "epochs":
+        assert solver.MAX_ITER == pytest.approx(7 * epoch, abs=1)
+    assert (
+        scale_schedule(cfg, images=images, processes=processes) is cfg
+    )  # config.yaml is what runs
 
 
-@pytest.mark.parametrize("keys", [{}, {"EPOCHS": 12, "EVAL_EPOCHS": 1}], ids=["plain", "epochs"])
-def test_is_a_fixed_point(keys, tmp_path):
-    cfg = make(**EIGHT, **keys)
-    new = resolve_schedule(cfg, images=1001, processes=3)
-    assert new != cfg and resolve_schedule(new, images=1001, processes=3) is new
-    (tmp_path / "config.yaml").write_text(new.dump())
-    again = get_cfg()
-    again.merge_from_file(str(tmp_path / "config.yaml"))
-    assert resolve_schedule(again, images=1001, processes=3) is again
-    assert schedule(again) == schedule(new)
+@pytest.mark.parametrize("processes", [1, 2, 8])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_on_its_own_data_a_recipe_stays_as_published(name, processes):
+    recipe = load_recipe(name).SOLVER
+    solver = fit(name, images=117266, processes=processes, data=()).SOLVER
+    assert solver.MAX_ITER * processes == recipe.MAX_ITER * 8
+    assert [step * processes for step in solver.STEPS] == [step * 8 for step in recipe.STEPS]
+    assert solver.WARMUP_ITERS == pytest.approx(recipe.WARMUP_ITERS * 8 / processes, abs=1)
+    assert (solver.IMS_PER_BATCH, solver.EPOCHS) == (2 * processes, 0)
 
 
-@pytest.mark.parametrize("keys", [{}, {"EPOCHS": 12, "EVAL_EPOCHS": 1}], ids=["plain", "epochs"])
-def test_a_resolved_one_scales_to_other_processes_as_the_first(keys):
-    cfg = make(**EIGHT, **keys)
-    direct = resolve_schedule(cfg, images=1600, processes=2)
-    by_four = resolve_schedule(cfg, images=1600, processes=4)
-    by_two = resolve_schedule(by_four, images=1600, processes=2)
-    assert_schedules_equal(by_two, direct, iterations=1)  # rounded twice
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SOLVER.IMS_PER_BATCH", 6),
+        ("SOLVER.BASE_LR", 0.5),
+        ("SOLVER.MAX_ITER", 123),
+        ("SOLVER.STEPS", (5,)),
+        ("SOLVER.WARMUP_ITERS", 3000),
+        ("TEST.EVAL_PERIOD", 77),
+        ("SOLVER.CHECKPOINT_PERIOD", 78),
+        ("MODEL.RESNETS.NORM", "BN"),
+        ("SOLVER.EPOCHS", 5),
+    ],
+)
+def test_what_the_user_sets_is_taken_as_set(key, value):
+    cfg = fit(PUBLISHED[0], [key, value], images=160, processes=2)
+    section, name = key.rsplit(".", 1)
+    node = cfg
+    for part in section.split("."):
+        node = node[part]
+    assert node[name] == value
 
 
-def test_epochs_follow_other_data_and_a_longer_run():
-    new = resolve_schedule(make(EPOCHS=10, IMS_PER_BATCH=2, STEPS=()), images=20, processes=1)
-    assert new.SOLVER.MAX_ITER == 100
-    assert resolve_schedule(new, images=40, processes=1).SOLVER.MAX_ITER == 200
-    new.SOLVER.EPOCHS, new.SOLVER.STEPS = 20, (50,)
-    longer = resolve_schedule(new, images=20, processes=1).SOLVER
-    assert (longer.MAX_ITER, longer.STEPS) == (200, (100,))
+def test_epochs_between_evaluations_are_the_users():
+    cfg = fit(PUBLISHED[0], ["TEST.EVAL_EPOCHS", 3, "SOLVER.EPOCHS", 9], images=100)
+    assert (cfg.SOLVER.MAX_ITER, cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD) == (
+        450,
+        150,
+        150,
+    )
 
 
-def test_without_epochs_it_is_the_same_config():
-    cfg = make(REFERENCE_WORLD_SIZE=0)
-    assert resolve_schedule(cfg, images=2, processes=2) is cfg
-
-
-def test_what_was_derived_is_one_line(caplog, monkeypatch):
+@pytest.mark.parametrize(
+    ("opts", "norm"),
+    [
+        ([], "FrozenBN"),
+        (["SOLVER.IMS_PER_BATCH", 7], "FrozenBN"),
+        (["SOLVER.IMS_PER_BATCH", 8], "SyncBN"),
+        (["MODEL.WEIGHTS", ""], "SyncBN"),
+        (["MODEL.RESNETS.NORM", "SyncBN"], "SyncBN"),
+        (["MODEL.RESNETS.NORM", "GN"], "GN"),
+    ],
+)
+def test_pretrained_norms_are_frozen_in_small_batches(opts, norm, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
     caplog.set_level(logging.INFO)
-    resolve_schedule(make(EPOCHS=3, IMS_PER_BATCH=4), images=10, processes=2)
-    (record,) = caplog.records
-    assert "10 images and 2 processes: an epoch is 2.5 iterations" in record.message
-    assert "SOLVER.MAX_ITER 8, SOLVER.STEPS (6,)" in record.message
+    assert fit(PUBLISHED[0], opts, images=160).MODEL.RESNETS.NORM == norm
+    assert ("norms are frozen, because a batch has" in caplog.text) is (norm == "FrozenBN")
+
+
+def test_small_data_is_shown_more_often():
+    assert [epochs_for(n) for n in (12, 160, 1000, 5000, 28000, 118000)] == [
+        289,
+        100,
+        47,
+        24,
+        12,
+        12,
+    ]
+
+
+def test_one_line_has_what_runs(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    fit(PUBLISHED[0], ["SOLVER.EPOCHS", 12], images=160)
+    line = caplog.records[0].message
+    assert "160 images and 1 process: an epoch is 80.0 iterations" in line
+    assert "SOLVER.MAX_ITER 960, SOLVER.STEPS (640, 880), SOLVER.WARMUP_ITERS 96" in line
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(UserError, match=r"is 4, which 3 processes \(--num-gpus\) cannot share"):
+        fit(PUBLISHED[0], ["SOLVER.IMS_PER_BATCH", 4], images=10, processes=3)
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
+    ("keys", "warned"),
     [
-        ({"IMS_PER_BATCH": 15, "REFERENCE_WORLD_SIZE": 8}, "is 15, which .* 8 does not divide"),
-        ({"IMS_PER_BATCH": 4}, r"is 4, which 3 processes \(--num-gpus\) cannot share"),
+        ({"WARMUP_ITERS": 100, "MAX_ITER": 100}, False),
+        ({"WARMUP_ITERS": 101, "MAX_ITER": 100}, True),
+        ({"WARMUP_ITERS": 50, "MAX_ITER": 100, "STEPS": (40,)}, True),
+        ({"WARMUP_ITERS": 101, "MAX_ITER": 100, "WARMUP_FACTOR": 1.0}, False),
     ],
 )
-def test_refuses_a_batch_that_cannot_be_shared(keys, message):
-    with pytest.raises(ValueError, match=message):
-        resolve_schedule(make(**keys), images=10, processes=3)
+def test_a_rate_that_stays_below_its_base_is_a_warning(keys, warned, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    cfg = load_config(OTHERS[0], [x for k, v in keys.items() for x in (f"SOLVER.{k}", v)])
+    if "STEPS" not in keys:
+        cfg.SOLVER.STEPS = ()
+    warn_of_low_peak(cfg)
+    assert ("never reaches SOLVER.BASE_LR" in caplog.text) is warned
 
 
-def test_every_row_is_a_key_and_in_the_docs():
+def test_every_rule_is_in_the_docs():
     table = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    values = schedule(get_cfg())
-    for row in ROWS:
-        assert row.multiply(values[row.key], Fraction(1)) == values[row.key], row.key
-        assert f"`{row.key}`" in table
-
-
-@pytest.mark.parametrize(
-    ("epochs", "iterations"),
-    [
-        ("SOLVER.EPOCHS", "SOLVER.MAX_ITER"),
-        ("SOLVER.EPOCHS", "SOLVER.STEPS"),
-        ("TEST.EVAL_EPOCHS", "TEST.EVAL_PERIOD"),
-    ],
-)
-def test_refuses_both(epochs, iterations):
-    name = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml"
-    value = "(5,)" if iterations.endswith("STEPS") else "5"
-    load_config(name, [iterations, value])
-    with pytest.raises(ValueError, match=f"{iterations} is given, but {epochs} is 2"):
-        load_config(name, [epochs, "2", iterations, value])
+    assert [rule.key for rule in RULES if f"| `{rule.key}`" not in table] == []

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import small
 import yaml
-from detectron2.engine import default_argument_parser
 
 from resnest_d2 import get_cfg
 from resnest_d2.engine import Trainer, guards
-from resnest_d2.engine.run import run
+from resnest_d2.engine.run import argument_parser, run
 from resnest_d2.engine.setup import setup
 
 
@@ -22,7 +21,7 @@ def arguments(tiny_cfg, tmp_path):
         cfg = tiny_cfg(**keys)
         (tmp_path / "given.yaml").write_text(cfg.dump())
         file = str(tmp_path / "given.yaml")
-        return default_argument_parser().parse_args(["--config-file", file, *flags])
+        return argument_parser().parse_args(["--config-file", file, *flags])
 
     yield make
     small.forget_logs()
@@ -60,11 +59,11 @@ def test_config_yaml_is_what_runs(arguments, loads, monkeypatch):
     assert (keys.EPOCHS, keys.MAX_ITER, keys.STEPS) == (5, 10, (6,))
     assert written.TEST.EVAL_PERIOD == 4
     before = file.read_text()
-    run(default_argument_parser().parse_args(["--config-file", str(file)]))
+    run(argument_parser().parse_args(["--config-file", str(file)]))
     assert file.read_text() == before and trainers[1].cfg == cfg
 
     longer = ["--config-file", str(file), "--resume", "SOLVER.EPOCHS", "10"]
-    run(default_argument_parser().parse_args(longer))
+    run(argument_parser().parse_args(longer))
     keys = trainers[2].cfg.SOLVER
     assert (keys.EPOCHS, keys.MAX_ITER, keys.STEPS) == (10, 20, (12,))
     assert trainers[2].max_iter == yaml.safe_load(file.read_text())["SOLVER"]["MAX_ITER"] == 20
@@ -72,7 +71,7 @@ def test_config_yaml_is_what_runs(arguments, loads, monkeypatch):
 
 def test_an_evaluation_reads_no_training_images(arguments, loads):
     args = arguments("--eval-only", SOLVER__EPOCHS=5, SOLVER__MAX_ITER=7)
-    cfg, images = setup(args)
+    cfg, images, _ = setup(args)
     assert images is None and not loads and cfg.SOLVER.MAX_ITER == 7
 
 

@@ -39,9 +39,9 @@ def test_a_run_has_all_that_its_config_asks_for(tiny_cfg, tmp_path, caplog, monk
     final = torch.load(out / "model_final.pth", weights_only=True)
     assert final["iteration"] == 2
     assert "box, TTA" in (out / "report.html").read_text()
-    assert (out / "model_best.old.pth").read_text() == "of an earlier run"
+    assert (out / "earlier_1" / "model_best.pth").read_text() == "of an earlier run"
     assert torch.load(out / "model_best.pth", weights_only=True)["iteration"] == 0
-    assert '"iteration": 900' in (out / "metrics.old.json").read_text()
+    assert '"iteration": 900' in (out / "earlier_1" / "metrics.json").read_text()
     assert '"iteration": 900' not in (out / "metrics.json").read_text()
 
 
@@ -61,7 +61,7 @@ def test_hooks_stand_in_their_order(tiny_cfg, monkeypatch):
         names
         == """
         ProgressBar StepWatch BatchSize IterationTimer WeightAverage LRScheduler
-        PeriodicCheckpointer EvalHook EvalHook EvalHook BestCheckpoint EarlyStopping
+        Checkpoints EvalHook EvalHook EvalHook BestCheckpoint EarlyStopping
         PeriodicWriter ReportHook
     """.split()
     )
@@ -71,7 +71,7 @@ def test_hooks_stand_in_their_order(tiny_cfg, monkeypatch):
         [type(hook).__name__ for hook in plain._hooks]
         == """
         ProgressBar StepWatch BatchSize IterationTimer LRScheduler PreciseBN
-        PeriodicCheckpointer EvalHook BestCheckpoint PeriodicWriter ReportHook
+        Checkpoints EvalHook BestCheckpoint PeriodicWriter ReportHook
     """.split()
     )
 

@@ -88,11 +88,11 @@ def test_what_cannot_be_had():
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_published_file_fits_its_config(name, tmp_path, weights_cache):
-    from resnest_d2.cli.convert import fit
+    from resnest_d2.checkpoint.fitting import build_on_meta, fit
 
     path = published.save(tmp_path / "published.pth", name)
     for address in (str(path), f"resnest+file://{path}"):
-        report = fit(address, get_config(name))
+        report = fit(address, build_on_meta(get_config(name)))
         assert report.complete and not report.unused
         assert report.num_loaded == sum("num_batches" not in n for n in published.detector(name))
 

@@ -2,6 +2,7 @@
 
 from .batch_size import BatchSize
 from .best_checkpoint import BestCheckpoint
+from .checkpoints import Checkpoints, build_checkpoints
 from .early_stopping import EarlyStop, EarlyStopping, build_early_stopping
 from .ema import WeightAverage, build_ema
 from .nonfinite import DivergedError, StepWatch, is_nonfinite
@@ -12,6 +13,7 @@ from .report import ReportHook
 __all__ = [
     "BatchSize",
     "BestCheckpoint",
+    "Checkpoints",
     "DivergedError",
     "EarlyStop",
     "EarlyStopping",
@@ -19,6 +21,7 @@ __all__ = [
     "ReportHook",
     "StepWatch",
     "WeightAverage",
+    "build_checkpoints",
     "build_early_stopping",
     "build_ema",
     "build_precise_bn",

@@ -1,0 +1,106 @@
+"""What a training would do, as a table: the dry run."""
+
+from collections.abc import Collection, Sequence
+
+from detectron2.config import CfgNode
+from tabulate import tabulate
+from torch import nn
+
+from resnest_d2.checkpoint.fitting import build_on_meta, fit
+from resnest_d2.config.keys import get_key
+
+from .memory import training_bytes
+from .schedule import RULES, is_given
+
+_SHOWN = 5  # names of classes
+# Label of each key of the schedule.
+_LABELS = {
+    "SOLVER.IMS_PER_BATCH": "batch",
+    "SOLVER.BASE_LR": "learning rate",
+    "SOLVER.EPOCHS": "epochs",
+    "SOLVER.MAX_ITER": "iterations",
+    "SOLVER.STEPS": "decays at",
+    "SOLVER.WARMUP_ITERS": "warm-up",
+    "TEST.EVAL_PERIOD": "evaluation every",
+    "SOLVER.CHECKPOINT_PERIOD": "checkpoint every",
+    "MODEL.RESNETS.NORM": "backbone's norms",
+}
+
+
+def describe_training(
+    cfg: CfgNode, images: Sequence[dict], *, processes: int, given: Collection[str]
+) -> str:
+    """Table of a training that has not begun: data, schedule, weights and memory.
+
+    Args:
+        cfg: config of the training with the schedule that would run.
+        images: images that it would train on.
+        processes: number of processes.
+        given: keys that the user set.
+
+    Raises:
+        UserError: the checkpoint to start from is missing, or of another model.
+    """
+    model = build_on_meta(cfg)
+    rows = [
+        *_data(cfg, images),
+        *_schedule(cfg, len(images), given),
+        *_weights(cfg, model),
+        *_memory(cfg, model, cfg.SOLVER.IMS_PER_BATCH // processes),
+    ]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def _data(cfg: CfgNode, images: Sequence[dict]) -> list[tuple[str, str, str]]:
+    names = list(cfg.DATASETS.CLASSES)
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    objects = sum(len(image.get("annotations", ())) for image in images)
+    test = ", ".join(cfg.DATASETS.TEST) or "none: the result is model_final.pth"
+    return [
+        ("training data", f"{len(images)} images, {objects} objects", cfg.DATASETS.TRAIN[0]),
+        ("evaluation data", test, ""),
+        ("classes", str(len(names)) if names else "of the config", shown),
+    ]
+
+
+def _schedule(cfg: CfgNode, images: int, given: Collection[str]) -> list[tuple[str, str, str]]:
+    rows = []
+    for rule in RULES:
+        value = get_key(cfg, rule.key)
+        if rule.key == "SOLVER.EPOCHS":
+            value = value or round(cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / images, 2)
+        why = "set by you" if is_given(rule.key, cfg, given) else rule.why
+        rows.append((_LABELS[rule.key], _text(rule.key, value), why))
+    keys = cfg.SOLVER
+    kept = f"the last {keys.CHECKPOINTS_TO_KEEP}" if keys.CHECKPOINTS_TO_KEEP else "all"
+    if keys.CHECKPOINT_MINUTES:
+        kept = f"at least every {keys.CHECKPOINT_MINUTES:g} minutes; {kept}"
+    rows.append(("checkpoints", f"{kept} kept, and the best", ""))
+    return rows
+
+
+def _text(key: str, value: object) -> str:
+    if key == "SOLVER.STEPS":
+        return ", ".join(map(str, value)) if value else "never"  # type: ignore[call-overload]
+    if key in ("TEST.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.WARMUP_ITERS"):
+        return f"{value} iterations" if value else "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) or "none"
+
+
+def _weights(cfg: CfgNode, model: nn.Module) -> list[tuple[str, str, str]]:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    size = f"{trained / 1e6:.1f} of {total / 1e6:.1f} million parameters"
+    if not cfg.MODEL.WEIGHTS:
+        return [("starts from", "random weights", ""), ("trains", size, "")]
+    report = fit(cfg.MODEL.WEIGHTS, model)
+    return [("starts from", str(report), ""), ("trains", size, "")]
+
+
+def _memory(cfg: CfgNode, model: nn.Module, images: int) -> list[tuple[str, str, str]]:
+    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        return []
+    size = training_bytes(model, cfg, images) / 2**30
+    return [("memory", f"about {size:.1f} GiB per process", "float32, largest image size")]
