@@ -21,6 +21,7 @@ import formats
 import published
 import pytest
 import small
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from typer.testing import CliRunner
 
 from resnest_d2 import get_cfg
@@ -131,7 +132,11 @@ def workspace(tmp_path, monkeypatch, weights_cache):
 
     monkeypatch.setattr("resnest_d2.checkpoint.handlers.local_weights", weights)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    before = set(DatasetCatalog.list())
+    yield tmp_path
+    for name in set(DatasetCatalog.list()) - before:  # other tests use the same names
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def test_every_command_runs(workspace):

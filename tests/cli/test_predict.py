@@ -82,7 +82,7 @@ def test_freed_memory_is_kept_on_a_cpu(run, monkeypatch, device, kept):
 def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
     (tmp_path / "one" / "b.png").write_text("no image")
     result = run("--no-draw", "--no-save-json")
-    assert result.exit_code == 1 and "1 images processed" in result.output
+    assert result.exit_code == 1 and "2 images processed" in result.output
     assert list((tmp_path / "out").iterdir()) == []
 
 
