@@ -47,25 +47,51 @@ def train(
         Optional[Path], typer.Option(help="Folder of the run; default: the config's OUTPUT_DIR.")
     ] = None,
     weights: Annotated[
-        Optional[str], typer.Option(help="Checkpoint with the initial weights.")
+        Optional[str],
+        typer.Option(
+            metavar="FILE|RUN|NAME",
+            help="Initial weights: a checkpoint, the best of a run, or a published detector's.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        Optional[int], typer.Option(help="Length of the training; default: suits the data.")
+    ] = None,
+    batch_size: Annotated[
+        Optional[int], typer.Option(help="Images per iteration, over all processes.")
+    ] = None,
+    lr: Annotated[
+        Optional[float], typer.Option(help="Learning rate; default: follows the batch size.")
+    ] = None,
+    image_size: Annotated[
+        Optional[int],
+        typer.Option(help="Shorter side of the images in pixels, in training and evaluation."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run that is in --output.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check data and config, print what the training would do, and stop."
+        ),
+    ] = False,
     num_gpus: Gpus = 1,
 ) -> None:
     """Train a detector on your own images.
 
-    Without --data, the config's datasets are used. Ctrl-C saves a checkpoint. To train on several
-    machines, use train_net.py.
+    Without --data, the config's datasets are used. What you do not set follows from the data; see
+    it with --dry-run. Ctrl-C saves a checkpoint. To train on several machines, use train_net.py.
 
     Examples:
       resnest-d2 train quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
           --data data/train.json data/images --val data/val.json --output output/mine
       resnest-d2 train mask_rcnn_s50 --data data/train.json data/images \\
-          --val data/val.json --output output/s50 SOLVER.MAX_ITER 5000
+          --val data/val.json --output output/s50 --epochs 24 --dry-run
       resnest-d2 train output/mine --resume
     """
     from resnest_d2.engine import argument_parser, launch
-    from resnest_d2.model_zoo import find_detector
+    from resnest_d2.model_zoo import find_detector, find_weights
 
     prepare()
     path, start, run = find_detector(config)
@@ -82,11 +108,36 @@ def train(
         flags["--output"] = {"OUTPUT_DIR": output or Path(config).absolute()}
     if run or config.endswith((".yaml", ".yml")):  # keep the config's own weights
         start = None
-    if weights or (start and "MODEL.WEIGHTS" not in (opts or ())):
-        flags["--weights"] = {"MODEL.WEIGHTS": weights or start}
+    if weights:
+        flags["--weights"] = {"MODEL.WEIGHTS": find_weights(weights)}
+    elif start and "MODEL.WEIGHTS" not in (opts or ()):
+        flags["--weights"] = {"MODEL.WEIGHTS": start}
+    if epochs is not None:
+        flags["--epochs"] = {"SOLVER.EPOCHS": epochs}
+    if batch_size is not None:
+        flags["--batch-size"] = {"SOLVER.IMS_PER_BATCH": batch_size}
+    if lr is not None:
+        flags["--lr"] = {"SOLVER.BASE_LR": lr}
+    if image_size is not None:
+        flags["--image-size"] = _size_keys(image_size)
     args = argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
     args.opts, args.resume, args.num_gpus = with_flags(opts, flags), resume, num_gpus
+    args.overwrite, args.dry_run = overwrite, dry_run
     launch(args)
+
+
+def _size_keys(size: int) -> dict[str, object]:
+    """Keys of images with the given shorter side; the longer one is at most 5/3 of it, as for COCO.
+
+    Raises:
+        UserError: a size below 1.
+    """
+    if size < 1:
+        raise UserError(f"--image-size is {size}; choose 1 or more pixels.")
+    longest = -(-5 * size // 3)
+    keys = {"MIN_SIZE_TRAIN": (size,), "MIN_SIZE_TRAIN_SAMPLING": "choice", "MIN_SIZE_TEST": size}
+    keys |= {"MAX_SIZE_TRAIN": longest, "MAX_SIZE_TEST": longest}
+    return {f"INPUT.{key}": value for key, value in keys.items()}
 
 
 def _data_flags(

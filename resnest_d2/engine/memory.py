@@ -30,14 +30,16 @@ def training_bytes(model: nn.Module, cfg: CfgNode, images: int) -> int:
 
 
 def _activations(model: Any, cfg: CfgNode, images: int) -> int:
+    weights = {StorageWeakRef(p.untyped_storage()) for p in model.parameters()}
     kept: dict[StorageWeakRef, int] = {}
     alive = []  # so that no storage is counted under the address of a freed one
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        reference = StorageWeakRef(storage)
+        if reference not in weights:
             alive.append(storage)
-            kept[StorageWeakRef(storage)] = storage.nbytes()
+            kept[reference] = storage.nbytes()
         return tensor
 
     step = model.backbone.size_divisibility or 1

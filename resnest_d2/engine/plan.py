@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from tabulate import tabulate
 from torch import nn
 
@@ -55,18 +56,26 @@ def _data(cfg: CfgNode, images: Sequence[dict]) -> list[tuple[str, str, str]]:
     names = list(cfg.DATASETS.CLASSES)
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     objects = sum(len(image.get("annotations", ())) for image in images)
-    test = ", ".join(cfg.DATASETS.TEST) or "none: the result is model_final.pth"
     return [
         ("training data", f"{len(images)} images, {objects} objects", cfg.DATASETS.TRAIN[0]),
-        ("evaluation data", test, ""),
+        *_evaluation_data(cfg),
         ("classes", str(len(names)) if names else "of the config", shown),
     ]
+
+
+def _evaluation_data(cfg: CfgNode) -> list[tuple[str, str, str]]:
+    if not cfg.DATASETS.TEST:
+        return [("evaluation data", "none: the result is model_final.pth", "")]
+    counts = {name: len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TEST}
+    return [("evaluation data", f"{number} images", name) for name, number in counts.items()]
 
 
 def _schedule(cfg: CfgNode, images: int, given: Collection[str]) -> list[tuple[str, str, str]]:
     rows = []
     for rule in RULES:
         value = get_key(cfg, rule.key)
+        if rule.key == "MODEL.RESNETS.NORM" and value != "FrozenBN":
+            continue
         if rule.key == "SOLVER.EPOCHS":
             value = value or round(cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / images, 2)
         why = "set by you" if is_given(rule.key, cfg, given) else rule.why
@@ -83,7 +92,7 @@ def _text(key: str, value: object) -> str:
     if key == "SOLVER.STEPS":
         return ", ".join(map(str, value)) if value else "never"  # type: ignore[call-overload]
     if key in ("TEST.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.WARMUP_ITERS"):
-        return f"{value} iterations" if value else "none"
+        return f"{value} iteration{'s' * (value != 1)}" if value else "none"
     if isinstance(value, float):
         return f"{value:g}"
     return str(value) or "none"

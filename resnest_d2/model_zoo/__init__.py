@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from .backbones import get_backbone
     from .lazy_configs import find_lazy_config, get_lazy_config, list_lazy_configs
-    from .runs import RUN_WEIGHTS, Detector, find_detector
+    from .runs import RUN_WEIGHTS, Detector, find_detector, find_weights
     from .table import Model, find_model, list_models, models
     from .zoo import get, get_config
 
@@ -23,6 +23,7 @@ __all__ = [
     "find_detector",
     "find_lazy_config",
     "find_model",
+    "find_weights",
     "get",
     "get_backbone",
     "get_config",
@@ -41,7 +42,7 @@ __getattr__, __dir__ = lazy_names(
         "..shipped": ("config_dir", "find_config", "list_configs"),
         ".backbones": ("get_backbone",),
         ".lazy_configs": ("find_lazy_config", "get_lazy_config", "list_lazy_configs"),
-        ".runs": ("RUN_WEIGHTS", "Detector", "find_detector"),
+        ".runs": ("RUN_WEIGHTS", "Detector", "find_detector", "find_weights"),
         ".table": ("Model", "find_model", "list_models", "models"),
         ".zoo": ("get", "get_config"),
     },

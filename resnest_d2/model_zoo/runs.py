@@ -51,6 +51,27 @@ def find_detector(name: str) -> Detector:
     return Detector(find_config(model.config), weights)
 
 
+def find_weights(name: str) -> str:
+    """Address of a checkpoint to start from.
+
+    Args:
+        name: folder of a run, whose best or else last checkpoint it is; a published detector; or
+            a file or address, which is returned as it is.
+
+    Raises:
+        MissingFileError: the run has no checkpoint, or the folder is not a run's.
+        UserError: there is no detector of that name.
+    """
+    if os.path.isdir(name):
+        weights = _find_run(name)[1]
+        if not weights:
+            raise MissingFileError(f"{name} has no checkpoint to start from.")
+        return weights
+    if os.path.isfile(name) or name.endswith(_CHECKPOINTS) or "://" in name:
+        return name
+    return find_model(name).path
+
+
 def _find_run(folder: str) -> tuple[str, str | None]:
     """Config file of a run and the checkpoint to use, if there is one."""
     config = os.path.join(folder, "config.yaml")
