@@ -6,9 +6,11 @@ available as a :class:`LoadReport`.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
+
+from detectron2.layers import FrozenBatchNorm2d
 
 from resnest_d2.compat.detectron import forget_failed_load
 from resnest_d2.errors import MissingFileError, UserError
@@ -177,7 +179,8 @@ class ReportingCheckpointer(SavingCheckpointer):
         own = [name for name in self.model.state_dict() if COUNTER not in name]
         reshaped = tuple(incompatible.incorrect_shapes)
         changed = {name for name, _, _ in reshaped}
-        missing = [n for n in incompatible.missing_keys if COUNTER not in n and n not in changed]
+        absent = {*incompatible.missing_keys, *self._unfilled(incompatible.missing_keys)}
+        missing = [name for name in own if name in absent and name not in changed]
         self.report = LoadReport(
             path=self._path,
             num_loaded=len(own) - len(missing) - len(reshaped),
@@ -191,6 +194,12 @@ class ReportingCheckpointer(SavingCheckpointer):
                 f"tensors fits. It has names like {names[0]}, this model like {own[0]}."
             )
         return incompatible
+
+    def _unfilled(self, missing: Iterable[str]) -> list[str]:
+        """Statistics of frozen norms, which detectron2 fills in where a file has none of a norm."""
+        norms = {name for name, m in self.model.named_modules() if isinstance(m, FrozenBatchNorm2d)}
+        lacking = {name.removesuffix(".weight") for name in missing if name.endswith(".weight")}
+        return [f"{n}.{s}" for n in norms & lacking for s in ("running_mean", "running_var")]
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         del incompatible  # the report says it in one line

@@ -1,6 +1,7 @@
 import published
 import pytest
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_backbone, build_model
 from torch import nn
 
@@ -63,6 +64,21 @@ def test_another_model_is_refused(checkpointer, tmp_path):
     path = save(tmp_path / "a.pth", {"layer1.weight": torch.zeros(2)})
     with pytest.raises(ValueError, match="another model: not one of its 1 tensors.*layer1.weight"):
         checkpointer.load(path)
+
+
+def test_statistics_of_frozen_norms_are_missing_with_the_norm(tmp_path):
+    """detectron2 fills them in where a file has none, and reports nothing."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), FrozenBatchNorm2d(4), FrozenBatchNorm2d(4))
+    checkpointer = ReportingCheckpointer(model)
+    with pytest.raises(ValueError, match="another model: not one of its 1 tensors"):
+        checkpointer.load(save(tmp_path / "a.pth", {"b.weight": torch.zeros(2)}))
+    weights = {n: v for n, v in model.state_dict().items() if not n.startswith("1.")}
+    checkpointer.load(save(tmp_path / "b.pth", weights))
+    norm = ("weight", "bias", "running_mean", "running_var")
+    assert set(checkpointer.report.missing) == {f"1.{name}" for name in norm}
+    del weights["2.running_mean"], weights["2.running_var"]  # early files: statistics folded in
+    checkpointer.load(save(tmp_path / "c.pth", weights))
+    assert not any(name.startswith("2.") for name in checkpointer.report.missing)
 
 
 def test_code_in_a_checkpoint_is_refused(checkpointer, tmp_path):
