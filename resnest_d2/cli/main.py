@@ -22,6 +22,7 @@ from .export import export
 from .import_data import import_data
 from .list import list_names
 from .predict import predict
+from .split import split
 from .train import train
 
 app = typer.Typer(
@@ -77,6 +78,7 @@ _COMMANDS: dict[str, Callable] = {
     "predict": predict,
     "check-data": check_data,
     "import-data": import_data,
+    "split": split,
     "convert": convert,
     "export": export,
     "list": list_names,
