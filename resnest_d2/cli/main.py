@@ -19,6 +19,7 @@ from .convert import convert
 from .doctor import doctor
 from .eval import evaluate
 from .export import export
+from .export_data import export_data
 from .import_data import import_data
 from .list import list_names
 from .predict import predict
@@ -79,6 +80,7 @@ _COMMANDS: dict[str, Callable] = {
     "check-data": check_data,
     "import-data": import_data,
     "split": split,
+    "export-data": export_data,
     "convert": convert,
     "export": export,
     "list": list_names,
