@@ -51,7 +51,9 @@ def read_cvat(source: Path, faults: Faults, *, folder: Path | None = None) -> It
     if folder is None:
         folder = file.parent / "images"
         folder = folder if folder.is_dir() else file.parent
-    classes = [label.findtext("name") or "" for label in root.iterfind("meta//labels/label")]
+    labels = root.iterfind("meta//labels/label")
+    found = (label.findtext("name") for label in labels if label.find("parent") is None)
+    classes = [name for name in dict.fromkeys(found) if name]  # without points of skeletons
     splits: dict[str, list[LabelledImage]] = {}
     for element in root.findall("image"):
         image = _image(element, f"{file}, image {element.get('name')!r}", faults)

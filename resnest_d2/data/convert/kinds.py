@@ -10,9 +10,9 @@ from resnest_d2.errors import UserError
 
 _HEAD = 1 << 16  # characters of a file that are looked at
 _JSON = {  # what the beginning of a file of each kind has, in the order of the search
+    "coco": r'^\s*\{.*"(images|annotations|categories)"\s*:',
     "labelme": r'^\s*\{.*"(shapes|imagePath)"\s*:',
     "labelstudio": r'^\s*\[\s*\{.*"(result|data|original_width|annotator|annotation_id)"\s*:',
-    "coco": r'^\s*\{.*"(images|annotations|categories)"\s*:',
 }
 _XML = {"voc": r"<annotation[\s>]", "cvat": r"<annotations[\s>]"}
 

@@ -55,10 +55,11 @@ def _fault(data: Any) -> str | None:
         for i, entry in enumerate(data[section], 1):
             if fault := field_fault(section, entry):
                 return f"its {section} entry {i} {fault}"
-    ids = {category["id"] for category in data["categories"]}
-    for i, entry in enumerate(data["annotations"], 1):
-        if entry["category_id"] not in ids:
-            return f"its annotations entry {i} has category_id {entry['category_id']}, no category"
+    for key, section in (("category_id", "categories"), ("image_id", "images")):
+        ids = {entry["id"] for entry in data[section]}
+        for i, entry in enumerate(data["annotations"], 1):
+            if entry[key] not in ids:
+                return f"its annotations entry {i} has {key} {entry[key]}, not among its {section}"
     return None
 
 

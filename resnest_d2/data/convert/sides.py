@@ -6,13 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+_IMAGES = 0.05  # by which a side's share of the images may differ without a note
 _POINTS = 2.0  # percent by which a class's share of a side may differ without a note
 
 
 class Sides(NamedTuple):
-    """Each side's name, index of each image's side, and number of each image's group."""
+    """Each side's name and share, index of each image's side, and number of each image's group."""
 
     names: list[str]
+    shares: list[float]
     of_image: np.ndarray
     groups: np.ndarray
 
@@ -60,6 +62,13 @@ def describe(data: dict, sides: Sides) -> list[str]:
             f"{sum(several)} images are in {len(several)} groups of near-duplicates or of "
             f"--group-by, the largest of {max(several)}; each group is in one set."
         )
+    for i, (name, share) in enumerate(zip(sides.names, sides.shares, strict=True)):
+        found = float((sides.of_image == i).mean())
+        if several and abs(found - share) > _IMAGES:
+            notes.append(
+                f"{name} has {found:.0%} of the images instead of {share:.0%}, because the groups "
+                "are large; a lower --max-distance makes groups of near-duplicates smaller."
+            )
     counts = count_objects(data)[:, :-2]
     whole = counts.sum(0)
     for i, name in enumerate(sides.names):

@@ -82,13 +82,12 @@ def assign(data: dict, image_root: str, plan: Plan, *, progress: bool = True) ->
     if number < len(shares):
         raise UserError(
             f"{len(images)} images in {number} groups of near-duplicates and of --group-by cannot "
-            f"be split into {len(shares)} sets."
+            f"be split into {len(shares)} sets; lower --max-distance or give --ignore-duplicates."
         )
     counts = np.zeros((number, len(data["categories"]) + 2))
     np.add.at(counts, groups, count_objects(data))
-    sides = Sides(
-        list(shares), stratify(counts, list(shares.values()), seed=plan.seed)[groups], groups
-    )
+    of_group = stratify(counts, list(shares.values()), seed=plan.seed)
+    sides = Sides(list(shares), list(shares.values()), of_group[groups], groups)
     for i, name in enumerate(sides.names):
         if not (sides.of_image == i).any():
             raise UserError(f"{len(images)} images are too few: {name} would be empty.")
@@ -144,7 +143,7 @@ def split_data(
 
     names = plan.sides()
     nothing = np.zeros(0, int)
-    targets = list(targets_of(Sides(list(names), nothing, nothing), output))
+    targets = list(targets_of(Sides(list(names), [], nothing, nothing), output))
     require_new(targets, overwrite=overwrite)
     for target in targets:
         if os.path.exists(target) and os.path.samefile(target, json_file):

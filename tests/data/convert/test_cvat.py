@@ -12,7 +12,11 @@ from resnest_d2.data.convert import import_data
 
 pytest.importorskip("supervision", reason="the extra supervision is not installed")
 
-LABELS = "<labels><label><name>dog</name></label><label><name>cat</name></label></labels>"
+LABELS = "<labels>" + "".join(
+    f"<label><name>{name}</name>{parent}</label>"
+    for name, parent in (("dog", ""), ("nose", "<parent>dog</parent>"), ("cat", ""), ("dog", ""))
+)
+LABELS += "</labels>"
 
 
 def write(folder, shapes, *, subset=None, name="a.png"):

@@ -66,6 +66,11 @@ def test_one_split_and_faults(tmp_path):
     write(source)
     (file,) = import_data("roboflow", [str(source / "valid")], output=str(tmp_path)).files
     assert file.json_file == f"{tmp_path}/blood_val.json" and file.split == "val"
+    data = json.loads((source / "test" / "_annotations.coco.json").read_text())
+    data["annotations"][0]["image_id"] = 7
+    (source / "test" / "_annotations.coco.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="has image_id 7, not among its images"):
+        import_data("roboflow", [str(source)], output=str(tmp_path / "out"))
     (source / "valid" / "_annotations.coco.json").write_text('{"images": []}')
     with pytest.raises(ValueError, match="valid/_annotations.coco.json: it has no list of annot"):
         import_data("roboflow", [str(source)], output=str(tmp_path / "out"))

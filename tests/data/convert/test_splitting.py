@@ -234,6 +234,20 @@ def test_an_absent_class_and_an_uneven_one_are_noted(tmp_path, coco_files):
     assert "is 50.0 points above that in all." in done.notes[1]
 
 
+def test_groups_that_are_too_large_are_noted(source, tmp_path):
+    (folder, _), plan = source, Plan(group_by="license", max_distance=-1)
+    with pytest.raises(ValueError, match="60 images in 1 groups .* into 2 sets; lower --max-dist"):
+        split(source, tmp_path / "b", plan)
+    data = load(folder / "all.json")
+    for i, image in enumerate(data["images"]):
+        image["video"] = int(i < 30)
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    plan = Plan(group_by="video", max_distance=-1)
+    files = str(tmp_path / "all.json"), str(folder / "images")
+    done = split_data(*files, plan, output=str(tmp_path / "c"))
+    assert done.notes[2].startswith("val has 50% of the images instead of 20%")
+
+
 def test_real_images(realdata, tmp_path):
     """Two pairs of photographs of the same cells are among them."""
     require_imagehash()
