@@ -180,10 +180,16 @@ def _require_distinct(names: list[str], images: list[Annotated]) -> None:
             )
 
 
+def _yolo_path(file_name: str) -> PurePosixPath:
+    """Without a folder "images", the last of which YOLO's readers replace by "labels"."""
+    path = _safe_path(file_name)
+    return PurePosixPath(*("images_" if p == "images" else p for p in path.parts[:-1]), path.name)
+
+
 def _to_yolo(sets: list[_Set], folder: Path, link: bool, lost: Lost) -> None:
     classes = [c["name"] for c in sorted(sets[0].data["categories"], key=lambda c: c["id"])]
     for part in sets:
-        paths = [_safe_path(image.path) for image in part.images]
+        paths = [_yolo_path(image.path) for image in part.images]
         _require_distinct([str(path.with_suffix("")) for path in paths], part.images)
         for path, image in zip(paths, part.images, strict=True):
             source = os.path.join(part.image_root, image.path)
@@ -215,7 +221,7 @@ def _to_voc(sets: list[_Set], folder: Path, link: bool, lost: Lost) -> None:
 
 def _move(made: Path, target: Path, lost: Lost) -> None:
     """Moves a complete folder to its place, file by file where there is one already."""
-    if not target.exists():
+    if not target.exists() or not any(target.iterdir()):
         os.rename(made, target)
         return
     moved = set()

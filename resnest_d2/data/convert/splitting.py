@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,19 +103,17 @@ def select(data: dict, chosen: np.ndarray) -> dict:
     return {**data, **found}
 
 
-def targets_of(sides: Sides, output: str, *, prefix: str = "") -> dict[str, np.ndarray]:
+def targets_of(sides: Sides, output: str) -> dict[str, np.ndarray]:
     """Path of each file to write, and the images in it (N,) of bool."""
     targets = {}
+    in_folds = np.array([name != "test" for name in sides.names])[sides.of_image]
     for i, name in enumerate(sides.names):
         own = sides.of_image == i
         if name.startswith("fold_"):
-            test = [j for j, other in enumerate(sides.names) if other == "test"]
-            targets[os.path.join(output, name, "train.json")] = ~own & ~np.isin(
-                sides.of_image, test
-            )
+            targets[os.path.join(output, name, "train.json")] = in_folds & ~own
             targets[os.path.join(output, name, "val.json")] = own
         else:
-            targets[os.path.join(output, f"{prefix}{name}.json")] = own
+            targets[os.path.join(output, f"{name}.json")] = own
     return targets
 
 
@@ -141,21 +138,20 @@ def split_data(
     """
     from resnest_d2.data.coco import read_coco  # brings torch
 
-    names = plan.sides()
     nothing = np.zeros(0, int)
-    targets = list(targets_of(Sides(list(names), [], nothing, nothing), output))
+    targets = list(targets_of(Sides(list(plan.sides()), [], nothing, nothing), output))
     require_new(targets, overwrite=overwrite)
+    facts = read_coco(json_file, image_root)
     for target in targets:
         if os.path.exists(target) and os.path.samefile(target, json_file):
             raise UserError(f"{target} is the file to split itself; give another --output.")
-    facts = read_coco(json_file, image_root)
     data = read_json(json_file)
     sides = assign(data, image_root, plan)
     write_sides(data, targets_of(sides, output))
     notes = describe(data, sides)
     if old := sorted(_of_other_splits(output) - set(targets)):
-        notes.append(f"{', '.join(old)} {_is(old)} of an earlier split and can share images.")
-    return SplitFiles(list(targets), side_table(data, sides), notes, facts.mask_format != "")
+        notes.append(f"Of an earlier split, which can share images with this: {', '.join(old)}.")
+    return SplitFiles(targets, side_table(data, sides), notes, facts.mask_format != "")
 
 
 def write_sides(data: dict, targets: dict[str, np.ndarray]) -> None:
@@ -176,7 +172,3 @@ def _of_other_splits(output: str) -> set[str]:
     folds = [n for n in os.listdir(output) if n.startswith("fold_")]
     names += [os.path.join(fold, name) for fold in folds for name in ("train.json", "val.json")]
     return {path for name in names if os.path.isfile(path := os.path.join(output, name))}
-
-
-def _is(things: Sequence) -> str:
-    return "is" if len(things) == 1 else "are"

@@ -203,6 +203,16 @@ def test_images_of_the_same_name(names, format, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_yolo_of_images_in_a_folder_of_that_name(tmp_path):
+    """Readers replace the last "images" of a path by "labels"."""
+    pytest.importorskip("supervision", reason="the extra supervision is not installed")
+    names = ("a.jpg", "cam/images/b.jpg", "c.jpg")
+    export_data([write(tmp_path, names=names)], "yolo", output=str(tmp_path / "yolo"))
+    (back,) = import_data("yolo", [str(tmp_path / "yolo")], output=str(tmp_path / "coco")).files
+    found = Counter(name for name, *_ in objects(back.json_file))
+    assert found == {"a.jpg": 2, "cam/images_/b.jpg": 2}
+
+
 def test_files_that_do_not_fit(tmp_path):
     one = write(tmp_path)
 
@@ -216,5 +226,6 @@ def test_files_that_do_not_fit(tmp_path):
         export_data([one, write(tmp_path, "old_train")], "yolo", output=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="choose from yolo, voc"):
         export_data([one], "labelme", output=str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
     export_data([write(tmp_path, "all")], "yolo", output=str(tmp_path / "out"))
     assert "train: images/train" in (tmp_path / "out" / "data.yaml").read_text()

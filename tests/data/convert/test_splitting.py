@@ -186,7 +186,8 @@ def test_nothing_is_replaced_or_half_written(source, tmp_path, monkeypatch):
     (tmp_path / "test.json").write_text("{}")
     done = split(source, tmp_path, plan, overwrite=True)
     assert load(tmp_path / "val.json")["mine"] == EXTRA["mine"]
-    assert f"{tmp_path}/test.json is of an earlier split" in done.notes[-1]
+    assert done.notes[-1].startswith("Of an earlier split")
+    assert done.notes[-1].endswith(f"{tmp_path}/test.json.")
 
 
 def test_the_source_is_never_replaced(source, tmp_path):
@@ -201,6 +202,8 @@ def test_the_source_is_never_replaced(source, tmp_path):
             overwrite=True,
         )
     assert (tmp_path / "train.json").read_text() == data
+    with pytest.raises(FileNotFoundError, match="gone.json"):
+        split_data("gone.json", str(tmp_path), Plan(), output=str(tmp_path), overwrite=True)
 
 
 @pytest.mark.parametrize(
