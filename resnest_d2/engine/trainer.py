@@ -43,8 +43,7 @@ class Trainer(DefaultTrainer):
     """Trains and tests any detector of this package, on GPUs or on the CPU.
 
     Attributes:
-        ema: hook that averages the weights, which are then evaluated and saved; None without
-            MODEL.EMA.
+        ema: hook that averages the weights to evaluate and save; None without MODEL.EMA.
     """
 
     def __init__(self, cfg: CfgNode, *, images: list[dict] | None = None):
@@ -77,11 +76,7 @@ class Trainer(DefaultTrainer):
         return adapt_sync_norms(super().build_model(cfg))
 
     def build_train_loader(self, cfg: CfgNode) -> Iterable[list[dict]]:
-        """Builds a loader of training batches.
-
-        Raises:
-            UserError: see :func:`load_training_images`.
-        """
+        """Builds a loader of training batches; raises as :func:`load_training_images`."""
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
@@ -107,8 +102,7 @@ class Trainer(DefaultTrainer):
         """Evaluates on DATASETS.TEST, prints the AP table and writes results.json.
 
         Returns:
-            Metrics in percent by task, and by dataset if there are several, as in
-            :meth:`DefaultTrainer.test`.
+            Metrics in percent by task, or by dataset and task if there are several datasets.
         """
         results = super().test(cfg, model, evaluators)
         if cfg.DATASETS.TEST:
@@ -117,10 +111,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict:
-        """Evaluates with the test-time augmentation of TEST.AUG; call it after :meth:`test`.
+        """Evaluates with the augmentation of TEST.AUG, as tasks ``bbox_TTA`` and ``segm_TTA``.
 
-        Returns:
-            Metrics as in :meth:`test`, for the tasks ``bbox_TTA`` and ``segm_TTA``.
+        Call it after :meth:`test`, whose results it adds to.
         """
         names = cfg.DATASETS.TEST
         folder = os.path.join(cfg.OUTPUT_DIR, "inference" + TTA)
