@@ -180,8 +180,8 @@ def reading_image(path: str | os.PathLike) -> Iterator[None]:
     """Around the decoding of one image, nothing else.
 
     Raises:
-        UnreadableError: naming the image, from any error of the decoder: Pillow's raise nearly
-            every kind on damaged files.
+        UnreadableError: naming the image, for any error of the decoder: Pillow's raise nearly every
+            kind of error on damaged files.
     """
     try:
         yield

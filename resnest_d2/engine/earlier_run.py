@@ -1,4 +1,4 @@
-"""What a run leaves of an earlier one in the same folder."""
+"""Keeps the results of an earlier run in the same output folder."""
 
 import logging
 import os
@@ -6,9 +6,9 @@ import shutil
 
 
 def set_aside(output_dir: str) -> None:
-    """Keep what an earlier run is known by apart from a new one in its folder.
+    """Renames the files of an earlier run, so that a new run in its folder does not replace them.
 
-    ``model_best.pth`` becomes ``model_best.old.pth``, and so on; numbered checkpoints stay.
+    ``model_best.pth`` becomes ``model_best.old.pth``, and so on; numbered checkpoints are kept.
 
     Args:
         output_dir: folder of both runs.
@@ -19,9 +19,9 @@ def set_aside(output_dir: str) -> None:
         if not os.path.isfile(path) or not os.path.getsize(path):
             continue
         old = "{}.old{}".format(*os.path.splitext(path))
-        if name == "metrics.json":  # its writer has it open, at its end
+        if name == "metrics.json":  # its writer has already opened it for appending
             shutil.copyfile(path, old)
             os.truncate(path, 0)
         else:
             os.replace(path, old)
-        logging.getLogger(__name__).info(f"{path} is of an earlier run: it is {old} now.")
+        logging.getLogger(__name__).info(f"{path} is of an earlier run, renamed to {old}.")

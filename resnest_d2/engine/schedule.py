@@ -1,9 +1,9 @@
-"""The schedule of a training: its length, evaluations and warm-up for its images and processes.
+"""Schedule of a training: iterations, evaluations and warm-up for its data and processes.
 
-A config may be written for another number of processes (SOLVER.REFERENCE_WORLD_SIZE), and may have
-its length in passes over the images (SOLVER.EPOCHS, TEST.EVAL_EPOCHS). :func:`resolve_schedule`
-turns both into the iterations that run. What it gives is a fixed point: resolved again, for the
-same images and processes, it stays as it is, so that a run's config.yaml can be run again.
+A config may be written for another number of processes (SOLVER.REFERENCE_WORLD_SIZE), and may give
+its length in epochs (SOLVER.EPOCHS, TEST.EVAL_EPOCHS). :func:`resolve_schedule` converts both to
+iterations. Resolving a schedule again for the same images and processes does not change it, so that
+a run's config.yaml can be used for another run.
 """
 
 import logging
@@ -24,7 +24,7 @@ def _rate(value: float, factor: Fraction) -> float:
 
 
 def _count(value: int, factor: Fraction) -> int:
-    return max(1, round(value * factor)) if value > 0 else value  # 0 is off
+    return max(1, round(value * factor)) if value > 0 else value  # 0 disables it
 
 
 def _counts(values: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
@@ -34,9 +34,9 @@ def _counts(values: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
 class Row(NamedTuple):
     """How a key follows the schedule.
 
-    ``processes`` is the power of the number of processes that the key grows with, as in detectron2
-    (Goyal et al., https://arxiv.org/abs/1706.02677); ``length`` is whether it keeps its fraction
-    of the run where SOLVER.EPOCHS sets another length, or stays.
+    ``processes`` is the power of the number of processes that the key scales with, as in detectron2
+    (Goyal et al., https://arxiv.org/abs/1706.02677); ``length`` is whether the key scales with the
+    length of the run if SOLVER.EPOCHS changes it.
     """
 
     key: str
@@ -57,21 +57,21 @@ ROWS = (
 
 
 def resolve_schedule(cfg: CfgNode, *, images: int, processes: int) -> CfgNode:
-    """The config with the schedule that runs.
+    """Returns a config with the schedule in iterations.
 
-    EPOCHS stays beside the MAX_ITER that it makes: with other data, or another number of processes,
-    it makes another.
+    EPOCHS is kept along with the MAX_ITER computed from it, and gives another MAX_ITER for other
+    data or another number of processes.
 
     Args:
         cfg: config of a training; it is not changed.
-        images: number of images that are trained on.
+        images: number of training images.
         processes: number of processes.
 
     Returns:
-        The config itself where it is resolved already, else another, frozen if the given one is.
+        The same config if it is already resolved; else a copy, frozen if ``cfg`` is.
 
     Raises:
-        UserError: a batch that cannot be shared by the processes.
+        UserError: the processes cannot share the batch equally.
     """
     new = cfg.clone()
     new.defrost()
@@ -97,7 +97,7 @@ def _fit_processes(cfg: CfgNode, processes: int) -> None:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which SOLVER.REFERENCE_WORLD_SIZE {reference} does "
             f"not divide; choose a multiple of {reference}, or set REFERENCE_WORLD_SIZE 0 to keep "
-            "the batch whatever the number of processes."
+            "the batch for any number of processes."
         )
     if reference:
         _apply(cfg, [(row, row.processes) for row in ROWS], Fraction(processes, reference))
@@ -110,7 +110,7 @@ def _fit_processes(cfg: CfgNode, processes: int) -> None:
 
 
 def _fit_epochs(cfg: CfgNode, images: int) -> None:
-    one = Fraction(images, cfg.SOLVER.IMS_PER_BATCH)  # iterations of an epoch
+    one = Fraction(images, cfg.SOLVER.IMS_PER_BATCH)  # iterations per epoch
     if cfg.SOLVER.EPOCHS:
         length = math.ceil(cfg.SOLVER.EPOCHS * one)
         factor = Fraction(length, cfg.SOLVER.MAX_ITER)
@@ -120,7 +120,7 @@ def _fit_epochs(cfg: CfgNode, images: int) -> None:
 
 
 def _apply(cfg: CfgNode, rows: list[tuple[Row, int]], factor: Fraction) -> None:
-    """Multiply the keys of the rows by powers of a factor."""
+    """Multiplies the keys of the rows by powers of a factor."""
     if factor == 1:
         return
     for row, power in rows:
