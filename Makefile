@@ -50,7 +50,8 @@ demo: $(OUTPUT)/results.json
 # Written at the end of training; an interrupted training is resumed.
 $(OUTPUT)/results.json: | $(READY)
 	$(BIN)/python train_net.py --resume \
-	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml OUTPUT_DIR $(OUTPUT)
+	    --config-file configs/quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml \
+	    TEST.EVAL_PERIOD 0 OUTPUT_DIR $(OUTPUT)
 
 clean:
 	rm -rf output dist build .pytest_cache .ruff_cache .mypy_cache .coverage*

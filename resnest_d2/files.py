@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
@@ -50,6 +50,32 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         if reason is None:
             raise
         raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
+
+
+@contextlib.contextmanager
+def whole_files(paths: Iterable[str | os.PathLike], mode: str = "wb") -> Iterator[list[IO]]:
+    """Files as of :func:`whole_file` that take their places together, when all are on the disk.
+
+    Raises:
+        WriteError: no part of the new files is left.
+    """
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(whole_file(path, mode)) for path in paths]
+        yield files
+        for file in files:  # a full disk shows itself before the first takes its place
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def require_new(paths: Iterable[str | os.PathLike], *, overwrite: bool) -> None:
+    """Refuses to write over files that exist.
+
+    Raises:
+        OutputExistsError: one exists and ``overwrite`` is not set.
+    """
+    for path in paths:
+        if os.path.exists(path) and not overwrite:
+            raise OutputExistsError(f"{path} exists; give another output or ask to overwrite it.")
 
 
 def _failed_write(error: BaseException, before: BaseException | None) -> OSError | None:
@@ -154,8 +180,8 @@ def reading_image(path: str | os.PathLike) -> Iterator[None]:
     """Around the decoding of one image, nothing else.
 
     Raises:
-        UnreadableError: naming the image, from any error of the decoder: Pillow's raise nearly
-            every kind on damaged files.
+        UnreadableError: naming the image, for any error of the decoder: Pillow's raise nearly every
+            kind of error on damaged files.
     """
     try:
         yield

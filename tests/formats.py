@@ -1,4 +1,4 @@
-"""The same two images as YOLO, Pascal VOC and labelme write them."""
+"""The same two images in YOLO, Pascal VOC and labelme, and small sets in other formats."""
 
 import json
 
@@ -70,3 +70,65 @@ def labelme(root):
         data = {"imagePath": f"{split}.png", "imageWidth": 100, "imageHeight": 50, "shapes": shapes}
         (root / split / f"{split}.json").write_text(json.dumps(data))
     return [root / "train", root / "val"]
+
+
+def varied_labelme(folder, number):
+    """Images of noise with one cat each, every second also with a dog."""
+    folder.mkdir(parents=True)
+    for i in range(number):
+        noise(folder / f"{i}.png", i)
+        shapes = [
+            {"label": label, "points": [[5, 5], [40, 30]], "shape_type": "rectangle"}
+            for label in ("cat", "dog")[: 2 - i % 2]
+        ]
+        data = {"imagePath": f"{i}.png", "imageWidth": 80, "imageHeight": 60, "shapes": shapes}
+        (folder / f"{i}.json").write_text(json.dumps(data))
+    return str(folder)
+
+
+WITH_SPLITS = (yolo, voc, labelme)
+
+
+def noise(path, seed):
+    """Writes an image of 80 x 60 pixels that is like no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
+    cv2.imwrite(str(path), cv2.resize(pixels, (80, 60), interpolation=cv2.INTER_CUBIC))
+
+
+def cvat(root):
+    text = ""
+    for i in range(5):
+        noise(root / "images" / f"{i}.png", i)
+        box = '<box label="cat" xtl="10" ytl="10" xbr="40" ybr="30"/>'
+        text += f'<image id="{i}" name="{i}.png" width="80" height="60">{box}</image>'
+    (root / "annotations.xml").write_text(f"<annotations>{text}</annotations>")
+    return [root]
+
+
+def labelstudio(root):
+    tasks = []
+    for i in range(5):
+        noise(root / "images" / f"{i}.png", i)
+        value = {"x": 10, "y": 10, "width": 50, "height": 40, "rectanglelabels": ["cat"]}
+        result = [{"type": "rectanglelabels", "value": value}]
+        data = {"image": f"/data/upload/1/0123abcd-{i}.png"}
+        tasks.append({"id": i, "data": data, "annotations": [{"result": result}]})
+    (root / "export.json").write_text(json.dumps(tasks))
+    return [root / "export.json"]
+
+
+def roboflow(root):
+    for number, split in enumerate(("train", "valid")):
+        noise(root / split / "a.png", number)
+        box = {"id": 0, "image_id": 0, "category_id": 1, "bbox": [5, 5, 20, 30], "area": 600}
+        data = {
+            "images": [{"id": 0, "file_name": "a.png", "width": 80, "height": 60}],
+            "categories": [
+                {"id": 0, "name": "pets", "supercategory": "none"},
+                {"id": 1, "name": "cat", "supercategory": "pets"},
+            ],
+            "annotations": [{**box, "iscrowd": 0, "segmentation": []}],
+        }
+        (root / split / "_annotations.coco.json").write_text(json.dumps(data))
+    return [root]

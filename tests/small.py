@@ -33,6 +33,21 @@ def write_data(folder: Path) -> None:
         (folder / f"{split}.json").write_text(json.dumps(content))
 
 
+def merge(folder: Path, names: tuple[str, ...], target: str) -> None:
+    """One file of several with the same categories, its ids numbered again."""
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for name in names:
+        content = json.loads((folder / f"{name}.json").read_text())
+        ids = {image["id"]: len(images) + i for i, image in enumerate(content["images"], 1)}
+        images += [{**image, "id": ids[image["id"]]} for image in content["images"]]
+        for annotation in content["annotations"]:
+            numbers = {"id": len(annotations) + 1, "image_id": ids[annotation["image_id"]]}
+            annotations.append({**annotation, **numbers})
+    merged = {**content, "images": images, "annotations": annotations}
+    (folder / f"{target}.json").write_text(json.dumps(merged))
+
+
 def data_keys(folder: Path, name: str) -> list[str]:
     """Keys for train.json and val.json of a folder, registered as NAME_train and NAME_val."""
     sets = f'[["{name}_train", "train.json", "images"], ["{name}_val", "val.json", "images"]]'

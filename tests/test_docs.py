@@ -1,7 +1,7 @@
 """Every command in README and docs is run, in small; every key is listed; the site builds.
 
 The commands of all pages run one after the other in one folder, which holds what pages may name:
-``data/{train,val}.json``, ``data/images/``, ``data/mine.yaml`` (own_data.md's), ``image.png``,
+``data/{train,val,all}.json``, ``data/images/``, ``data/mine.yaml`` (own_data.md's), ``image.png``,
 ``images/``, the formats of import-data in folders of their names, and ``epoch_12.pth``
 (mmdetection's Faster R-CNN). ``output/mine`` is what README's training leaves. Trainings get the
 keys of small.py; published weights are written here.
@@ -116,7 +116,8 @@ def workspace(tmp_path, monkeypatch, weights_cache):
     mine = re.search(r"^```yaml\n(.*?)^```", text, flags=re.M | re.S)[1]
     mine = mine.replace("/path/to/resnest_d2/configs", str(config_dir()))
     (tmp_path / "data" / "mine.yaml").write_text(mine)
-    for write in (formats.yolo, formats.voc, formats.labelme):
+    small.merge(tmp_path / "data", ("train", "val"), "all")
+    for write in (*formats.WITH_SPLITS, formats.cvat, formats.labelstudio, formats.roboflow):
         write(tmp_path / write.__name__)
     (tmp_path / "images").mkdir()
     for path in (tmp_path / "data" / "images").glob("val_*"):

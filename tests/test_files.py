@@ -6,13 +6,16 @@ import pytest
 
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import (
+    OutputExistsError,
     WriteError,
     make_folder,
     read_json,
     read_text,
     read_yaml,
     reading_image,
+    require_new,
     whole_file,
+    whole_files,
 )
 
 
@@ -83,3 +86,27 @@ def test_only_a_failed_write_is_one(tmp_path):
             except OSError:
                 raise RuntimeError("of torch")  # noqa: B904
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_files_take_their_places_together(tmp_path):
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    paths[0].write_text("before")
+    with pytest.raises(ZeroDivisionError), whole_files(paths, "w") as files:
+        for file in files:
+            file.write("after")
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and paths[0].read_text() == "before"
+    with whole_files(paths, "w") as files:
+        for file in files:
+            file.write("after")
+    assert [path.read_text() for path in paths] == ["after"] * 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_exists_is_replaced_only_if_asked(tmp_path):
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    require_new(paths, overwrite=False)
+    paths[1].write_text("mine")
+    require_new(paths, overwrite=True)
+    with pytest.raises(OutputExistsError, match="b.txt exists"):
+        require_new(paths, overwrite=False)

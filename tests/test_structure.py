@@ -254,7 +254,7 @@ UNLOGGED = {  # file and function: why it may
     "errors.py report_defect": "the log's own failure, which the sentence holds",
     "cli/doctor.py _works": "what is broken is its result, and ends in a UserError",
     "config/merging.py _decoded": "literal_eval() of a text, nothing else",
-    "data/convert/faults.py _is_number": "float() of a text, nothing else",
+    "data/convert/faults.py is_number": "float() of a text, nothing else",
 }
 
 

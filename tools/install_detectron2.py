@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Install detectron2's Python part, with no compiler: ``resnest-d2-install-detectron2``.
+"""Installs detectron2's Python part without a compiler: ``resnest-d2-install-detectron2``.
 
-A detectron2 that is there already is used as it is. Otherwise this takes the wheel sal-detectron2
-0.7.2, which is upstream's main of 2024-04-17 (commit a59f05630) built for another Python, checks
-its SHA-256, repacks its pure-Python part as the wheel of detectron2 that it is, and installs that
-with pip. The compiled extension in it would not load, and nothing here needs it, because
-torchvision's operators do its work. What detectron2 depends on is on the list of resnest_d2's own
-dependencies.
+An installed detectron2 is used as it is. Otherwise this downloads the wheel sal-detectron2 0.7.2,
+which is upstream's main of 2024-04-17 (commit a59f05630) built for another Python, checks its
+SHA-256, repacks its pure-Python part as a detectron2 wheel, and installs that with pip. The wheel's
+compiled extension would not load and is not needed, because torchvision's operators replace it.
+detectron2's dependencies are among those of resnest_d2.
 """
 
 import base64
@@ -22,9 +21,9 @@ from pathlib import Path
 
 REQUIREMENT = "sal-detectron2==0.7.2"
 SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
-# The wheel is tagged for one Python; its Python part runs on all of them.
+# The wheel is tagged for one Python version; its Python part runs on all of them.
 ANY_PYTHON = "--python-version 3.10 --implementation cp --abi none --platform any".split()
-VERSION = "0.6+a59f056"  # upstream's of that commit; 0.7.2 is the wheel's own count
+VERSION = "0.6+a59f056"  # upstream's version at that commit; 0.7.2 is the wheel's own numbering
 METADATA = f"""\
 Metadata-Version: 2.1
 Name: detectron2
@@ -43,7 +42,7 @@ Tag: py3-none-any
 
 
 def download(folder: Path) -> Path:
-    """Fetch the wheel with pip, from whatever index pip is set up for.
+    """Downloads the wheel with pip, from its configured index.
 
     Raises:
         RuntimeError: pip failed, or the file is not the expected one.
@@ -51,7 +50,7 @@ def download(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     if subprocess.run([*pip, *ANY_PYTHON, "--dest", str(folder), REQUIREMENT]).returncode:
         raise RuntimeError(
-            f"pip could not download {REQUIREMENT}; is there a network and a package index? Or "
+            f"pip could not download {REQUIREMENT}; check the network and the package index, or "
             "build detectron2: https://detectron2.readthedocs.io/tutorials/install.html"
         )
     (wheel,) = folder.glob("*.whl")
@@ -62,20 +61,20 @@ def download(folder: Path) -> Path:
 
 
 def repack(wheel: Path, folder: Path) -> Path:
-    """Write the wheel's detectron2 package as a wheel of its own, which runs on every Python.
+    """Repacks the wheel's detectron2 package as a wheel for every Python version.
 
-    Its stray top-level ``tools``, its extension and its metadata (another name, an old numpy) stay
-    out. It asks for no packages: resnest_d2's own list has them.
+    Its stray top-level ``tools``, its extension and its metadata (another name, an old numpy) are
+    left out. The new wheel has no dependencies: resnest_d2 lists them.
 
     Args:
-        wheel: the published file.
-        folder: where the new one is written.
+        wheel: path of the published wheel.
+        folder: folder of the new wheel.
 
     Returns:
-        Its path, ``detectron2-VERSION-py3-none-any.whl``.
+        Path of the new wheel, ``detectron2-VERSION-py3-none-any.whl``.
 
     Raises:
-        RuntimeError: the file has no detectron2 package.
+        RuntimeError: the wheel has no detectron2 package.
     """
     info = f"detectron2-{VERSION}.dist-info"
     target = folder / f"detectron2-{VERSION}-py3-none-any.whl"
@@ -106,7 +105,7 @@ def repack(wheel: Path, folder: Path) -> Path:
 
 
 def install(wheel: Path) -> None:
-    """Install a wheel with pip, which lists, upgrades and removes it from then on.
+    """Installs a wheel with pip, which can then list, upgrade and remove it.
 
     Raises:
         RuntimeError: pip failed.
@@ -117,7 +116,7 @@ def install(wheel: Path) -> None:
 
 
 def main() -> int:
-    """Install unless it is there; 0 if detectron2 can be imported afterwards."""
+    """Installs detectron2 if it is missing; returns 0 if it can be imported afterwards."""
     spec = importlib.util.find_spec("detectron2")
     if spec is not None:
         print(f"detectron2 is installed, used as it is: {spec.submodule_search_locations[0]}")

@@ -1,10 +1,11 @@
 """``resnest-d2 check-data``: checks annotations and images, and writes a clean copy."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from .common import complete_config, prepare
+from .common import complete_config, prepare, require_coco
 
 if TYPE_CHECKING:
     from resnest_d2.data.validate import Anchors
@@ -53,6 +54,9 @@ def check_data(
     from resnest_d2.data.validate import check_data as check
     from resnest_d2.data.validate import fix_data, pair_paths, repair_table
 
+    for i, path in enumerate(map(Path, paths)):
+        if i == 0 or not path.is_dir():
+            require_coco(path)
     result = check(pair_paths(paths), anchors=_anchors(config) if config else None)
     if result.findings:
         typer.echo(result.table(show or None) + "\n")

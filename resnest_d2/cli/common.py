@@ -5,12 +5,15 @@ completion do not wait for torch. For the same reason the choices of an option a
 test compares them with the package's tables.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import models
 from resnest_d2.shipped import list_configs
+
+_BUILT_IN = ("coco_", "keypoints_coco_", "lvis_", "cityscapes_", "ade20k_", "voc_20")
 
 
 def complete_config(incomplete: str) -> list[str]:
@@ -38,11 +41,44 @@ def keep_memory(device: str) -> None:
         keep_freed_memory()
 
 
+def require_coco(json_file: Path) -> None:
+    """Raises the error that names the command to convert annotations of another format."""
+    from resnest_d2.data.convert import require_coco as require
+
+    require(json_file)
+
+
 def dataset(json_file: Path, images: Path) -> list[str]:
-    """Entry of DATASETS.COCO, named after file and folder: cells/val.json becomes cells_val."""
+    """Entry of DATASETS.COCO, named after its file.
+
+    cells/val.json and cells_val.json in any folder, as import-data writes it, become cells_val. A
+    name like those that detectron2 registers itself gets the folder's before it.
+
+    Raises:
+        UserError: annotations of another format than COCO.
+    """
+    require_coco(json_file)
     json_file = json_file.absolute()
-    name = f"{json_file.parent.name}_{json_file.stem}"
+    name = json_file.stem
+    if not name.endswith(("_train", "_val", "_test")) or name.startswith(_BUILT_IN):
+        name = f"{json_file.parent.name}_{name}"
     return [name, str(json_file), str(images.absolute())]
+
+
+def next_training(train: tuple[str, str], val: tuple[str, str] | None, *, masks: bool) -> str:
+    """The command to run after annotations were prepared.
+
+    Args:
+        train: annotation file to train on, and folder of its images.
+        val: those to evaluate on, if there are any.
+        masks: whether to train a detector of masks.
+    """
+    kind = "mask" if masks else "faster"
+    command = ["resnest-d2", "train", f"quick_schedules/{kind}_rcnn_ResNeSt_14_FPN_quick.yaml"]
+    command += ["--data", *train]
+    if val:
+        command += ["--val", val[0]] + (["--val-images", val[1]] if val[1] != train[1] else [])
+    return f"Next: {shlex.join([*command, '--output', 'output/mine'])}"
 
 
 def with_flags(opts: Sequence[str] | None, flags: Mapping[str, Mapping[str, object]]) -> list[str]:

@@ -19,9 +19,11 @@ from .convert import convert
 from .doctor import doctor
 from .eval import evaluate
 from .export import export
+from .export_data import export_data
 from .import_data import import_data
 from .list import list_names
 from .predict import predict
+from .split import split
 from .train import train
 
 app = typer.Typer(
@@ -77,6 +79,8 @@ _COMMANDS: dict[str, Callable] = {
     "predict": predict,
     "check-data": check_data,
     "import-data": import_data,
+    "split": split,
+    "export-data": export_data,
     "convert": convert,
     "export": export,
     "list": list_names,

@@ -1,4 +1,4 @@
-"""Keys, files and checks of a config; nothing here registers anything or touches another file."""
+"""Config keys, config files and their checks. Importing this registers nothing."""
 
 from .checks import check_backbone, check_config, resolve_backbone
 from .files import (

@@ -1,4 +1,4 @@
-"""Checks of what a ResNeSt is built from: MODEL.RESNETS, and MODEL.FPN above it."""
+"""Checks of a backbone's keys: MODEL.RESNETS, and MODEL.FPN on top of it."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ from .rules import (
     section,
 )
 
-# Builders with an FPN, and the levels that they put on top.
+# Builders with an FPN, and the number of levels that they add on top.
 FPNS = {"build_resnest_fpn_backbone": 1, "build_retinanet_resnest_fpn_backbone": 2}
 
 BACKBONE_RANGES = (
@@ -85,7 +85,7 @@ def _odd_stem(cfg: CfgNode) -> str | None:
 
 
 def activation_checkpoint_fault(mode: str, norm: str) -> str | None:
-    """Why activations cannot be recomputed so.
+    """Explains why activations cannot be recomputed with these settings; None if they can.
 
     Args:
         mode: one of :data:`resnest_d2.config.rules.ACTIVATION_CHECKPOINTS`.
@@ -96,8 +96,8 @@ def activation_checkpoint_fault(mode: str, norm: str) -> str | None:
     if norm in ("", "FrozenBN"):
         return (
             "MODEL.RESNETS.ACTIVATION_CHECKPOINT is 'light', which keeps the outputs of the "
-            f"convolutions, but with MODEL.RESNETS.NORM {norm!r} training needs none of them, and "
-            "it would keep more than 'none'; set ACTIVATION_CHECKPOINT 'block' or 'none', or "
+            f"convolutions, but with MODEL.RESNETS.NORM {norm!r} training needs none of them, so "
+            "it would use more memory than 'none'; set ACTIVATION_CHECKPOINT 'block' or 'none', or "
             "another NORM."
         )
     if not hasattr(torch_checkpoint, "create_selective_checkpoint_contexts"):
@@ -138,13 +138,13 @@ def _fpn_strides(cfg: CfgNode) -> str | None:
     names, dilation = list(cfg.MODEL.FPN.IN_FEATURES), cfg.MODEL.RESNETS.RES5_DILATION
     strides = {"stem": 4, "res2": 4, "res3": 8, "res4": 16, "res5": 32 // dilation}
     if not strides.keys() >= {*names}:
-        return None  # another check names them
+        return None  # another check reports them
     values = [strides[name] for name in names]
     if any(b != 2 * a for a, b in zip(values, values[1:], strict=False)):
         return (
             f"MODEL.FPN.IN_FEATURES {names} have strides {values} with "
-            f"MODEL.RESNETS.RES5_DILATION {dilation}; an FPN needs each twice the one before: set "
-            "RES5_DILATION 1, or leave res5 out."
+            f"MODEL.RESNETS.RES5_DILATION {dilation}; in an FPN each must be twice the one before: "
+            "set RES5_DILATION 1, or leave res5 out."
         )
     return None
 

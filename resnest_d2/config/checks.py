@@ -1,7 +1,7 @@
-"""Every check of a config's keys, before anything heavy begins.
+"""Checks all keys of a config before any heavy work starts.
 
-The tables are beside this file: of a ResNeSt in :mod:`.backbone`, of a detector in
-:mod:`.detector` and :mod:`.contradictions`, of a training or an evaluation in :mod:`.run`.
+The tables of checks are in :mod:`.backbone`, in :mod:`.detector` and :mod:`.contradictions`, and,
+for training and evaluation, in :mod:`.run`.
 """
 
 import logging
@@ -19,18 +19,18 @@ from .rules import Contradiction, Table
 from .run import RUN_CONTRADICTIONS, RUN_RANGES
 
 _ABSENT = object()
-_PUBLISHED_DEEP = 128  # channels of the stem from depth 101 on
+_PUBLISHED_DEEP = 128  # output channels of the stem, from depth 101 on
 
 
 def check_config(cfg: CfgNode, *, predicting: bool = False) -> None:
-    """Refuse a config that cannot work, whatever data it is for.
+    """Checks that a config can work, independently of its datasets.
 
     Args:
         cfg: config; it is not changed.
-        predicting: leave out what only concerns training and evaluation.
+        predicting: skip the checks that only concern training and evaluation.
 
     Raises:
-        UserError: naming the keys, what they are and what to choose.
+        UserError: a key has an impossible value, or keys contradict each other.
     """
     cfg = with_defaults(cfg)
     parts = [
@@ -46,10 +46,10 @@ def check_config(cfg: CfgNode, *, predicting: bool = False) -> None:
 
 
 def check_backbone(cfg: CfgNode) -> None:
-    """The part of :func:`check_config` that a ResNeSt is built from.
+    """Checks only the keys that a ResNeSt backbone is built from.
 
     Raises:
-        UserError: as :func:`check_config`.
+        UserError: see :func:`check_config`.
     """
     cfg = with_defaults(cfg)
     _check_values(cfg, BACKBONE_RANGES)
@@ -61,7 +61,7 @@ def _check_values(cfg: CfgNode, tables: Iterable[Table]) -> None:
         if not table.concerns(cfg):
             continue
         for key, rule in table.rules.items():
-            value = get_key(cfg, key, _ABSENT)  # absent in another version of detectron2
+            value = get_key(cfg, key, _ABSENT)  # missing in another version of detectron2
             if value is not _ABSENT and not rule.holds(value):
                 raise UserError(f"{key} is {value!r}; choose {rule.choices()}.")
 
@@ -73,17 +73,17 @@ def _check_together(cfg: CfgNode, contradictions: Iterable[Contradiction]) -> No
 
 
 def resolve_backbone(cfg: CfgNode) -> CfgNode:
-    """A ResNeSt's config with what detectron2's defaults cannot mean replaced, and logged.
+    """Replaces detectron2 defaults that do not fit a ResNeSt, and logs each replacement.
 
-    STRIDE_IN_1X1 True beside AVD is detectron2's default and no choice: the average pool carries
-    the stride, as in the authors' configs. So is a deep stem of 64 channels from depth 101 on,
-    which no published weights fit.
+    STRIDE_IN_1X1 True with AVD is only detectron2's default: the average pool carries the stride,
+    as in the authors' configs. So is a deep stem of 64 channels from depth 101 on, for which there
+    are no published weights.
 
     Args:
         cfg: config; it is not changed.
 
     Returns:
-        The config itself where nothing is to be done; else a copy, frozen if it was.
+        The same config if nothing needs replacing; else a copy, frozen if ``cfg`` is.
     """
     keys = with_defaults(cfg).MODEL.RESNETS
     new: dict[str, tuple[int, str]] = {}

@@ -1,6 +1,6 @@
-"""Keys of a detector that contradict each other.
+"""Checks for keys of a detector that contradict each other.
 
-A function gives the sentence, or None where all is well.
+Each check returns an error message, or None if it passes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .backbone import FPNS
 from .keys import default_of, get_key
 from .rules import Contradiction, has_box_head, has_roi_heads, is_rcnn, is_retinanet
 
-# Keys that only one class reads: (key that names a class, that class, keys under MODEL).
+# Keys that only one class reads: (key that names the class, the class, keys under MODEL).
 _KEYS_OF_CLASSES = (
     (
         "ROI_HEADS.NAME",
@@ -43,13 +43,13 @@ def _unread_keys(cfg: CfgNode) -> str | None:
             if name != known and value != default_of(f"MODEL.{key}"):
                 return (
                     f"MODEL.{key} is {value!r}, but MODEL.{name_key} is {name}, which does not "
-                    f"know it; set NAME to {known}, or leave the key out."
+                    f"use it; set NAME to {known}, or leave the key out."
                 )
     return None
 
 
 def _levels_of(cfg: CfgNode) -> list[str] | None:
-    """Names of the feature maps that one of this package's backbones gives; None for others."""
+    """Names of the feature maps of one of this package's backbones; None for other backbones."""
     name = cfg.MODEL.BACKBONE.NAME
     if name == "build_resnest_backbone":
         return list(cfg.MODEL.RESNETS.OUT_FEATURES)
@@ -72,9 +72,9 @@ def _unknown_levels(cfg: CfgNode) -> str | None:
         if not concerned or levels is None or {*names} <= {*levels}:
             continue
         other = next(iter({*FPNS} - {cfg.MODEL.BACKBONE.NAME}))
-        advice = f"name some of these, or set MODEL.BACKBONE.NAME {other}"
+        advice = f"choose from these, or set MODEL.BACKBONE.NAME {other}"
         if cfg.MODEL.BACKBONE.NAME == "build_resnest_backbone":
-            advice = "name some of these, add to MODEL.RESNETS.OUT_FEATURES, or take an FPN's NAME"
+            advice = "choose from these, add to MODEL.RESNETS.OUT_FEATURES, or use an FPN's NAME"
         if is_retinanet(cfg):
             advice = "set MODEL.BACKBONE.NAME build_retinanet_resnest_fpn_backbone for a RetinaNet"
         return (
@@ -94,7 +94,7 @@ def _anchors(cfg: CfgNode) -> str | None:
         nested = isinstance(values[0], list | tuple)
         if nested and len(values) not in (1, levels):
             return (
-                f"MODEL.ANCHOR_GENERATOR.{name} has {len(values)} lists, one a level, but {key} "
+                f"MODEL.ANCHOR_GENERATOR.{name} has {len(values)} lists, one per level, but {key} "
                 f"names {levels} levels; give as many lists, or one for all."
             )
     return None
@@ -105,8 +105,8 @@ def _empty_box_head(cfg: CfgNode) -> str | None:
     heads = ("FastRCNNConvFCHead", "CheckpointConvFCHead")
     if has_box_head(cfg) and keys.NAME in heads and not keys.NUM_CONV and not keys.NUM_FC:
         return (
-            "MODEL.ROI_BOX_HEAD.NUM_CONV and NUM_FC are both 0, which leaves no box head; set one "
-            "of them to 1 or more."
+            "MODEL.ROI_BOX_HEAD.NUM_CONV and NUM_FC are both 0, so the box head has no layers; set "
+            "one of them to 1 or more."
         )
     return None
 
@@ -134,7 +134,7 @@ def _cascade_boxes(cfg: CfgNode) -> str | None:
     if has_roi_heads(cfg) and name.startswith("Cascade"):
         if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
             return (
-                f"MODEL.ROI_HEADS.NAME is {name}, whose boxes are the same for all classes, but "
+                f"MODEL.ROI_HEADS.NAME is {name}, which predicts one box for all classes, but "
                 "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is False; set it True."
             )
     return None
@@ -158,8 +158,8 @@ def _cascade_stages(cfg: CfgNode) -> str | None:
     first = cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS
     if not stages or [keys.IOUS[0]] != list(first):
         return (
-            f"MODEL.ROI_BOX_CASCADE_HEAD.IOUS is {tuple(keys.IOUS)}, whose first must be that of "
-            f"MODEL.ROI_HEADS.IOU_THRESHOLDS {list(first)}; set them alike."
+            f"MODEL.ROI_BOX_CASCADE_HEAD.IOUS is {tuple(keys.IOUS)}; its first value must equal "
+            f"MODEL.ROI_HEADS.IOU_THRESHOLDS {list(first)}."
         )
     return None
 
@@ -183,8 +183,8 @@ def _labels(cfg: CfgNode) -> str | None:
         keys = cfg.MODEL[section]
         if concerned and len(keys.IOU_LABELS) != len(keys.IOU_THRESHOLDS) + 1:
             return (
-                f"MODEL.{section}.IOU_LABELS {list(keys.IOU_LABELS)} must be one more than "
-                f"IOU_THRESHOLDS {list(keys.IOU_THRESHOLDS)}: they label what lies between."
+                f"MODEL.{section}.IOU_LABELS {list(keys.IOU_LABELS)} must have one value more than "
+                f"IOU_THRESHOLDS {list(keys.IOU_THRESHOLDS)}: a label for each interval."
             )
     return None
 

@@ -1,4 +1,4 @@
-"""What each key of a detector may be: a key is a row."""
+"""Table of the allowed values of a detector's keys."""
 
 import math
 
@@ -49,7 +49,7 @@ DETECTOR_RANGES = (
             "MODEL.FPN.FUSE_TYPE": one_of("sum", "avg"),
             "INPUT.FORMAT": one_of("BGR", "RGB", "L", "YUV-BT.601"),
             "INPUT.RESIZE": one_of(*RESIZERS),
-            "INPUT.MIN_SIZE_TEST": between(0, what="0 (as it is) or more"),
+            "INPUT.MIN_SIZE_TEST": between(0, what="0 (no resize) or more"),
             "INPUT.MAX_SIZE_TEST": POSITIVE,
             "TEST.DETECTIONS_PER_IMAGE": Rule(
                 lambda v: v == -1 or (is_number(v) and v >= 1), says("1 or more, or -1 for all")

@@ -1,7 +1,6 @@
-"""From a file to a config: it is read, and nothing else happens.
+"""Finds, lists and reads config files, without side effects.
 
-The data sets that a config names are registered by
-:func:`resnest_d2.data.registration.register_datasets`.
+:func:`resnest_d2.data.registration.register_datasets` registers the datasets of a config.
 """
 
 import os
@@ -29,7 +28,7 @@ __all__ = [
     "override",
     "resolve_dataset_paths",
 ]
-# Keys in epochs, and those in iterations that they replace.
+# Keys in epochs, and the keys in iterations that they replace.
 _REPLACED = (
     ("SOLVER.EPOCHS", "SOLVER.MAX_ITER"),
     ("SOLVER.EPOCHS", "SOLVER.STEPS"),
@@ -45,19 +44,19 @@ _RADIX, _STRIDE = "MODEL.RESNETS.RADIX", "MODEL.RESNETS.STRIDE_IN_1X1"
 
 
 def load_config(name: str, opts: Sequence = ()) -> CfgNode:
-    """Read a config file.
+    """Reads a config file.
 
     Args:
         name: path of the file, or one of :func:`list_configs`.
-        opts: ``[key, value, key, value, ...]`` to override, as on train_net.py's command line.
+        opts: overrides ``[key, value, key, value, ...]``, as on train_net.py's command line.
 
     Returns:
-        The config, not frozen, with absolute paths in DATASETS.COCO; what they name may be missing.
+        The config, not frozen. Paths in DATASETS.COCO are absolute; their files may be missing.
 
     Raises:
-        MissingFileError: no such config, or no such base of it.
-        UserError: not a config, a key that does not exist or is of another type, or an override
-            that another key overrules.
+        MissingFileError: the config or one of its bases does not exist.
+        UserError: the file is not a config, a key does not exist or has another type, or an
+            override would be replaced by another key.
     """
     path = find_config(name)
     files = read_files(path)
@@ -88,7 +87,7 @@ def given_keys(name: str, opts: Sequence = ()) -> frozenset[str]:
         opts: as in :func:`load_config`.
 
     Raises:
-        MissingFileError, UserError: as :func:`load_config`.
+        MissingFileError, UserError: see :func:`load_config`.
     """
     own = [(path, tree) for path, tree in read_files(find_config(name)) if not _is_shipped(path)]
     return frozenset({*_keys(own), *opts[::2]})
@@ -127,15 +126,15 @@ def _is_shipped(path: str) -> bool:
 
 
 def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
-    """Set keys of a config.
+    """Sets keys of a config.
 
     Args:
         cfg: config, changed in place.
-        opts: ``[key, value, key, value, ...]``; values may be text, as on a command line.
-        name: of the config, for the error.
+        opts: ``[key, value, key, value, ...]``; values may be strings, as on a command line.
+        name: name of the config in error messages.
 
     Raises:
-        UserError: a key that does not exist or is of another type, or one without a value.
+        UserError: a key does not exist, has another type or has no value.
     """
     if len(opts) % 2:
         raise UserError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
@@ -143,14 +142,14 @@ def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
 
 
 def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
-    """Make the paths in DATASETS.COCO absolute.
+    """Makes the paths in DATASETS.COCO absolute.
 
-    They are relative to DATASETS.ROOT if that is set, else to the config file's folder, else to
-    the current folder; a relative ROOT likewise. The first that exists is taken, else the first.
+    They are relative to DATASETS.ROOT if it is set, else to the folder of the config file, else to
+    the current folder; so is a relative ROOT. The first path that exists is used, else the first.
 
     Args:
         cfg: config, changed in place.
-        config_dir: folder of the config file; None without one.
+        config_dir: folder of the config file; None if there is no file.
 
     Raises:
         UserError: an entry is not [name, annotation file, image folder].
@@ -163,7 +162,7 @@ def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
     for entry in cfg.DATASETS.COCO:
         if not isinstance(entry, list | tuple) or [type(v) for v in entry] != [str] * 3:
             raise UserError(
-                f"DATASETS.COCO holds {entry!r}; each entry must be "
+                f"DATASETS.COCO contains {entry!r}; each entry must be "
                 '["name", "annotation file", "image folder"].'
             )
         name, *paths = entry
@@ -177,15 +176,15 @@ def _find(path: str, places: list[str]) -> str:
 
 
 def _upgrade(cfg: CfgNode, path: str) -> None:
-    """Read a config of detectron2's first version, whose keys it renames by itself."""
+    """Renames the keys of a config of detectron2's first version, as detectron2 does."""
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
-    except (AssertionError, KeyError, ValueError) as error:  # what yacs makes of a wrong key
+    except (AssertionError, KeyError, ValueError) as error:  # raised by yacs for a wrong key
         raise UserError(f"{path}: {error}") from error
 
 
 def _check_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
-    """Refuse an override in iterations of what the config has in epochs, and would overrule."""
+    """Raises an error if a key in epochs would replace an override in iterations."""
     for epochs, key in _REPLACED:
         if key in overrides and get_key(cfg, epochs):
             raise UserError(
@@ -195,7 +194,7 @@ def _check_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
 
 
 def _check_stride(cfg: CfgNode, given: set[str], path: str) -> None:
-    """Refuse a STRIDE_IN_1X1 that the user set beside AVD; a dump holds every key, set or not."""
+    """Raises an error if the user set both STRIDE_IN_1X1 and AVD."""
     if cfg.MODEL.RESNETS.AVD and get_key(cfg, _STRIDE) and _STRIDE in given:
         raise UserError(
             f"{path}: MODEL.RESNETS.AVD and STRIDE_IN_1X1 are both True, but only one of the "

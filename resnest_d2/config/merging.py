@@ -1,6 +1,6 @@
-"""Keys and values merged into a config, after a look at their names and types.
+"""Merges keys and values into a config, after checking names and types.
 
-yacs would stop at the first wrong one, without saying what is near.
+yacs would stop at the first wrong key, without suggesting similar ones.
 """
 
 import ast
@@ -21,15 +21,15 @@ _VALUES = (bool, int, float, str, list, tuple)
 
 
 def merge(cfg: CfgNode, values: Mapping[Any, object], *, origin: str) -> None:
-    """Set keys of a config.
+    """Sets keys of a config.
 
     Args:
         cfg: config, changed in place.
-        values: dotted names and values; a value may be text that stands for one.
-        origin: where they come from, for the error.
+        values: dotted names and values; a value may be given as a string.
+        origin: source of the values in error messages.
 
     Raises:
-        UserError: names that do not exist, with the closest that do, or a value of another type.
+        UserError: a key does not exist (similar keys are suggested) or has another type.
     """
     values = {str(key): value for key, value in values.items()}
     unknown = [key for key in values if get_key(cfg, key, _ABSENT) is _ABSENT]
@@ -43,7 +43,7 @@ def merge(cfg: CfgNode, values: Mapping[Any, object], *, origin: str) -> None:
 
 
 def _close(key: str, known: list[str]) -> str:
-    """The keys that may be meant: like it, or of the same last name elsewhere."""
+    """Similar keys, and keys with the same last name in other groups."""
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
@@ -52,7 +52,7 @@ def _close(key: str, known: list[str]) -> str:
 
 
 def _fit(key: str, value: Any, current: object, origin: str) -> object:
-    """A value of the type that a key has, for yacs, which reads text as Python."""
+    """Converts a value to the type of a key, because yacs evaluates strings as Python."""
     if isinstance(current, dict):
         raise UserError(
             f"{origin}: {key} is {value!r}, but it is a group of keys: "
@@ -62,7 +62,7 @@ def _fit(key: str, value: Any, current: object, origin: str) -> object:
     if isinstance(current, str):
         if value is None:  # nothing after the colon
             return ""
-        if isinstance(value, str):  # in quotes a folder named 2024 stays a text
+        if isinstance(value, str):  # quoted: a folder named 2024 stays a string
             return value if isinstance(read, str) else repr(value)
     if isinstance(current, float) and type(read) is int:
         return float(read)
@@ -72,7 +72,7 @@ def _fit(key: str, value: Any, current: object, origin: str) -> object:
         return read
     raise UserError(
         f"{origin}: {key} is {read!r}, {_kind(read)}; it must be {_kind(current)}, like its "
-        f"present value {current!r}."
+        f"current value {current!r}."
     )
 
 
@@ -81,11 +81,11 @@ def _decoded(value: Any) -> object:
         return value
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # a text
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # a plain string
         return value
 
 
 def _kind(value: Any) -> str:
-    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+    kinds = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
     kinds |= {list: "a list", tuple: "a list", type(None): "nothing"}
     return kinds.get(type(value), f"a {type(value).__name__}")

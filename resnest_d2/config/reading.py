@@ -23,7 +23,7 @@ def read_files(path: str, below: tuple[str, ...] = ()) -> list[tuple[str, dict]]
         UserError: not YAML, not a mapping, or a file that is a base of itself.
     """
     if path in below:
-        raise UserError(f"{path} has itself for a _BASE_: {' -> '.join((*below, path))}.")
+        raise UserError(f"{path} is its own _BASE_: {' -> '.join((*below, path))}.")
     tree = _read(path, below)
     bases = tree.pop("_BASE_", [])
     found = []
@@ -40,9 +40,9 @@ def _read(path: str, below: tuple[str, ...]) -> dict:
     """Mapping in a YAML file."""
     if path.endswith(".py"):
         raise UserError(
-            f"{path} is a Python config, as mmdetection has; this package reads YAML. Its own "
-            "configs of mmdetection's ResNeSt detectors are named by `resnest-d2 list configs`, "
-            "and a checkpoint of mmdetection's loads into them as it is (MODEL.WEIGHTS)."
+            f"{path} is a Python config, as mmdetection uses; this package reads YAML. "
+            "`resnest-d2 list configs` lists its configs of mmdetection's ResNeSt detectors, which "
+            "load mmdetection's checkpoints unchanged (MODEL.WEIGHTS)."
         )
     try:
         with PathManager.open(path, "r") as file:
@@ -52,6 +52,6 @@ def _read(path: str, below: tuple[str, ...]) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
-        what = "is empty" if tree is None else f"holds a {type(tree).__name__}"
+        what = "is empty" if tree is None else f"contains a {type(tree).__name__}"
         raise UserError(f"{path} {what}; a config is a mapping of keys, like MODEL: {{DEPTH: 50}}.")
     return tree

@@ -1,7 +1,7 @@
-"""What tables of checks are made of: rules for values, and conditions under which they count.
+"""Building blocks of the tables of checks: rules for values, and conditions for applying them.
 
-A table stands with the condition under which its keys mean something: a wrong name of a mask head
-harms nobody where there is none.
+The rules of a table apply only if its keys have an effect: a wrong name of a mask head is harmless
+without masks.
 """
 
 import math
@@ -21,7 +21,7 @@ RESIZERS = ("pil", "cv2")
 
 
 class Rule(NamedTuple):
-    """What a value must be: a test of it, and words for what to choose."""
+    """Allowed values of a key: a test, and a description for error messages."""
 
     holds: Callable[[Any], bool]
     choices: Callable[[], str]
@@ -31,7 +31,7 @@ Contradiction = Callable[[CfgNode], str | None]
 
 
 class Table(NamedTuple):
-    """Keys with their rules, and whether they concern a config."""
+    """Rules by key, and whether they apply to a config."""
 
     concerns: Callable[[CfgNode], bool]
     rules: dict[str, Rule]
@@ -57,7 +57,7 @@ def one_of(*allowed: object) -> Rule:
 
 
 def each(rule: Rule, *, number: int | None = None, least: int = 0) -> Rule:
-    """A list whose every entry obeys a rule."""
+    """A list whose entries all satisfy a rule."""
 
     def holds(value: Any) -> bool:
         if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < least:
@@ -69,11 +69,11 @@ def each(rule: Rule, *, number: int | None = None, least: int = 0) -> Rule:
 
 
 def per_level(rule: Rule) -> Rule:
-    """Values for every level, or a list of such lists, one a level."""
+    """Values for all levels, or one list per level."""
     level = each(rule, least=1)
     return Rule(
         lambda v: level.holds(v) or each(level, least=1).holds(v),
-        lambda: f"a list a level, as in [[32], [64]], of values that are each {rule.choices()}",
+        lambda: f"one list per level, as in [[32], [64]], with each value {rule.choices()}",
     )
 
 
@@ -81,7 +81,7 @@ def ascending(rule: Rule) -> Rule:
     entries = each(rule)
     return Rule(
         lambda v: entries.holds(v) and list(v) == sorted(v),
-        lambda: f"values that ascend, each {rule.choices()}",
+        lambda: f"ascending values, each {rule.choices()}",
     )
 
 
@@ -90,10 +90,10 @@ def matching(pattern: str, what: str) -> Rule:
 
 
 def registered(registry: str) -> Rule:
-    """A name in one of detectron2.modeling's registries when asked: others may add to them."""
+    """A name in a registry of detectron2.modeling, looked up late: others may register names."""
 
     def names() -> list[str]:
-        from detectron2 import modeling  # here, because to list configs none of it is needed
+        from detectron2 import modeling  # here, because listing configs does not need it
 
         return sorted(name for name, _ in getattr(modeling, registry))
 
@@ -101,14 +101,14 @@ def registered(registry: str) -> Rule:
 
 
 def is_rcnn(cfg: CfgNode) -> bool:
-    """Whether there is an RPN."""
+    """Whether the detector has an RPN."""
     without = ("", "PrecomputedProposals")
     rcnns = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
     return cfg.MODEL.META_ARCHITECTURE in rcnns and cfg.MODEL.PROPOSAL_GENERATOR.NAME not in without
 
 
 def has_roi_heads(cfg: CfgNode) -> bool:
-    """Whether regions are classified."""
+    """Whether the detector classifies regions."""
     return cfg.MODEL.META_ARCHITECTURE in ("GeneralizedRCNN", "PanopticFPN")
 
 
@@ -118,7 +118,7 @@ def is_retinanet(cfg: CfgNode) -> bool:
 
 
 def has_box_head(cfg: CfgNode) -> bool:
-    """Whether MODEL.ROI_BOX_HEAD names a head; Res5ROIHeads has res5 for one."""
+    """Whether MODEL.ROI_BOX_HEAD names a head; Res5ROIHeads uses res5 instead."""
     return has_roi_heads(cfg) and not cfg.MODEL.ROI_HEADS.NAME.startswith("Res5")
 
 

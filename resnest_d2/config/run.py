@@ -1,4 +1,4 @@
-"""Checks of what a training or an evaluation is run by: INPUT, DATALOADER, SOLVER, TEST."""
+"""Checks of the keys of training and evaluation: INPUT, DATALOADER, SOLVER, TEST."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ RUN_RANGES = (
             "OUTPUT_DIR": Rule(
                 lambda v: isinstance(v, str) and bool(v), says("the path of a folder")
             ),
-            "INPUT.MIN_SIZE_TRAIN": each(between(0, what="0 (as it is) or more"), least=1),
+            "INPUT.MIN_SIZE_TRAIN": each(between(0, what="0 (no resize) or more"), least=1),
             "INPUT.MIN_SIZE_TRAIN_SAMPLING": one_of("choice", "range"),
             "INPUT.MAX_SIZE_TRAIN": POSITIVE,
             "INPUT.RANDOM_FLIP": one_of("none", "horizontal", "vertical"),
@@ -90,7 +90,7 @@ RUN_RANGES = (
         lambda cfg: cfg.MODEL.EMA.ENABLED,
         {
             "MODEL.EMA.DECAY": Rule(
-                lambda v: is_number(v) and 0 < v < 1, says("between 0 and 1, both left out")
+                lambda v: is_number(v) and 0 < v < 1, says("between 0 and 1, exclusive")
             )
         },
     ),
@@ -110,7 +110,7 @@ def _early_stopping(cfg: CfgNode) -> str | None:
     evaluated = cfg.DATASETS.TEST and (period or epochs)
     if cfg.SOLVER.EARLY_STOPPING.ENABLED and not evaluated:
         return (
-            "SOLVER.EARLY_STOPPING.ENABLED is True, but nothing is evaluated on the way: "
+            "SOLVER.EARLY_STOPPING.ENABLED is True, but nothing is evaluated during training: "
             f"DATASETS.TEST is {cfg.DATASETS.TEST}, TEST.EVAL_PERIOD {period}; set both, or "
             "TEST.EVAL_EPOCHS."
         )
@@ -126,8 +126,8 @@ def _validation_loss(cfg: CfgNode) -> str | None:
 def _average_and_precise_norms(cfg: CfgNode) -> str | None:
     if cfg.MODEL.EMA.ENABLED and cfg.TEST.PRECISE_BN.ENABLED:
         return (
-            "MODEL.EMA.ENABLED and TEST.PRECISE_BN.ENABLED are both True, but precise BN sets the "
-            "statistics of the trained weights, and the average is evaluated; set one False."
+            "MODEL.EMA.ENABLED and TEST.PRECISE_BN.ENABLED are both True, but precise BN updates "
+            "the statistics of the trained weights, not of the average; set one of them False."
         )
     return None
 
@@ -147,7 +147,7 @@ def _range_of_sizes(cfg: CfgNode) -> str | None:
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and (len(sizes) != 2 or sizes[0] > sizes[1]):
         return (
             f"INPUT.MIN_SIZE_TRAIN is {sizes}, but INPUT.MIN_SIZE_TRAIN_SAMPLING is 'range'; give "
-            "the least and the largest size, or set MIN_SIZE_TRAIN_SAMPLING choice."
+            "the smallest and the largest size, or set MIN_SIZE_TRAIN_SAMPLING choice."
         )
     return None
 

@@ -1,7 +1,7 @@
-"""One's own data in COCO format: read once and checked, then registered with detectron2.
+"""Datasets in COCO format: reads, checks and registers them with detectron2.
 
-Format: https://cocodataset.org/#format-data. :mod:`resnest_d2.data.validate` finds what detectron2
-would only find hours later, or never say; its dictionaries are then made of what was checked.
+Format: https://cocodataset.org/#format-data. :mod:`resnest_d2.data.validate` finds faults that
+detectron2 would report hours later or never; detectron2's dictionaries are built from checked data.
 """
 
 import logging
@@ -23,11 +23,11 @@ from .validate.rules import field_fault, has_usable_box, is_polygon
 
 
 class CocoFacts(NamedTuple):
-    """What an annotation file says of its data set; classes in the order of their ids.
+    """Facts about the dataset of an annotation file; classes are in the order of their ids.
 
-    ``mask_format`` is detectron2's INPUT.MASK_FORMAT ("polygon" or "bitmask", which takes RLE), or
-    "" when annotations without a mask are among them. ``num_annotations`` is of those that can be
-    trained on: no crowds, and no boxes that are empty or outside their image.
+    ``mask_format`` is detectron2's INPUT.MASK_FORMAT ("polygon" or "bitmask", which accepts RLE),
+    or "" if some annotations have no mask. ``num_annotations`` counts those that can be trained on:
+    no crowds, and no boxes that are empty or outside their image.
     """
 
     classes: tuple[str, ...]
@@ -37,25 +37,25 @@ class CocoFacts(NamedTuple):
 
 
 def read_coco(json_file: str, image_root: str) -> CocoFacts:
-    """Read and check an annotation file.
+    """Reads and checks an annotation file.
 
     Args:
         json_file: path of the file.
         image_root: folder of its images.
 
     Returns:
-        What the file says; read again only when the file has changed.
+        Facts about the dataset, cached until the file changes.
 
     Raises:
         MissingFileError: no such file or folder.
-        UserError: not COCO JSON, or entries that contradict each other; up to ten are named.
+        UserError: not COCO JSON, or entries that contradict each other; up to ten are listed.
     """
     mtime = os.stat(json_file).st_mtime_ns if os.path.exists(json_file) else 0
     return _read(json_file, image_root, mtime)
 
 
 def read_categories(json_file: str) -> dict[int, str]:
-    """Names of the classes by id, in the order of the ids; nothing else of the file is checked.
+    """Reads names of classes by id, in the order of the ids; nothing else in the file is checked.
 
     Raises:
         MissingFileError: no such file.
@@ -74,13 +74,13 @@ def read_categories(json_file: str) -> dict[int, str]:
 
 @lru_cache(maxsize=16)
 def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
-    del mtime  # part of the cache's key
+    del mtime  # only part of the cache key
     file = read_annotations(json_file, image_root, shared=True)
     findings = check_entries([file])
     if errors := [str(finding) for finding in findings if finding.severity == "error"]:
         more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
         raise UserError(
-            f"{json_file} cannot be trained or evaluated on as it is:\n  "
+            f"{json_file} cannot be used for training or evaluation:\n  "
             + "\n  ".join(errors[:SHOWN])
             + more
         )
@@ -105,7 +105,7 @@ def _mask_format(kinds: set[type]) -> str:
 
 
 def _warn(json_file: str, findings: list[Finding]) -> None:
-    """One line for each kind of warning, with what detectron2 leaves out without a word."""
+    """Logs one line for each kind of warning, also for what detectron2 ignores silently."""
     for kind, (severity, what) in KINDS.items():
         ids = [f.entry.rpartition(" ")[2] for f in findings if f.kind == kind]
         if severity == "warning" and ids:
@@ -115,7 +115,7 @@ def _warn(json_file: str, findings: list[Finding]) -> None:
 
 
 def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
-    """Register a data set in COCO format; again with the same paths, do nothing.
+    """Registers a dataset in COCO format; repeated calls with the same paths do nothing.
 
     Args:
         name: name for DATASETS.TRAIN and DATASETS.TEST.
@@ -123,11 +123,11 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         image_root: folder of its images.
 
     Returns:
-        What the file says.
+        Facts about the dataset.
 
     Raises:
         MissingFileError: no such file or folder.
-        UserError: a faulty file, or a name that stands for another data set already.
+        UserError: the file has errors, or the name is in use for another dataset.
     """
     facts = read_coco(json_file, image_root)
     metadata = MetadataCatalog.get(name)
@@ -135,8 +135,8 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         before = (metadata.get("json_file"), metadata.get("image_root"))
         if before != (json_file, image_root):
             raise UserError(
-                f"The data set {name} is registered as {before[0]} with {before[1]} already, not "
-                f"as {json_file} with {image_root}; give it another name."
+                f"The dataset {name} is already registered as {before[0]} with {before[1]}, not as "
+                f"{json_file} with {image_root}; give it another name."
             )
         return facts
     DatasetCatalog.register(name, lambda: load_images(json_file, image_root))
@@ -146,24 +146,24 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         evaluator_type="coco",
         thing_classes=list(facts.classes),
         thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(facts.category_ids)},
-        # None where nothing is annotated: no mask is missing then.
+        # None without annotations: then no mask is missing.
         mask_format=facts.mask_format if facts.num_annotations else None,
     )
     return facts
 
 
 def load_images(json_file: str, image_root: str) -> list[dict]:
-    """A data set as detectron2 trains and evaluates on it, as its load_coco_json gives it.
+    """Loads a dataset in the form of detectron2's load_coco_json.
 
     https://detectron2.readthedocs.io/tutorials/datasets.html#standard-dataset-dicts
 
     Args:
-        json_file: path of a file that :func:`read_coco` has found to be sound.
+        json_file: path of a file that :func:`read_coco` accepts.
         image_root: folder of its images.
 
     Returns:
-        Dictionaries of the images by ascending id; categories are numbered from 0 by theirs.
-        Polygons are arrays of doubles.
+        Dictionaries of the images, sorted by id; categories are numbered from 0 in the order of
+        their ids. Polygons are arrays of doubles.
     """
     content = load_annotations(json_file)
     index = {id_: i for i, id_ in enumerate(sorted(c["id"] for c in content["categories"]))}
@@ -184,7 +184,7 @@ def load_images(json_file: str, image_root: str) -> list[dict]:
 
 
 def _object(annotation: dict, index: dict[int, int]) -> dict | None:
-    """detectron2's form of an annotation; None where none of its polygons can be one."""
+    """Converts an annotation to detectron2's form; None if it only has invalid polygons."""
     found = {key: annotation[key] for key in ("iscrowd", "bbox") if key in annotation}
     found["bbox_mode"] = BoxMode.XYWH_ABS
     found["category_id"] = index[annotation["category_id"]]
@@ -197,12 +197,12 @@ def _object(annotation: dict, index: dict[int, int]) -> dict | None:
         mask = mask_util.frPyObjects(mask, *mask["size"])
     if mask:
         found["segmentation"] = mask
-    if points := annotation.get("keypoints"):  # of pixels' centres: x and y half a pixel on
+    if points := annotation.get("keypoints"):  # pixel centres: shift x and y by half a pixel
         found["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(points)]
     return found
 
 
 def release_datasets(names: Iterable[str]) -> None:
-    """Give back the memory of registered data sets' files; loaded again, they are parsed again."""
+    """Frees the memory of registered datasets' files, which are parsed again if needed."""
     files = (MetadataCatalog.get(name).get("json_file") for name in names)
     release_annotations(file for file in files if file)

@@ -1,4 +1,4 @@
-"""Detectors made fast for inference; each name is imported when it is first used."""
+"""Optimized detectors for inference. Names are imported on first use."""
 
 from typing import TYPE_CHECKING
 

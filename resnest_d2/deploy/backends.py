@@ -1,4 +1,4 @@
-"""The convolutional parts of a detector, run by another engine; the rest stays detectron2's."""
+"""Runs the convolutional parts of a detector in another engine; the rest stays detectron2's."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -13,17 +13,17 @@ from .layers import FusedConv2d, FusedMaskHead
 
 
 def compile_parts(model: nn.Module, backend: str) -> nn.Module:
-    """Hand convolutional parts to a backend; each is prepared at its first run.
+    """Runs the convolutional parts in a backend; each is compiled on its first run.
 
-    On the CPU that is the ResNeSt alone: pyramid and heads are wide 3x3 convolutions, for which
-    :mod:`resnest_d2.deploy.cpu.winograd` is faster than both engines, and with AVX-512 oneDNN's own
-    as fast. On a GPU the heads follow.
+    On the CPU only the ResNeSt is compiled: FPN and heads are wide 3x3 convolutions, for which
+    :mod:`resnest_d2.deploy.cpu.winograd` is faster than both backends, and with AVX-512 oneDNN is
+    as fast. On a GPU the heads are compiled too.
 
-    Image sizes, batches and numbers of regions may differ from call to call: both backends are
-    told that these dimensions are dynamic, so that a new size costs no new compilation.
+    Image sizes, batch sizes and numbers of regions may change between calls: these dimensions are
+    dynamic in both backends, so that a new size needs no compilation.
 
     Args:
-        model: of the eager backend, changed in place.
+        model: model optimized for the eager backend, changed in place.
         backend: "inductor" or "openvino".
 
     Raises:
@@ -36,7 +36,7 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
 
 
 def _parts(model: nn.Module) -> Iterable[nn.Module]:
-    """The modules that take tensors and give tensors, and are worth an engine."""
+    """Modules with only tensors as inputs and outputs that are worth compiling."""
     backbone = getattr(model, "backbone", model)
     if next(model.parameters()).device.type == "cpu":
         return [getattr(backbone, "bottom_up", backbone)]
@@ -52,7 +52,7 @@ def _parts(model: nn.Module) -> Iterable[nn.Module]:
 def _inductor(part: nn.Module) -> Callable:
     for module in part.modules():
         if isinstance(module, FusedConv2d):
-            module.pack = False  # it packs and fuses by itself
+            module.pack = False  # the compiler packs and fuses by itself
     return torch.compile(part.forward, dynamic=True, options={"freezing": True})
 
 
@@ -68,27 +68,27 @@ def _openvino() -> Callable[[nn.Module], Callable]:
 
 
 class _Flat(nn.Module):
-    """A backbone that gives a tuple, for tracing, and knows the names."""
+    """A backbone that returns a tuple, for tracing, and its names."""
 
     def __init__(self, part: nn.Module):
         super().__init__()
         self.part, self.forward_of_part = part, part.forward
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """As the backbone's, without the names."""
+        """Returns the backbone's feature maps without their names."""
         outputs = self.forward_of_part(x)
         self.names = list(outputs)
         return tuple(outputs.values())
 
 
 class _OpenVINO:
-    """A backbone in OpenVINO; converted when first called, for any batch and image size."""
+    """A backbone in OpenVINO, converted on the first call, for any batch and image size."""
 
     def __init__(self, part: nn.Module, openvino: Any, core: Any):
         self.flat = _Flat(part).eval()
         self.openvino, self.core = openvino, core
         self.compiled: Any = None
-        self.lock, self.own = threading.Lock(), threading.local()  # a request serves one thread
+        self.lock, self.own = threading.Lock(), threading.local()  # one request per thread
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         x = x.detach().contiguous()
@@ -98,7 +98,7 @@ class _OpenVINO:
         if not hasattr(self.own, "request"):
             self.own.request = self.compiled.create_infer_request()
         results = self.own.request.infer([x.numpy()], share_inputs=True, share_outputs=True)
-        # The engine's own memory, which its next run overwrites.
+        # Copied, because the next run overwrites the engine's memory.
         outputs = [torch.from_numpy(results[i]).clone() for i in range(len(results))]
         return dict(zip(self.flat.names, outputs, strict=True))
 

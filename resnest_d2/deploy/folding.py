@@ -1,4 +1,4 @@
-"""Norms with fixed statistics, folded into the convolution before them."""
+"""Folds norms with fixed statistics into the preceding convolution."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ Convolution = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def can_fold(norm: nn.Module | None) -> bool:
-    """Whether a norm is an affine map at inference: frozen, batch and synchronised norms are."""
+    """Whether a norm is affine at inference, as frozen, batch and synchronised norms are."""
     if isinstance(norm, FrozenBatchNorm2d):
         return True
     return isinstance(norm, BATCH_NORMS) and norm.running_mean is not None
 
 
 def fold(conv: Any, norm: Any) -> None:
-    """Make ``conv`` compute what ``norm`` after it gave; the norm is not needed any more.
+    """Folds ``norm`` into ``conv``, which then computes both; the norm is no longer needed.
 
     Args:
         conv: a convolution, changed in place.
-        norm: one that :func:`can_fold`.
+        norm: norm for which :func:`can_fold` is True.
     """
     with torch.no_grad():
-        # in double, so that the fold adds no rounding of its own
+        # in double precision, so that folding adds no rounding errors
         scale = (norm.running_var.double() + norm.eps).rsqrt()
         if norm.weight is not None:
             scale = scale * norm.weight

@@ -1,7 +1,7 @@
-"""Layers for inference: the trained ones with another ``forward``.
+"""Inference versions of layers, which only replace ``forward``.
 
-An instance is turned into one of these by changing its class, so that every reference to it in a
-detector stays what it was; ``prepare`` then does what has to be done once.
+An instance is converted by changing its class, so that all references to it in a detector remain
+valid; ``prepare`` then does the work that is needed once.
 
 Shapes: N batch, C channels, R radix, K cardinality, H, W of the map.
 """
@@ -23,24 +23,24 @@ from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 from .cpu import winograd
 from .folding import can_fold, fold
 
-_MAX_ORDERS = 4  # of one kernel; oneDNN's are two or three
+_MAX_ORDERS = 4  # weight orders of one kernel; oneDNN has two or three
 
 
 class FusedConv2d(Conv2d):
-    """Convolution with its norm folded in, then a sum, then a ReLU, in one operation if it can be.
+    """Convolution with its norm folded in, a sum and a ReLU, in one operation if possible.
 
-    On the CPU that operation is oneDNN's, which torch.compile uses too, with the weights in the
-    order that it wants; or, for wide 3x3 convolutions, :mod:`resnest_d2.deploy.cpu.winograd`'s.
+    On the CPU this is oneDNN's fused operation, as in torch.compile, with weights in oneDNN's
+    order, or :mod:`resnest_d2.deploy.cpu.winograd` for wide 3x3 convolutions.
     """
 
     norm: nn.Module | None
     activation: Callable | None
 
     def prepare(self, *, pack: bool) -> None:
-        """Fold the norm, find the ReLU.
+        """Folds the norm and finds the ReLU.
 
         Args:
-            pack: use those operations where torch has them; CPU, float32.
+            pack: use those operations if torch has them, for float32 on the CPU.
         """
         if can_fold(self.norm):
             fold(self, self.norm)
@@ -49,10 +49,10 @@ class FusedConv2d(Conv2d):
         if self.relu and self.norm is None:
             self.activation = None
         self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
-        self.packed: dict[tuple, Any] = {}  # the weights in oneDNN's order, for sizes of the input
-        self.orders: dict[bytes, Any] = {}  # each of them once
+        self.packed: dict[tuple, Any] = {}  # weights in oneDNN's order, by input size
+        self.orders: dict[bytes, Any] = {}  # each order once
         self.wide = winograd.suits(self)
-        self.values: torch.Tensor | None = None  # the weights, transformed
+        self.values: torch.Tensor | None = None  # transformed weights
         self.where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
         self.pack = (
             pack
@@ -91,10 +91,10 @@ class FusedConv2d(Conv2d):
         )
 
     def _pack(self, x: torch.Tensor) -> Any:
-        """The weights as oneDNN wants them: 1x1 kernels in another order for another size.
+        """Weights in oneDNN's order, which for 1x1 kernels depends on the input size.
 
-        In a wrong order they are put right in every run, which takes longer than most
-        convolutions do; in none, small maps take thrice as long.
+        In a wrong order they are reordered in every run, which takes longer than most
+        convolutions; unpacked weights are three times slower on small maps.
         """
         key = (torch.get_num_threads(), *x.shape) if self.kernel_size == (1, 1) else ()
         packed = self.packed.get(key)
@@ -107,10 +107,10 @@ class FusedConv2d(Conv2d):
 
 
 class FusedSplitAttentionConv2d(SplitAttentionConv2d):
-    """Split attention whose norms and first ReLU are the convolution's."""
+    """Split attention with its norms and first ReLU in the convolution."""
 
     def prepare(self) -> None:
-        """Fold the norms; the convolution takes over the ReLU."""
+        """Folds the norms and moves the ReLU into the convolution."""
         for conv, name in ((self.conv, "bn0"), (self.fc1, "bn1")):
             if can_fold(getattr(self, name)):
                 fold(conv, getattr(self, name))
@@ -119,7 +119,7 @@ class FusedSplitAttentionConv2d(SplitAttentionConv2d):
             self.conv.activation = F.relu
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor | None = None) -> torch.Tensor:
-        """As :meth:`SplitAttentionConv2d.forward`."""
+        """See :meth:`SplitAttentionConv2d.forward`."""
         x = self.conv(x, offset) if self.deformable else self.conv(x)
         if self.bn0 is not None:
             x = F.relu(self.bn0(x))
@@ -128,15 +128,15 @@ class FusedSplitAttentionConv2d(SplitAttentionConv2d):
 
 
 class FusedBottleneck(ResNeStBottleneck):
-    """The bottleneck, its sum and last ReLU left to the last convolution."""
+    """Bottleneck with its sum and last ReLU in the last convolution."""
 
     def prepare(self) -> None:
-        """Move the ReLUs into the convolutions."""
+        """Moves the ReLUs into the convolutions."""
         self.conv1.activation = F.relu
         self.conv3.activation = F.relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As :meth:`ResNeStBottleneck.forward`."""
+        """See :meth:`ResNeStBottleneck.forward`."""
         out = self.conv1(x)
         if self.avd_before is not None:
             out = self.avd_before(out)
@@ -149,15 +149,15 @@ class FusedBottleneck(ResNeStBottleneck):
 
 
 class FusedStem(DeepStem):
-    """The stem, whose convolutions have their ReLU; it is where maps become channels_last."""
+    """Stem with its ReLUs in the convolutions; it converts maps to channels_last."""
 
     def prepare(self) -> None:
-        """Move the ReLUs into the convolutions."""
+        """Moves the ReLUs into the convolutions."""
         for conv in (self.conv1_1, self.conv1_2, self.conv1_3):
             conv.activation = F.relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As :meth:`DeepStem.forward`."""
+        """See :meth:`DeepStem.forward`."""
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.conv1_3(self.conv1_2(self.conv1_1(x)))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
@@ -169,36 +169,36 @@ class FusedDeformConv2d(DeformConv2d):
     norm: nn.Module | None
 
     def prepare(self) -> None:
-        """Fold the norm."""
+        """Folds the norm."""
         if can_fold(self.norm):
             fold(self, self.norm)
             self.norm = None
 
 
 class ChannelsLastFlatten(nn.Flatten):
-    """(N, C, H, W) to (N, H W C): no copy of a channels_last map."""
+    """(N, C, H, W) to (N, H W C), without copying a channels_last map."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The layer after it must have its weights in this order, see :func:`reorder_inputs`."""
+        """Flattens a map; the next layer needs reordered weights, see :func:`reorder_inputs`."""
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def reorder_inputs(linear: nn.Linear, channels: int) -> None:
-    """Give a linear layer after :class:`ChannelsLastFlatten` the order of its inputs."""
+    """Reorders the weights of a linear layer after :class:`ChannelsLastFlatten`."""
     outputs, inputs = linear.weight.shape
     weight = linear.weight.data.view(outputs, channels, inputs // channels).transpose(1, 2)
     linear.weight.data = weight.reshape(outputs, inputs)
 
 
 class FusedMaskHead(MaskRCNNConvUpsampleHead):
-    """The mask head, which at the end computes the mask of the predicted class alone."""
+    """Mask head that computes only the mask of the predicted class."""
 
     def prepare(self) -> None:
-        """Put all but the last convolution into one module."""
+        """Puts all but the last convolution into one module."""
         self.trunk = nn.Sequential(*list(self)[:-1])
 
     def forward(self, x: torch.Tensor, instances: list[Instances]) -> list[Instances]:
-        """As :meth:`BaseMaskRCNNHead.forward` at test time."""
+        """See :meth:`BaseMaskRCNNHead.forward` at test time."""
         x = self.trunk(x)  # (R, C, M, M)
         classes = torch.cat([i.pred_classes for i in instances])
         weight, bias = self.predictor.weight, self.predictor.bias

@@ -1,4 +1,4 @@
-"""A detector made fast for inference, with the same results."""
+"""Optimizes a detector for inference, with the same results."""
 
 import copy
 import logging
@@ -21,7 +21,7 @@ from . import layers
 from .backends import compile_parts
 from .cpu.roi_align import ChannelsLastPooler
 
-# In this order: what holds others says first where their ReLUs go.
+# Modules before their submodules: they decide where the ReLUs of those go.
 _FUSED = {
     DeepStem: layers.FusedStem,
     ResNeStBottleneck: layers.FusedBottleneck,
@@ -34,27 +34,28 @@ _FUSED = {
 def optimize_for_inference(
     model: nn.Module, *, backend: str = "eager", amp: bool = False
 ) -> nn.Module:
-    """A copy of a detector or backbone that computes the same faster; for inference alone.
+    """Returns an optimized copy of a detector or backbone for inference, with the same results.
 
-    Norms are folded into convolutions, maps are channels_last, ReLUs and sums part of the
-    convolutions, split attention is one interpolation, RoIAlign works on all threads. Layers
-    unknown here are left as they are, and named in the log. The process stays as it is: on a CPU,
-    :func:`resnest_d2.deploy.keep_freed_memory` makes the copy faster still.
+    Norms, ReLUs and sums become part of the convolutions, maps are channels_last, split attention
+    is one interpolation, and RoIAlign uses all threads. Other layers are unchanged and listed in
+    the log. The process is not affected: on a CPU, :func:`resnest_d2.deploy.keep_freed_memory`
+    makes the copy faster still.
 
     Args:
-        model: a GeneralizedRCNN or a backbone, in eval mode, on the device where it is to run.
-        backend: "eager" needs nothing; "inductor" compiles the parts by torch.compile when they
-            first run (a C++ compiler is needed); "openvino" runs them there, on the CPU.
-        amp: run under autocast: float16 on CUDA, bfloat16 on the CPU, where oneDNN's fused
-            operations are then left out.
+        model: a GeneralizedRCNN or a backbone, in eval mode, on the device that it will run on.
+        backend: "eager" has no requirements; "inductor" compiles convolutional parts by
+            torch.compile on their first run (needs a C++ compiler); "openvino" runs them in
+            OpenVINO, on the CPU.
+        amp: run under autocast: float16 on CUDA, bfloat16 on the CPU, without oneDNN's fused
+            operations.
 
     Returns:
-        The copy. Its ``train()`` raises.
+        The copy, whose ``train()`` raises an error.
 
     Raises:
         MissingPackageError: openvino is not installed.
-        UserError: an unknown backend, or one that does not run where the model is.
-        ValueError: a model in training mode.
+        UserError: an unknown backend, or one that does not run on the model's device.
+        ValueError: the model is in training mode.
     """
     if backend not in BACKENDS:
         raise UserError(f"There is no backend {backend!r}; choose from {BACKENDS}.")
@@ -86,12 +87,12 @@ def optimize_for_inference(
     if amp:
         fast.forward = torch.autocast(device)(fast.forward)
     if left := sorted({type(m).__name__ for m in fast.modules() if _is_unknown(m)}):
-        logging.getLogger(__name__).info(f"Left as they are: {', '.join(left)}.")
+        logging.getLogger(__name__).info(f"Not optimized: {', '.join(left)}.")
     return fast if backend == "eager" else compile_parts(fast, backend)
 
 
 class _Refusal:
-    """``train`` of an optimised model."""
+    """Replaces ``train`` of an optimised model."""
 
     def __init__(self, model: nn.Module):
         self.model = model
@@ -99,14 +100,14 @@ class _Refusal:
     def __call__(self, mode: bool = True) -> nn.Module:
         if mode:
             raise RuntimeError(
-                "This model is optimised for inference and cannot be trained; train the one that "
-                "it was made from."
+                "This model is optimised for inference and cannot be trained; train the original "
+                "model."
             )
         return self.model
 
 
 def _instances(model: nn.Module, kind: type) -> Iterator[Any]:
-    """Modules of exactly that class."""
+    """Modules of exactly this class."""
     return (module for module in list(model.modules()) if type(module) is kind)
 
 
@@ -115,7 +116,7 @@ def _flatten_channels_last(head: FastRCNNConvFCHead) -> None:
     for flatten, linear in zip(modules, modules[1:], strict=False):
         if isinstance(flatten, nn.Flatten) and isinstance(linear, nn.Linear):
             convs = [m for m in modules if isinstance(m, Conv2d)]
-            if convs:  # else the number of channels is not known
+            if convs:  # else the number of channels is unknown
                 flatten.__class__ = layers.ChannelsLastFlatten
                 layers.reorder_inputs(linear, convs[-1].out_channels)
 
@@ -128,7 +129,7 @@ def _replace_poolers(model: nn.Module) -> None:
 
 
 def _is_unknown(module: nn.Module) -> bool:
-    """Whether it computes something, and nothing here has a faster form of it."""
+    """Whether a module computes something that has no optimized version."""
     if isinstance(module, ROIPooler):
         return True
     norm = getattr(module, "norm", None)

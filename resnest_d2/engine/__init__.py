@@ -1,4 +1,4 @@
-"""Training and evaluation: what train_net.py is made of."""
+"""Training and evaluation, as used by train_net.py."""
 
 from .evaluation import CocoEvaluator, ap_table
 from .run import argument_parser, evaluate, launch, run

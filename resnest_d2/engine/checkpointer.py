@@ -1,4 +1,4 @@
-"""The checkpointer of a training; where the weights are averaged, it saves the average."""
+"""Checkpointer of a training. With MODEL.EMA it saves the averaged weights."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from .hooks import WeightAverage
 
 
 class AveragingCheckpointer(ReportingCheckpointer):
-    """Saves the average as the model, to be used as any other.
+    """Saves the averaged weights as the model, so that checkpoints load like any other.
 
-    The training's own weights are in the state of the hook, so that a run resumes exactly.
+    The trained weights are saved in the state of the hook, so that a run resumes exactly.
     """
 
     def __init__(
@@ -20,21 +20,21 @@ class AveragingCheckpointer(ReportingCheckpointer):
     ):
         """
         Args:
-            model: whose weights are trained.
+            model: model that is trained.
             save_dir: folder of the checkpoints.
-            ema: their average.
-            **checkpointables: what has a ``state_dict`` and is saved too.
+            ema: hook that averages the weights.
+            **checkpointables: objects with a ``state_dict`` to save with the model.
         """
         super().__init__(model, save_dir, **checkpointables)
         self.ema = ema
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """As :meth:`SavingCheckpointer.save`."""
+        """See :meth:`SavingCheckpointer.save`."""
         with self.ema.applied():
             super().save(name, **kwargs)
 
     def save_weights(self, path: str, **kwargs: Any) -> None:
-        """As :meth:`SavingCheckpointer.save_weights`."""
+        """See :meth:`SavingCheckpointer.save_weights`."""
         with self.ema.applied():
             super().save_weights(path, **kwargs)
 
@@ -42,9 +42,9 @@ class AveragingCheckpointer(ReportingCheckpointer):
 def build_checkpointer(
     model: nn.Module, save_dir: str, *, ema: WeightAverage | None, **checkpointables: Any
 ) -> ReportingCheckpointer:
-    """The checkpointer of a training; arguments are those of :class:`AveragingCheckpointer`.
+    """Builds the checkpointer of a training.
 
-    ``ema`` is None where the weights are not averaged.
+    Arguments are those of :class:`AveragingCheckpointer`; ``ema`` is None without MODEL.EMA.
     """
     if ema is None:
         return ReportingCheckpointer(model, save_dir, **checkpointables)

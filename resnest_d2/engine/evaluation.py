@@ -1,4 +1,4 @@
-"""COCO evaluation of one's own files, and the table at the end."""
+"""COCO evaluation of custom datasets, and the final table of results."""
 
 import contextlib
 import json
@@ -26,14 +26,14 @@ from resnest_d2.files import read_json, whole_file
 from .scoring import fast_scoring, has_fast_scoring
 
 _TASKS = {"bbox": "box", "segm": "mask"}
-TTA = "_TTA"  # what the tasks of an evaluation with test-time augmentation end in
+TTA = "_TTA"  # suffix of the tasks of an evaluation with test-time augmentation
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 class CocoEvaluator(COCOEvaluator):
-    """detectron2's evaluator; takes files that lack what only COCO's own scoring code asks for.
+    """detectron2's evaluator; accepts files without the fields that only COCO's own code needs.
 
-    ``use_fast_impl`` (detectron2's default) scores by faster-coco-eval where it is installed.
+    ``use_fast_impl`` (detectron2's default) uses faster-coco-eval if it is installed.
     """
 
     def __init__(self, *args: Any, use_fast_impl: bool = True, **kwargs: Any):
@@ -44,16 +44,16 @@ class CocoEvaluator(COCOEvaluator):
             complete_annotations(annotations)
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
-        """As in detectron2.
+        """See detectron2's ``COCOEvaluator.evaluate``.
 
         Args:
-            img_ids: of the images to score on; all by default.
+            img_ids: ids of the images to evaluate; all by default.
         """
         with fast_scoring() if self.fast else contextlib.nullcontext():
             return super().evaluate(img_ids)
 
 
-_EVALUATORS = {  # by evaluator_type of a data set's metadata
+_EVALUATORS = {  # by evaluator_type of a dataset's metadata
     "coco": (CocoEvaluator,),
     "sem_seg": (SemSegEvaluator,),
     "coco_panoptic_seg": (SemSegEvaluator, CocoEvaluator, COCOPanopticEvaluator),
@@ -61,16 +61,16 @@ _EVALUATORS = {  # by evaluator_type of a data set's metadata
 
 
 def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
-    """Evaluator of a data set by its metadata's evaluator_type.
+    """Builds the evaluator of a dataset from its metadata's evaluator_type.
 
     Args:
-        dataset_name: of a registered data set.
-        folder: where results go.
+        dataset_name: name of a registered dataset.
+        folder: output folder of the results.
 
     Raises:
-        MissingPackageError, UserError: as :func:`check_evaluation`.
+        MissingPackageError, UserError: see :func:`check_evaluation`.
     """
-    # Without faster-coco-eval pycocotools, and not a compiled class that detectron2 may have.
+    # Without faster-coco-eval use pycocotools, not a compiled class that detectron2 may have.
     options: dict[type, dict] = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
     return DatasetEvaluators(
         [
@@ -96,14 +96,14 @@ def _evaluators(dataset_name: str) -> tuple[type, ...]:
 
 
 def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
-    """Results of DefaultTrainer.test, which leaves out the name where there is one data set."""
+    """Results of DefaultTrainer.test by dataset; it omits the name of a single dataset."""
     return {names[0]: results} if len(names) == 1 else results
 
 
 def main_metric(cfg: CfgNode) -> str:
-    """Name of the AP that evaluations are compared by: of masks, or of boxes where there are none.
+    """Name of the AP for comparing evaluations: of masks, or of boxes for detectors without masks.
 
-    It is that of the first data set in DATASETS.TEST, under the name that detectron2's EvalHook
+    It is the AP on the first dataset in DATASETS.TEST, under the name that detectron2's EvalHook
     stores it by.
     """
     names = cfg.DATASETS.TEST
@@ -112,23 +112,23 @@ def main_metric(cfg: CfgNode) -> str:
 
 
 def check_evaluation(cfg: CfgNode) -> None:
-    """Refuse, before anything is trained, data sets that could not be evaluated in the end.
+    """Checks, before training starts, that every dataset can be evaluated.
 
     Raises:
-        MissingPackageError: panoptic quality without panopticapi, which computes it.
-        UserError: a data set of a type without evaluator.
+        MissingPackageError: panoptic evaluation without panopticapi.
+        UserError: a dataset has a type without an evaluator.
     """
     for name in cfg.DATASETS.TEST:
         _evaluators(name)
 
 
 def publish(results: dict[str, dict], folder: str, *, beside: bool = False) -> None:
-    """Log the AP table and write results.json, on the main process.
+    """Logs the AP table and writes results.json, on the main process.
 
     Args:
-        results: as of :func:`by_dataset`.
-        folder: of the file.
-        beside: keep the tasks that the file has already.
+        results: results of :func:`by_dataset`.
+        folder: output folder of the file.
+        beside: keep the tasks that are already in the file.
     """
     if not comm.is_main_process():
         return
@@ -142,10 +142,10 @@ def publish(results: dict[str, dict], folder: str, *, beside: bool = False) -> N
 
 
 def ap_table(results: dict[str, dict]) -> str:
-    """Box and mask AP as a table.
+    """Formats box and mask AP as a table.
 
     Args:
-        results: data set name -> task ("bbox", "segm") -> metric -> percent.
+        results: dataset name -> task ("bbox", "segm") -> metric -> percent.
     """
     rows = [
         [name, label + suffix, *(metrics.get(metric) for metric in _METRICS)]
@@ -154,4 +154,4 @@ def ap_table(results: dict[str, dict]) -> str:
         for task, label in _TASKS.items()
         if (metrics := tasks.get(task + suffix))
     ]
-    return tabulate(rows, headers=["data set", "", *_METRICS], floatfmt=".2f", tablefmt="pipe")
+    return tabulate(rows, headers=["dataset", "", *_METRICS], floatfmt=".2f", tablefmt="pipe")

@@ -1,4 +1,4 @@
-"""What is found before a training begins: no images, or fewer than a batch."""
+"""Checks of the training images: none, or fewer than a batch."""
 
 import logging
 
@@ -11,15 +11,14 @@ from resnest_d2.errors import UserError
 
 
 def load_training_images(cfg: CfgNode) -> list[dict]:
-    """DATASETS.TRAIN as detectron2 trains on it.
+    """Loads the images of DATASETS.TRAIN that detectron2 trains on.
 
     Returns:
-        Images with their annotations; those with none or only crowds left out, as
-        DATALOADER.FILTER_EMPTY_ANNOTATIONS says, and small ones as MIN_IMAGE_SIZE and MIN_BOX_SIZE
-        say.
+        Images with their annotations, without the empty ones (see
+        DATALOADER.FILTER_EMPTY_ANNOTATIONS) and small ones (see MIN_IMAGE_SIZE and MIN_BOX_SIZE).
 
     Raises:
-        UserError: no data set, no image left, or a category that does not exist.
+        UserError: no dataset, no image left, or a category that does not exist.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
@@ -64,16 +63,16 @@ def _num_boxes(images: list[dict]) -> int:
 
 
 def warn_of_small_data(cfg: CfgNode, images: list[dict]) -> None:
-    """Say so where a batch has more images than the data, and shows some twice.
+    """Logs a warning if a batch has more images than the data, so that some occur twice.
 
     Args:
         cfg: config of the training.
-        images: of :func:`load_training_images`.
+        images: images of :func:`load_training_images`.
     """
     batch = cfg.SOLVER.IMS_PER_BATCH
     if len(images) < batch and comm.is_main_process():
         logging.getLogger(__name__).warning(
             f"{', '.join(cfg.DATASETS.TRAIN)} has {len(images)} images to train on, fewer than "
-            f"a batch (SOLVER.IMS_PER_BATCH {batch}): every batch shows some of them more than "
+            f"a batch (SOLVER.IMS_PER_BATCH {batch}): every batch contains some of them more than "
             "once. Lower it, and SOLVER.BASE_LR with it."
         )

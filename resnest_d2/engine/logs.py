@@ -1,6 +1,6 @@
-"""The logs of a run; the one place that changes the handlers of detectron2's loggers.
+"""Logs of a run. Only this module changes the handlers of detectron2's loggers.
 
-detectron2 sets up the loggers of its own names: log.txt in OUTPUT_DIR and, on the main process,
+detectron2 sets up the loggers under its own names: log.txt in OUTPUT_DIR and, on the main process,
 standard output.
 """
 
@@ -17,13 +17,13 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def begin_logs(output_dir: str) -> None:
-    """Begin the logs of detectron2, fvcore and this package; calling it again changes nothing.
+    """Sets up the logs of detectron2, fvcore and this package; repeated calls do nothing.
 
     Args:
         output_dir: folder of log.txt.
     """
     rank = comm.get_rank()
-    # default_setup makes the same two calls, which then do nothing.
+    # default_setup repeats these two calls, which then do nothing.
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     setup_logger(output_dir, distributed_rank=rank)
     if not comm.is_main_process():
@@ -41,7 +41,7 @@ def _on_terminal(handler: logging.Handler) -> bool:
 
 
 def file_only_printer(max_iter: int) -> CommonMetricPrinter:
-    """detectron2's lines of metrics for the log file alone, where a bar is on the terminal."""
+    """Builds a printer of detectron2's metrics for the log file only, for use with a bar."""
     printer = CommonMetricPrinter(max_iter)
     printer.logger = logging.getLogger(f"{_PACKAGE}.metrics")
     printer.logger.propagate = False
@@ -58,9 +58,9 @@ def _has_no_traceback(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def tracebacks_in_file() -> Iterator[None]:
-    """Keep detectron2's tracebacks off the terminal; the log file has them.
+    """Keeps detectron2's tracebacks off the terminal; they are still in the log file.
 
-    The exception goes on to the program, which ends in a sentence about it.
+    The exception propagates, and the caller reports it in one sentence.
     """
     handlers = [h for h in logging.getLogger("detectron2").handlers if _on_terminal(h)]
     for handler in handlers:

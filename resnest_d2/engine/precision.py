@@ -1,4 +1,4 @@
-"""Mixed precision on the CPU, where detectron2's AMPTrainer refuses to run."""
+"""Mixed precision on the CPU, which detectron2's AMPTrainer does not support."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch import nn
 
 
 class BFloat16Trainer(SimpleTrainer):
-    """Runs the forward pass of every step in bfloat16 where torch holds that to be safe.
+    """Runs the forward pass of every step under autocast to bfloat16.
 
-    Weights, gradients and the optimizer stay float32; bfloat16 has float32's range, so that the
-    loss needs no scaling.
+    Weights, gradients and the optimizer stay float32. bfloat16 has float32's range, so the loss
+    needs no scaling.
     """
 
     model: Any
 
     def run_step(self) -> None:
-        """One step of training."""
-        # Not around the whole step, because the backward pass takes its types from the forward.
+        """Runs one training step."""
+        # Not for the whole step: the backward pass uses the dtypes of the forward pass.
         model = self.model
         self.model = _InBFloat16(model)
         try:
@@ -28,7 +28,7 @@ class BFloat16Trainer(SimpleTrainer):
 
 
 class _InBFloat16:
-    """A model as a step of training uses it: called, and asked whether it is in training mode."""
+    """Wraps a model for a training step, which calls it and checks ``training``."""
 
     def __init__(self, model: nn.Module):
         self.model = model

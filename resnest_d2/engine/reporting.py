@@ -1,4 +1,4 @@
-"""The HTML report of a run's last evaluation."""
+"""HTML report of a run's last evaluation."""
 
 import logging
 import shlex
@@ -13,10 +13,10 @@ from resnest_d2.report import DataSet, write_report
 
 
 def report(cfg: CfgNode) -> None:
-    """Write OUTPUT_DIR/report.html if TEST.REPORT, on the main process.
+    """Writes OUTPUT_DIR/report.html if TEST.REPORT, on the main process.
 
-    A report that cannot be written is an error in the log: the evaluation before it is not lost.
-    Data sets without annotation file in COCO format are left out, and named in the log.
+    If the report fails, an error is logged and the evaluation's results are kept. Datasets without
+    an annotation file in COCO format are skipped, which is logged.
     """
     if not (cfg.TEST.REPORT and comm.is_main_process()):
         return
@@ -26,17 +26,17 @@ def report(cfg: CfgNode) -> None:
         metadata = MetadataCatalog.get(name)
         kind = metadata.get("evaluator_type", "coco")
         if kind != "coco" or not metadata.get("json_file"):
-            logger.info(f"No report of {name}: it is of type {kind}, and reports are of COCO's AP.")
+            logger.info(f"No report of {name}: reports need COCO's AP, but its type is {kind}.")
             continue
         datasets.append(DataSet(name, metadata.json_file, metadata.get("image_root", "")))
     if not datasets:
         return
     try:
         path = write_report(cfg.OUTPUT_DIR, datasets=datasets, command=shlex.join(sys.argv))
-    except Exception as error:  # whatever it is, the run goes on
+    except Exception as error:  # the run continues after any error
         logger.error(
-            f"{cfg.OUTPUT_DIR} has no new report ({type(error).__name__}: {error}); its metrics "
-            "are in results.json. TEST.REPORT False leaves reports out.",
+            f"No new report in {cfg.OUTPUT_DIR} ({type(error).__name__}: {error}); its metrics "
+            "are in results.json. TEST.REPORT False disables reports.",
             exc_info=not isinstance(error, UserError),
         )
     else:

@@ -47,23 +47,23 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
 
 
 def launch(args: argparse.Namespace) -> None:
-    """:func:`run` in as many processes as --num-gpus says: on GPUs, or where there are none on CPU.
+    """Calls :func:`run` in --num-gpus processes, on the CPU if there are no GPUs.
 
     Raises:
-        UserError: more processes than this machine has GPUs, or a mistake that one of several
-            processes found.
+        UserError: more processes than GPUs on this machine, or a user error in one of several
+            processes.
         Defect: any other error in one of several processes, whose traceback is in its log.
         KeyboardInterrupt: stopped by a signal.
     """
     if args.num_gpus < 1:
-        raise UserError(f"--num-gpus is {args.num_gpus}; choose 1 or more (1 on the CPU, too).")
+        raise UserError(f"--num-gpus is {args.num_gpus}; choose 1 or more (1 for the CPU, too).")
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
         raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
     if args.num_gpus * args.num_machines == 1:
         run(args)
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in run, and passed on
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in run; passed to the processes
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
         detectron2_launch(
@@ -75,23 +75,23 @@ def launch(args: argparse.Namespace) -> None:
             args=(args, errors),
         )
     except KeyboardInterrupt:
-        time.sleep(1)  # a terminal's Ctrl-C reaches the others by itself, and once is enough
+        time.sleep(1)  # a terminal's Ctrl-C also reaches the processes, which need only one signal
         for process in torch.multiprocessing.active_children():
             process.terminate()
         raise
     except ProcessException as error:
         if not errors.empty():
-            raise errors.get() from None  # the first; the others stopped because of it
+            raise errors.get() from None  # the first error, which stopped the other processes
         if getattr(error, "signal_name", None) == "SIGKILL":
             raise UserError(
-                f"Process {error.error_index} was killed: the system may be out of memory. Set "
-                "SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS or --num-gpus lower."
+                f"Process {error.error_index} was killed: the system may be out of memory. Lower "
+                "SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS or --num-gpus."
             ) from error
         raise
 
 
 def _run_in_child(args: argparse.Namespace, errors: SimpleQueue) -> None:
-    """:func:`run`; what it raises is handed to the parent, which would see the exit code alone."""
+    """Calls :func:`run` and sends its error to the parent, which would only see the exit code."""
     try:
         run(args)
     except KeyboardInterrupt:
@@ -106,13 +106,13 @@ def _run_in_child(args: argparse.Namespace, errors: SimpleQueue) -> None:
 
 
 def run(args: argparse.Namespace) -> dict | None:
-    """Train or evaluate as the command line says, in one of its processes.
+    """Trains or evaluates in the current process, depending on the command line.
 
     Args:
-        args: of :func:`argument_parser`.
+        args: arguments of :func:`argument_parser`.
 
     Returns:
-        The last evaluation's metrics, if there was one.
+        Metrics of the last evaluation, if there was one.
     """
     cfg, images, given = setup(args)
     if args.dry_run:
@@ -122,21 +122,23 @@ def run(args: argparse.Namespace) -> dict | None:
         return None
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters stop jobs so
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by clusters to stop jobs
     trainer = Trainer(cfg, images=images)
-    del images  # the loader has its own
+    del images  # the loader has a copy
     trainer.resume_or_load(resume=args.resume)
     if args.resume and trainer.start_iter == 0:
-        logging.getLogger(__name__).info(f"No checkpoint in {cfg.OUTPUT_DIR}: starting anew.")
+        logging.getLogger(__name__).info(
+            f"No checkpoint in {cfg.OUTPUT_DIR}: training from the start."
+        )
     return trainer.train()
 
 
 def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
-    """Evaluate MODEL.WEIGHTS, or with resume the last checkpoint in OUTPUT_DIR.
+    """Evaluates MODEL.WEIGHTS, or the last checkpoint in OUTPUT_DIR if ``resume``.
 
     Raises:
-        UserError: no data, no checkpoint, or one that lacks parts of the detector: its zeros would
-            say nothing.
+        UserError: no data, no checkpoint, or one that lacks parts of the detector, for which the
+            results would be meaningless.
     """
     if not cfg.DATASETS.TEST:
         raise UserError("Evaluation without data: DATASETS.TEST is empty.")
@@ -149,7 +151,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     if checkpointer.report is None:
         raise UserError(
             "Evaluation without a checkpoint: MODEL.WEIGHTS is empty; set it to a file. "
-            "train_net.py --eval-only --resume takes the last checkpoint in OUTPUT_DIR."
+            "train_net.py --eval-only --resume uses the last checkpoint in OUTPUT_DIR."
         )
     checkpointer.report.check_complete()
     keys = cfg.MODEL.DEPLOY

@@ -1,9 +1,9 @@
-"""COCO's scores by faster-coco-eval: pycocotools' to the last digit, in a tenth of the time.
+"""COCO metrics by faster-coco-eval: equal to pycocotools' to the last digit, ten times faster.
 
-It matches and accumulates in C++; reading results and summing up stay as they are. The extra is
+Matching and accumulation are in C++; loading results and summarizing are pycocotools'. The extra is
 ``fast-eval``: https://github.com/MiXaiLL76/faster_coco_eval
 
-Shapes: T overlap thresholds, R recalls, K categories, A ranges of area, M limits of detections.
+Shapes: T IoU thresholds, R recalls, K categories, A area ranges, M limits of detections.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -15,14 +15,14 @@ from detectron2.evaluation import coco_evaluation
 
 from resnest_d2.compat.detectron import can_replace_scoring, scoring
 
-# Parameters of the scoring, of the same names in both libraries.
+# Evaluation parameters with the same names in both libraries.
 _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "maxDets")
 
 
 class FastCocoEval(coco_evaluation.COCOevalMaxDets):
-    """pycocotools' scoring with boxes and masks matched by faster-coco-eval, any maxDets.
+    """pycocotools' evaluation with boxes and masks matched by faster-coco-eval, for any maxDets.
 
-    Keypoints, and images whose ids are text, stay with pycocotools. As in detectron2's compiled
+    Keypoints, and images with string ids, are evaluated by pycocotools. As in detectron2's compiled
     class, ``evalImgs`` stays empty.
     """
 
@@ -31,7 +31,7 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
         return texts or self.params.iouType == "keypoints"
 
     def evaluate(self) -> None:
-        """Match detections with annotations, and accumulate into ``eval``."""
+        """Matches detections with annotations, and accumulates into ``eval``."""
         if self._stays():
             super().evaluate()
             return
@@ -44,7 +44,7 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
         for name in _SHARED:
             setattr(fast.params, name, getattr(params, name))
         counts = self._counts()  # (K, A)
-        # Precision also where a second annotation is found, for _as_pycocotools.
+        # Also at the recall of the second matched annotation, for _as_pycocotools.
         second, index = np.unique(2 / np.maximum(counts, 2), return_inverse=True)
         fast.params.recThrs = np.concatenate([params.recThrs, second])
         fast.evaluate()
@@ -62,7 +62,7 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
         }
 
     def _counts(self) -> np.ndarray:
-        """Annotations that count, by category and range of area, (K, A)."""
+        """Number of annotations that are not ignored, by category and area range, (K, A)."""
         counts = np.zeros((len(self.params.catIds), len(self.params.areaRng)), dtype=int)
         row = {category: k for k, category in enumerate(self.params.catIds)}
         low, high = np.array(self.params.areaRng).T
@@ -74,38 +74,38 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
         return counts
 
     def accumulate(self, p: Any = None) -> None:
-        """Precision and recall into ``eval``; of boxes and masks they are there already."""
+        """Accumulates into ``eval``; for boxes and masks :meth:`evaluate` has already done so."""
         if self._stays():
             super().accumulate(p)
 
 
 def _as_pycocotools(precision: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Precision with pycocotools' rounding.
+    """Rounds precision as pycocotools does.
 
-    It divides by the number of detections plus the spacing of 1, which is lost in every number but
-    1: where the first detection is right and no more than that, precision is a digit below 1.
+    pycocotools adds the spacing of 1 to the number of detections that it divides by, which only
+    changes 1: if only the first detection is correct, precision is one digit below 1.
 
     Args:
         precision: (T, R, K, A, M).
-        second: the same where two annotations are found, (T, 1, K, A, M).
-        counts: annotations, (K, A).
+        second: precision at the recall of two matched annotations, (T, 1, K, A, M).
+        counts: number of annotations, (K, A).
     """
     alone = (precision == 1) & ((second < 1) | (counts[..., None] < 2))
     return np.where(alone, 1 / (1 + np.spacing(1)), precision)
 
 
 class _Results(list):
-    """Predictions whose deep copy keeps their masks: copying those takes longer than scoring."""
+    """Predictions whose deep copy shares masks: copying them takes longer than the evaluation."""
 
     def __deepcopy__(self, memo: dict) -> list[dict]:
         return [dict(result) for result in self]
 
 
 def has_fast_scoring() -> bool:
-    """Whether faster-coco-eval is installed, and detectron2's evaluator takes it."""
+    """Whether faster-coco-eval is installed and detectron2's evaluator can use it."""
     return find_spec("faster_coco_eval") is not None and can_replace_scoring()
 
 
 def fast_scoring() -> AbstractContextManager:
-    """Have detectron2's evaluator take :class:`FastCocoEval` for its compiled class, if it can."""
+    """Makes detectron2's evaluator use :class:`FastCocoEval` as its compiled class, if possible."""
     return scoring(FastCocoEval, _Results) if has_fast_scoring() else nullcontext()

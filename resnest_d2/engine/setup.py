@@ -1,4 +1,4 @@
-"""From command line to config: device, logs, and what a run leaves of itself in OUTPUT_DIR."""
+"""Setup of a run from the command line: config, device, logs and files in OUTPUT_DIR."""
 
 import argparse
 import logging
@@ -32,7 +32,7 @@ from .schedule import fit_schedule
 
 
 def choose_device(cfg: CfgNode) -> bool:
-    """Set MODEL.DEVICE to the CPU where it asks for CUDA and there is none; True if so."""
+    """Sets MODEL.DEVICE to the CPU if it is CUDA and there is no GPU; returns whether it did."""
     no_cuda = cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available()
     if no_cuda:
         cfg.MODEL.DEVICE = "cpu"
@@ -54,13 +54,13 @@ class Setup(NamedTuple):
 
 
 def setup(args: argparse.Namespace) -> Setup:
-    """Read a run's config, register its data sets, begin its logs and resolve its schedule.
+    """Reads a run's config, registers its datasets, sets up its logs and resolves its schedule.
 
-    OUTPUT_DIR receives config.yaml, which is what runs, environment.txt and log.txt. For programs,
-    in each of their processes: on a CPU it calls :func:`resnest_d2.deploy.keep_freed_memory`.
+    Writes config.yaml (the final config), environment.txt and log.txt to OUTPUT_DIR. Programs call
+    it in each of their processes; on a CPU it calls :func:`resnest_d2.deploy.keep_freed_memory`.
 
     Args:
-        args: of :func:`resnest_d2.engine.run.argument_parser`.
+        args: arguments of :func:`resnest_d2.engine.run.argument_parser`.
 
     Raises:
         UserError: no config file, one that contradicts itself or its data, or a new training in

@@ -1,4 +1,4 @@
-"""How a training ends that does not reach its end: its signals, its errors in plain words."""
+"""Handles interrupted or failed training: signals, and readable errors of data workers."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ from typing import Any
 from resnest_d2.compat.pytorch import is_dead_worker, is_terminated_worker, mistake_in_worker
 from resnest_d2.errors import UserError
 
-_IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
+_IGNORED = {  # while the checkpoint of a stopped run is saved; the default SIGCHLD does nothing
     "SIGCHLD": signal.SIG_DFL,
     "SIGTERM": signal.SIG_IGN,
     "SIGINT": signal.SIG_IGN,
@@ -19,13 +19,13 @@ _IGNORED = {  # while a stopped run is saved; SIGCHLD by default does nothing
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put signals off while a stopped run is saved, and back afterwards.
+    """Ignores signals within the context, while the checkpoint of a stopped run is saved.
 
-    A cluster's SIGTERM reaches the data workers too; their end, or a second signal, would cut the
-    saving short.
+    A cluster sends SIGTERM to the data workers too; their exit, or a second signal, would interrupt
+    the saving.
     """
     previous: dict[str, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
         for name, handler in _IGNORED.items():
             if hasattr(signal, name):
                 previous[name] = signal.signal(getattr(signal, name), handler)
@@ -37,23 +37,23 @@ def undisturbed() -> Iterator[None]:
 
 
 def in_plain_words(error: BaseException) -> BaseException:
-    """What an error in a data worker means to the user.
+    """Translates an error of a data worker into one for the user.
 
     Returns:
-        A KeyboardInterrupt where a cluster's SIGTERM stopped the worker, and stops the run; the
-        worker's own UserError without its traceback; a UserError where it was ended by the system;
-        an error of another kind itself.
+        A KeyboardInterrupt if a cluster's SIGTERM stopped the worker; the worker's UserError
+        without its traceback; a UserError if the system killed the worker; any other error
+        unchanged.
     """
     if is_dead_worker(error):
         if is_terminated_worker(error):
             return KeyboardInterrupt()
         try:
-            time.sleep(1)  # the same signal may be on its way to this process
+            time.sleep(1)  # this process may still receive the same signal
         except KeyboardInterrupt as stopped:
             return stopped
         return UserError(
             f"{str(error).strip()}: the system may be out of memory, or of shared memory "
-            "(/dev/shm). Set DATALOADER.NUM_WORKERS lower, or 0."
+            "(/dev/shm). Lower DATALOADER.NUM_WORKERS, or set it to 0."
         )
     message = mistake_in_worker(error)
     return error if message is None else UserError(message)

@@ -44,18 +44,17 @@ class Trainer(DefaultTrainer):
     """Trains and tests any detector of this package, on GPUs or on the CPU.
 
     Attributes:
-        ema: the hook that averages the weights, which are then what is evaluated and saved; None
-            without MODEL.EMA.
+        ema: hook that averages the weights to evaluate and save; None without MODEL.EMA.
     """
 
     def __init__(self, cfg: CfgNode, *, images: list[dict] | None = None):
         """
         Args:
-            cfg: config; its datasets are registered if they are not.
-            images: of :func:`load_training_images`, where they are loaded already.
+            cfg: config; its datasets are registered if needed.
+            images: images of :func:`load_training_images`, if they are already loaded.
 
         Raises:
-            MissingPackageError, UserError: as :func:`check_config`, :func:`register_datasets`,
+            MissingPackageError, UserError: see :func:`check_config`, :func:`register_datasets`,
                 :func:`check_evaluation` and :func:`load_training_images`.
         """
         check_config(cfg)
@@ -71,41 +70,41 @@ class Trainer(DefaultTrainer):
             on_cpu = training_on_cpu(BFloat16Trainer)
         with on_cpu:
             super().__init__(cfg)
-        self._images = None  # gigabytes of large data sets; the loader has them packed
+        self._images = None  # gigabytes for large datasets; the loader has a packed copy
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The detector; its heads' SyncBN too is one that the process group can run."""
+        """Builds the detector, with SyncBN layers that the process group can run."""
         return adapt_sync_norms(super().build_model(cfg))
 
     def build_train_loader(self, cfg: CfgNode) -> Iterable[list[dict]]:
-        """Batches of training images; raises as :func:`load_training_images`."""
+        """Builds a loader of training batches; raises as :func:`load_training_images`."""
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
         mapper = NamingDatasetMapper(cfg, is_train=True)
         loader = build_detection_train_loader(cfg, mapper=mapper, dataset=images)
-        release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})  # it has packed them
+        release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})  # the loader has a copy
         return loader
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-        """Test images, one at a time."""
+        """Builds a loader of test images, one at a time."""
         mapper = NamingDatasetMapper(cfg, is_train=False)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-        """Evaluator of a data set by its metadata's evaluator_type."""
+        """Builds the evaluator of a dataset from its metadata's evaluator_type."""
         return build_evaluator(
             dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         )
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
-        """Evaluate on DATASETS.TEST; prints the AP table and writes results.json.
+        """Evaluates on DATASETS.TEST, prints the AP table and writes results.json.
 
         Returns:
-            As :meth:`DefaultTrainer.test`: metrics in percent by task, by data set if several.
+            Metrics in percent by task, or by dataset and task if there are several datasets.
         """
         results = super().test(cfg, model, evaluators)
         if cfg.DATASETS.TEST:
@@ -114,10 +113,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict:
-        """Evaluate with the images resized and flipped as TEST.AUG says; after :meth:`test`.
+        """Evaluates with the augmentation of TEST.AUG, as tasks ``bbox_TTA`` and ``segm_TTA``.
 
-        Returns:
-            As :meth:`test`, the tasks named ``bbox_TTA``, ``segm_TTA``.
+        Call it after :meth:`test`, whose results it adds to.
         """
         names = cfg.DATASETS.TEST
         folder = os.path.join(cfg.OUTPUT_DIR, "inference" + TTA)
@@ -131,10 +129,10 @@ class Trainer(DefaultTrainer):
         return results[names[0]] if len(names) == 1 else results
 
     def build_hooks(self) -> list[HookBase | None]:
-        """All hooks in their order; detectron2's among them in detectron2's."""
+        """Builds all hooks in their order, which keeps the order of detectron2's."""
         cfg, main, period = self.cfg, comm.is_main_process(), self.cfg.TEST.EVAL_PERIOD
         self.ema = hooks.build_ema(cfg, self.model)
-        # Here and not in __init__, because hooks hold on to it.
+        # Here and not in __init__, because hooks keep a reference to it.
         self.checkpointer = build_checkpointer(
             self.model, cfg.OUTPUT_DIR, ema=self.ema, trainer=weakref.proxy(self)
         )
@@ -145,7 +143,7 @@ class Trainer(DefaultTrainer):
         writers = self.build_writers() if main else []
         self._report = hooks.ReportHook(
             lambda: report(cfg),
-            # A line of metrics would be printed twice; files take what is new.
+            # Without the printer, which would print a line twice; the others only write new values.
             writers=[w for w in writers if not isinstance(w, CommonMetricPrinter)],
         )
         return [
@@ -160,37 +158,37 @@ class Trainer(DefaultTrainer):
             d2_hooks.EvalHook(period, self._evaluate),
             d2_hooks.EvalHook(period, self.validate) if cfg.TEST.VALIDATION_LOSS else None,
             d2_hooks.EvalHook(0, self._evaluate_augmented) if cfg.TEST.AUG.ENABLED else None,
-            best,  # of the evaluations above
+            best,  # uses the evaluations above
             hooks.build_early_stopping(cfg, best),
-            d2_hooks.PeriodicWriter(writers) if main else None,  # of what all others have stored
-            self._report,  # of what is written
+            d2_hooks.PeriodicWriter(writers) if main else None,  # writes what the others stored
+            self._report,  # uses the files of the writers
         ]
 
     def _kept_weights(self) -> contextlib.AbstractContextManager:
-        """The model holds what is evaluated and saved: the average, if there is one."""
+        """Puts the weights to evaluate and save into the model: the average, if there is one."""
         return self.ema.applied() if self.ema else contextlib.nullcontext()
 
     def _evaluate(self) -> dict:
-        """Metrics as of :meth:`test`; a report of them follows."""
+        """Returns the metrics of :meth:`test`, and requests a report."""
         with self._kept_weights():
             self._last_eval_results = self.test(self.cfg, self.model)  # read by super().train()
         self._report.ask()
         return self._last_eval_results
 
     def _evaluate_augmented(self) -> dict:
-        """Metrics as of :meth:`test_with_tta`; a report of them follows."""
+        """Returns the metrics of :meth:`test_with_tta`, and requests a report."""
         with self._kept_weights():
             results = self.test_with_tta(self.cfg, self.model)
         self._report.ask()
         return results
 
     def validate(self) -> dict:
-        """Losses on DATASETS.TEST, as :func:`validation_losses`."""
+        """Computes the losses on DATASETS.TEST, see :func:`validation_losses`."""
         with self._kept_weights():
             return validation_losses(self.model, self._validation_loader)
 
     def build_writers(self) -> list[EventWriter]:
-        """metrics.json, TensorBoard, W&B, and lines of metrics; in the log alone beside a bar."""
+        """Writers of metrics.json, TensorBoard, W&B and the log; with a bar to log.txt only."""
         writers = super().build_writers()
         if hooks.ProgressBar.wanted():
             writers = [
@@ -200,19 +198,19 @@ class Trainer(DefaultTrainer):
         return [*writers, *wandb_writers(self.cfg)]
 
     def train(self) -> dict | None:
-        """Train; a run that is stopped or fails on its data leaves a checkpoint to resume.
+        """Trains; saves a checkpoint to resume from if the run is stopped or cannot read its data.
 
         Raises:
-            DivergedError: a loss, gradient or weight that is not finite; nothing is saved then.
-            KeyboardInterrupt: stopped by a signal, to this process or to its data workers.
-            WriteError: a checkpoint that cannot be written.
-            UserError: an image that cannot be read.
+            DivergedError: a loss, gradient or weight is not finite; no checkpoint is saved.
+            KeyboardInterrupt: stopped by a signal to this process or its data workers.
+            WriteError: a checkpoint cannot be written.
+            UserError: an image cannot be read.
         """
         if self.start_iter >= self.max_iter:
             logging.getLogger(__name__).warning(
                 f"Nothing is left to train: the checkpoint has {self.start_iter} iterations, and "
-                f"SOLVER.MAX_ITER is {self.max_iter}. It is only evaluated; to go on, set MAX_ITER "
-                "(or SOLVER.EPOCHS) higher."
+                f"SOLVER.MAX_ITER is {self.max_iter}. It is only evaluated; to continue, set "
+                "MAX_ITER (or SOLVER.EPOCHS) higher."
             )
         if self.start_iter == 0 and comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
@@ -223,10 +221,10 @@ class Trainer(DefaultTrainer):
             self.checkpointer.save("model_final", iteration=self.iter)
             if self.cfg.TEST.AUG.ENABLED:
                 self._evaluate_augmented()
-                report(self.cfg)  # again: the hook's was before
+                report(self.cfg)  # again, because the hook's came before
             return None
         except WriteError:
-            raise  # trying once more would fail too
+            raise  # another attempt would fail too
         except (KeyboardInterrupt, Exception) as error:
             if hooks.is_nonfinite(error):
                 last = self.checkpointer.get_checkpoint_file()
@@ -240,11 +238,11 @@ class Trainer(DefaultTrainer):
             raise plain from error
 
     def _save_stopped(self) -> None:
-        finished = self.scheduler.last_epoch  # it steps once at the end of every iteration
+        finished = self.scheduler.last_epoch  # one step at the end of every iteration
         if finished > self.start_iter and comm.is_main_process():  # all have the same weights
-            self.iter = finished - 1  # saved as the last one done
+            self.iter = finished - 1  # saved as the last finished iteration
             with undisturbed():
                 self.checkpointer.save(f"model_{self.iter:07d}")
             logging.getLogger(__name__).info(
-                f"Stopped after {finished} iterations; --resume goes on from there."
+                f"Stopped after {finished} iterations; --resume continues from there."
             )

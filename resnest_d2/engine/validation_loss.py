@@ -1,4 +1,4 @@
-"""The losses of a detector on DATASETS.TEST, comparable from one evaluation to the next."""
+"""Losses of a detector on DATASETS.TEST, comparable between evaluations."""
 
 import torch
 from detectron2.config import CfgNode
@@ -12,9 +12,9 @@ from resnest_d2.data.mapper import NamingDatasetMapper
 
 
 def build_validation_loader(cfg: CfgNode) -> torch.utils.data.DataLoader:
-    """Annotated images of DATASETS.TEST, one at a time, resized as in evaluation."""
+    """Builds a loader of annotated images of DATASETS.TEST, one at a time, resized for testing."""
     args = NamingDatasetMapper.from_config(cfg, is_train=False)
-    # Bitmasks take polygons and RLE, whatever the training set has.
+    # Bitmasks can be made from polygons and RLE, in any dataset.
     mapper = NamingDatasetMapper(**{**args, "is_train": True, "instance_mask_format": "bitmask"})
     images = get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
     return build_detection_test_loader(
@@ -24,28 +24,28 @@ def build_validation_loader(cfg: CfgNode) -> torch.utils.data.DataLoader:
 
 @torch.no_grad()
 def validation_losses(model: nn.Module, loader: torch.utils.data.DataLoader) -> dict:
-    """Mean losses over all images.
+    """Computes mean losses over all images.
 
-    The detector is in training mode, but its batch norms use their running statistics and keep
-    them, and regions are sampled by the same random numbers at each call.
+    The detector is in training mode, but its batch norms use their running statistics without
+    updating them, and region sampling uses the same random numbers in each call.
 
     Args:
-        model: a detector in training mode; left as it was, the random numbers too.
-        loader: of :func:`build_validation_loader`.
+        model: detector in training mode; its state and the random state are restored.
+        loader: loader of :func:`build_validation_loader`.
 
     Returns:
         ``{"validation": {name: loss, "total_loss": their sum}}`` on the main process, else {}.
     """
     model = getattr(model, "module", model)  # processes may have different numbers of images
     norms = get_bn_modules(model)
-    mean = {k: v for k, v in vars(model).items() if k == "loss_normalizer"}  # RetinaNet's, running
+    mean = {k: v for k, v in vars(model).items() if k == "loss_normalizer"}  # RetinaNet's average
     device = next(model.parameters()).device
     sums: dict[str, float] = {}
     count = 0
     try:
         for norm in norms:
             norm.eval()
-        # The storage takes what the heads count in training, and is thrown away.
+        # A separate storage, so that the heads' training statistics are discarded.
         with torch.random.fork_rng([device] if device.type == "cuda" else []), EventStorage():
             for batch in loader:
                 torch.manual_seed(count)

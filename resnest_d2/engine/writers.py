@@ -1,4 +1,4 @@
-"""Where a training's numbers go beside the log, metrics.json and TensorBoard."""
+"""Writers of a training's metrics besides the log, metrics.json and TensorBoard."""
 
 import logging
 import os
@@ -14,12 +14,12 @@ _KEY = "WANDB_API_KEY"
 
 
 class WandbWriter(EventWriter):
-    """Sends scalars to Weights & Biases; where that fails, training goes on without it."""
+    """Sends scalars to Weights & Biases; if that fails, training continues without it."""
 
     def __init__(self, cfg: CfgNode):
         """
         Args:
-            cfg: config of the training, noted with the run; its OUTPUT_DIR names it.
+            cfg: config of the training, saved with the W&B run, which is named by OUTPUT_DIR.
         """
         self._run: Any = None
         self._last = -1
@@ -38,14 +38,15 @@ class WandbWriter(EventWriter):
     def _try(self, action: Callable[..., None], *args: Any) -> None:
         try:
             action(*args)
-        except Exception as error:  # theirs are many, and none is worth a training
+        except Exception as error:  # wandb raises many types; none of them should stop a training
             self._run = None
             logging.getLogger(__name__).warning(
-                f"Weights & Biases is left out from here on: {type(error).__name__}: {error}"
+                "Weights & Biases is disabled for the rest of this run: "
+                f"{type(error).__name__}: {error}"
             )
 
     def write(self) -> None:
-        """Send what is new in the storage."""
+        """Sends new values of the storage."""
         if self._run is not None:
             self._try(self._send)
 
@@ -54,18 +55,18 @@ class WandbWriter(EventWriter):
         for name, (value, iteration) in get_event_storage().latest_with_smoothing_hint().items():
             if iteration > self._last:
                 new[iteration][name] = value
-        for iteration in sorted(new):  # its steps only go up
+        for iteration in sorted(new):  # W&B requires ascending steps
             self._run.log(new[iteration], step=iteration)
             self._last = iteration
 
     def close(self) -> None:
-        """End the run there."""
+        """Finishes the W&B run."""
         if self._run is not None:
             self._try(self._run.finish)
 
 
 def wandb_writers(cfg: CfgNode) -> list[EventWriter]:
-    """A :class:`WandbWriter` where WANDB_API_KEY is set and wandb is installed, else nothing."""
+    """Builds a :class:`WandbWriter` if WANDB_API_KEY is set and wandb is installed."""
     if not os.environ.get(_KEY):
         return []
     if find_spec("wandb") is None:

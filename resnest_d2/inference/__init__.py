@@ -1,4 +1,4 @@
-"""Prediction in one line: on paths, folders, images, arrays and videos."""
+"""Prediction on paths, folders, images, arrays and videos."""
 
 from .detector import build_metadata, build_trained, prediction_config
 from .predictor import Predictor

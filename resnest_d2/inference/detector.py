@@ -1,4 +1,4 @@
-"""The detector to predict with: from the name of a published one, a config, or a run's folder."""
+"""Loads a detector for prediction: a published one, a config, or the folder of a run."""
 
 import os
 from collections.abc import Sequence
@@ -29,20 +29,19 @@ def prediction_config(
     score_threshold: float | None,
     opts: Sequence,
 ) -> CfgNode:
-    """Config to predict with, frozen; the data that it names may be missing.
+    """Returns a frozen config for prediction; the data in it may be missing.
 
     Args:
-        model: see :class:`Predictor`, as for all others.
-        weights: None for what belongs to the model.
-        device: "auto" for that of ``opts``, else the GPU where there is one; or torch's name.
+        model: see :class:`Predictor`, also for the other arguments.
+        weights: None for the model's weights.
+        device: "auto" for the device in ``opts``, else a GPU if available; or a torch device.
         score_threshold: None for the config's.
-        opts: ``[key, value, ...]`` to override; MODEL.WEIGHTS goes before what belongs to the
-            model.
+        opts: overrides ``[key, value, ...]``; MODEL.WEIGHTS replaces the model's weights.
 
     Raises:
-        MissingFileError: a folder without config or checkpoint, or no such config.
-        UserError: no published model of that name, no such device, a threshold out of range, or
-            keys and arguments that contradict each other.
+        MissingFileError: a folder without config or checkpoint, or an unknown config.
+        UserError: unknown published model, unknown device, threshold out of range, or keys and
+            arguments that contradict each other.
     """
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise UserError(f"score_threshold is {score_threshold}; choose 0 to 1.")
@@ -65,7 +64,7 @@ def prediction_config(
             weights = weights or found.weights
             if found.run and not weights:
                 raise MissingFileError(
-                    f"{model} has none of {', '.join(RUN_WEIGHTS)}; say weights=... yourself."
+                    f"{model} has none of {', '.join(RUN_WEIGHTS)}; pass the weights argument."
                 )
     if cfg.INPUT.FORMAT not in ORDERS:
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {ORDERS}.")
@@ -79,7 +78,7 @@ def prediction_config(
 
 
 def check_only_one(argument: str, keys: Sequence[str], opts: Sequence) -> None:
-    """Refuse an argument and a pair in ``opts`` for the same key."""
+    """Raises an error if an argument and ``opts`` both set a key."""
     for key in keys:
         if key in opts[::2]:
             raise UserError(f"{argument} and {key} in opts both set it; leave one of them out.")
@@ -101,24 +100,24 @@ def _choose_device(device: str) -> str:
 
 
 def build_trained(cfg: CfgNode) -> nn.Module:
-    """The config's detector with all its weights, in eval mode.
+    """Builds the config's detector with all its weights, in eval mode.
 
     Raises:
-        DownloadError: the weights cannot be fetched.
-        UserError: there are none, they cannot be read, or are not for every part.
+        DownloadError: the weights cannot be downloaded.
+        UserError: there are no weights, they cannot be read, or parts are missing.
     """
     if not cfg.MODEL.WEIGHTS:
-        raise UserError("There are no weights to predict with: say weights=..., a checkpoint.")
+        raise UserError("There are no weights to predict with: pass weights=..., a checkpoint.")
     model = build_model(cfg).eval()
     checkpointer = ReportingCheckpointer(model)
     checkpointer.load(cfg.MODEL.WEIGHTS)
-    assert checkpointer.report  # of the load
+    assert checkpointer.report  # set by loading
     checkpointer.report.check_complete()
     return model
 
 
 def build_metadata(cfg: CfgNode) -> Metadata:
-    """Names and ids of the classes; colours and all else of a registered data set."""
+    """Names and ids of the classes; for registered datasets all metadata, such as colours."""
     names, ids = list(cfg.DATASETS.CLASSES), list(cfg.DATASETS.CATEGORY_IDS)
     known = MetadataCatalog.get(cfg.DATASETS.TEST[0]).as_dict() if cfg.DATASETS.TEST else {}
     if names:

@@ -1,4 +1,4 @@
-"""Drawing what was found, by detectron2's Visualizer."""
+"""Draws detections with detectron2's Visualizer."""
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ def draw(
     panoptic: tuple[torch.Tensor, list[dict]] | None = None,
     scale: float = 1.0,
 ) -> Image.Image:
-    """An image with boxes, masks, names and scores; with the segments of a panoptic detector.
+    """Draws boxes, masks, names and scores on an image, or the segments of a panoptic detector.
 
     Args:
         pixels: RGB, uint8 (H, W, 3).
-        instances: on the CPU.
-        metadata: with the classes' names.
-        panoptic: segments, (H, W), and what they are; drawn instead of the instances.
-        scale: of the drawing to the image.
+        instances: detections, on the CPU.
+        metadata: metadata with the classes' names.
+        panoptic: map of segments (H, W), and their descriptions; drawn instead of the instances.
+        scale: scale of the drawing relative to the image.
     """
     canvas = Visualizer(pixels, metadata, scale, instance_mode=ColorMode.IMAGE)
     if panoptic is not None:

@@ -1,4 +1,4 @@
-"""A detector that takes images however they come."""
+"""Predictor for images in any form."""
 
 import os
 from collections import defaultdict
@@ -20,11 +20,11 @@ from .result import Prediction
 from .sources import InputImage, Source, open_source
 from .stream import Failure, Predictions, Stream
 
-CHUNK = 4  # batches; images of like size are looked for among so many
+CHUNK = 4  # batches per chunk, within which images of similar size are grouped
 
 
 class Predictor:
-    """Finds objects on images, with the preprocessing of the evaluation.
+    """Detects objects in images, with the preprocessing of the evaluation.
 
     ``Predictor("mask_rcnn_s50")("street.jpg").draw().show()``
     """
@@ -46,25 +46,24 @@ class Predictor:
         Args:
             model: id or alias of a published detector, with its published weights; the folder of a
                 run or a checkpoint in it; name or path of a config; or a config.
-            weights: checkpoint; by default the published one, a run's best or else last, or the
-                config's.
-            device: "auto" takes the GPU where there is one. On a CPU, a program of its own should
-                call :func:`resnest_d2.deploy.keep_freed_memory` before.
-            backend: of ``optimize_for_inference``; the results are the same. "plain" leaves the
-                detector as it is.
-            score_threshold: lowest score kept; by default the config's, 0.05 as in evaluation.
-            classes: names of the classes, where those of the training's data are not known or not
-                wanted.
-            batch_size: images of like size computed together; by default 1, on a GPU 4.
-            workers: threads that read and compute; by default 2.
-            opts: ``[key, value, ...]`` to override in the config.
+            weights: path of a checkpoint; by default the published one, a run's best or else last,
+                or the config's.
+            device: "auto" uses a GPU if available. Programs that use a CPU should first call
+                :func:`resnest_d2.deploy.keep_freed_memory`.
+            backend: backend of ``optimize_for_inference``, which does not change the results.
+                "plain" does not optimize the detector.
+            score_threshold: lowest score to keep; by default the config's, 0.05 as in evaluation.
+            classes: names of the classes, if those of the training data are unknown or unwanted.
+            batch_size: number of images of similar size per batch; by default 1, on a GPU 4.
+            workers: number of threads that read and compute; by default 2.
+            opts: overrides ``[key, value, ...]`` of the config.
 
         Raises:
-            MissingFileError: no such config or checkpoint.
-            DownloadError: weights that cannot be fetched.
+            MissingFileError: the config or checkpoint does not exist.
+            DownloadError: the weights cannot be downloaded.
             MissingPackageError: the backend's package is not installed.
-            UserError: no such model, device or backend, a value out of range, one given as an
-                argument and in ``opts``, or a checkpoint that lacks parts of the detector.
+            UserError: unknown model, device or backend, a value out of range, a value given both as
+                an argument and in ``opts``, or a checkpoint that lacks parts of the detector.
         """
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
@@ -87,21 +86,21 @@ class Predictor:
             self.model = optimize_for_inference(self.model, backend=backend)
 
     def __call__(self, source: Any, *, channels: str | None = None) -> Prediction | Predictions:
-        """Predict on all that was given.
+        """Predicts on an image or several.
 
         Args:
             source: path of an image, a folder or a video, a PIL image, an array (uint8, height x
                 width, x 3 or x 4), or a list of these.
-            channels: "RGB" or "BGR", the order of the arrays' channels.
+            channels: "RGB" or "BGR", the channel order of arrays.
 
         Returns:
-            Of one image its prediction, else a list of them. All are kept, masks too: for
-            thousands of images or a video, take :meth:`stream`.
+            The prediction of a single image, else a list of predictions. All are kept in memory,
+            masks included: for thousands of images or a video, use :meth:`stream`.
 
         Raises:
             MissingFileError, TypeError: see :func:`open_source`.
-            UserError: the same, or the one image cannot be read. Of several those that cannot
-                are left out, and named in ``failed`` of the list and in the log.
+            UserError: see :func:`open_source`, or a single image cannot be read. Of several images,
+                unreadable ones are skipped, and listed in the result's ``failed`` and in the log.
         """
         opened = open_source(source, channels)
         if opened.single:
@@ -119,7 +118,7 @@ class Predictor:
         return predictions
 
     def stream(self, source: Any, *, channels: str | None = None) -> Stream:
-        """The same, one prediction after the other, with few of them in memory.
+        """Yields predictions one at a time, with only a few in memory.
 
         Raises:
             MissingFileError, TypeError, UserError: see :func:`open_source`.
@@ -128,12 +127,12 @@ class Predictor:
 
     def _stream(self, source: Source) -> Stream:
         chunk = 1 if self.batch_size == 1 else self.batch_size * CHUNK
-        if source.number:  # so that every thread has some
+        if source.number:  # so that every thread has some images
             chunk = min(chunk, -(-source.number // self.workers))
         return Stream(source, self._work, chunk=chunk, workers=self.workers)
 
     def _work(self, images: list[InputImage]) -> list[Prediction | Failure]:
-        """Read and predict; images padded alike make a batch, so that none changes another."""
+        """Reads and predicts. Images of a batch have the same padding, so results do not change."""
         results: dict[int, Prediction | Failure] = {}
         batches = defaultdict(list)
         for i, image in enumerate(images):
@@ -161,7 +160,7 @@ class Predictor:
         return {"image": tensor, "height": pixels.shape[0], "width": pixels.shape[1]}
 
     def _padded(self, image: torch.Tensor) -> tuple[int, ...]:
-        """Height and width as the detector pads it when it is alone."""
+        """Height and width of an image after the padding that it would have alone."""
         backbone: Any = self.model.backbone
         step = max(1, backbone.size_divisibility)
         return tuple(-(-side // step) * step for side in image.shape[1:])

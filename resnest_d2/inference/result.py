@@ -1,4 +1,4 @@
-"""What was found on one image: detectron2's Instances, drawn, or in the formats of others."""
+"""Detections of one image: detectron2's Instances, drawings and other formats."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from .sources import InputImage
 if TYPE_CHECKING:
     import supervision
 
-DRAWN = 0.5  # lowest score that is drawn where none was said
+DRAWN = 0.5  # default of the lowest score to draw
 
 
 @dataclass(repr=False)
 class Prediction:
-    """What was found on one image; keeps no pixels of a file, which is read again to be drawn.
+    """Detections of one image. It keeps no pixels of files, which are read again for drawing.
 
     Attributes:
-        image: which one it is.
-        instances: of detectron2, on the CPU, in pixels of the image as EXIF turns it.
-        metadata: the classes' names and ids, where they are known.
-        threshold: lowest score asked for; None for the config's.
-        panoptic: segments, (H, W), and what they are, of a panoptic detector.
+        image: the image.
+        instances: detectron2's Instances, on the CPU, in pixels of the EXIF-rotated image.
+        metadata: names and ids of the classes, if known.
+        threshold: requested lowest score; None for the config's.
+        panoptic: map of segments (H, W), and their descriptions, of a panoptic detector.
     """
 
     image: InputImage
@@ -42,17 +42,17 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """File name, ``video.mp4#12`` of a frame, ``image 3`` of what came from memory."""
+        """File name, ``video.mp4#12`` for a frame, ``image 3`` for an image from memory."""
         return self.image.name
 
     @property
     def path(self) -> str | None:
-        """Path of the image or video; None of what came from memory."""
+        """Path of the image or video; None for an image from memory."""
         return self.image.path
 
     @property
     def frame(self) -> int | None:
-        """Number of a video's frame, from 0."""
+        """Number of the frame in a video, from 0."""
         return self.image.frame
 
     @property
@@ -62,7 +62,7 @@ class Prediction:
 
     @property
     def class_names(self) -> list[str]:
-        """A name for each of the instances; its class's number where names are not known."""
+        """Class name of each instance; the class index if names are unknown."""
         names = self.metadata.get("thing_classes")
         classes = self.instances.pred_classes.tolist()
         return [names[c] if names else str(c) for c in classes]
@@ -76,14 +76,14 @@ class Prediction:
         return f"Prediction({self.name}: {found})"
 
     def draw(self, *, threshold: float | None = None, scale: float = 1.0) -> Image.Image:
-        """The image with what was found on it.
+        """Draws the detections on the image.
 
         Args:
-            threshold: lowest score drawn; None for the predictor's, else 0.5.
-            scale: of the drawing to the image.
+            threshold: lowest score to draw; None for the predictor's, else 0.5.
+            scale: scale of the drawing relative to the image.
 
         Raises:
-            UserError: the file cannot be read any more.
+            UserError: the file can no longer be read.
         """
         if threshold is None:
             threshold = DRAWN if self.threshold is None else self.threshold
@@ -92,14 +92,14 @@ class Prediction:
         return draw(pixels, kept, self.metadata, panoptic=self.panoptic, scale=scale)
 
     def to_coco(self, image_id: int) -> list[dict]:
-        """Result records in COCO's format, as the evaluation writes them.
+        """Converts to result records in COCO's format, as written by the evaluation.
 
         Args:
-            image_id: of the image. Category ids are those of the training's data where they are
-                known, else the classes' numbers, from 0.
+            image_id: id of the image. Category ids are those of the training data if known, else
+                class indices from 0.
         """
         found = self.instances
-        if found.has("pred_keypoints"):  # shifted in place
+        if found.has("pred_keypoints"):  # the evaluator shifts them in place
             found = Instances(found.image_size, **found.get_fields())
             found.pred_keypoints = found.pred_keypoints.clone()
         ids = self.metadata.get("category_ids")
@@ -109,7 +109,7 @@ class Prediction:
         return records
 
     def to_supervision(self) -> "supervision.Detections":
-        """Detections of the supervision package, the classes' names in ``data["class_name"]``.
+        """Converts to supervision's Detections, with class names in ``data["class_name"]``.
 
         Raises:
             MissingPackageError: supervision is not installed.

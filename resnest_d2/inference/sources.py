@@ -1,7 +1,7 @@
-"""What was given to predict on, as images that are read when their turn comes.
+"""Sources of images for prediction, each read only when needed.
 
-Files are read as detectron2 reads them for evaluation: by PIL, turned as EXIF says, grey made to
-three channels, an alpha channel left out. Shapes: H, W of the image.
+Files are read as in detectron2's evaluation: by PIL, rotated according to EXIF, grey images
+converted to three channels, alpha channels dropped. Shapes: H, W of the image.
 """
 
 import os
@@ -24,10 +24,10 @@ ORDERS = ("RGB", "BGR")
 
 
 class InputImage(NamedTuple):
-    """One image. ``read`` takes the order of channels wanted, gives uint8 (H, W, 3).
+    """One image. ``read`` takes the channel order and returns uint8 (H, W, 3).
 
-    ``path`` is None for what came from memory, ``frame`` (from 0) for what is not of a video.
-    ``read_later`` does the same and holds no pixels that it could read again.
+    ``path`` is None for images from memory, ``frame`` (from 0) for images that are not from a
+    video. ``read_later`` does the same, without keeping pixels of files in memory.
     """
 
     name: str
@@ -38,7 +38,7 @@ class InputImage(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Images one by one, how many (None: not known), and whether it is no collection but one."""
+    """Iterator of images, their number (None if unknown), and whether it is a single image."""
 
     images: Iterator[InputImage]
     number: int | None
@@ -46,18 +46,18 @@ class Source(NamedTuple):
 
 
 def open_source(source: Any, channels: str | None = None) -> Source:
-    """Images of whatever was given; nothing but the first frame of a video is read yet.
+    """Opens images of any supported form; only the first frame of a video is read yet.
 
     Args:
-        source: path of an image, a video or a folder (its images by name, not its sub-folders);
+        source: path of an image, a video or a folder (its images by name, without sub-folders);
             a PIL image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or several of these.
-        channels: "RGB" or "BGR", the order of every array's channels; of four the last is alpha.
+        channels: "RGB" or "BGR", the channel order of all arrays; a fourth channel is alpha.
 
     Raises:
-        MissingFileError: a path that does not exist.
-        TypeError: something else than these.
-        UserError: a folder without images, a video that cannot be read, an array of another
-            dtype or shape, or one whose order of channels is not said.
+        MissingFileError: a path does not exist.
+        TypeError: the source has another type.
+        UserError: a folder without images, a video that cannot be read, an array of another dtype
+            or shape, or an array without a channel order.
     """
     if channels not in (None, *ORDERS):
         raise UserError(f"channels is {channels!r}; choose from {ORDERS}.")
@@ -109,11 +109,11 @@ def _from_path(path: str) -> InputImage:
 
 
 def read_pixels(path: str, order: str) -> np.ndarray:
-    """Pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
+    """Reads the pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
 
     Raises:
-        UnreadableError: not an image, or a damaged one.
-        UserError: more than 8 bits a channel.
+        UnreadableError: the file is not an image, or is damaged.
+        UserError: more than 8 bits per channel.
     """
     with reading_image(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
         return _from_pil(image, order)
@@ -122,7 +122,7 @@ def read_pixels(path: str, order: str) -> np.ndarray:
 def _from_pil(image: Image.Image, order: str) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         raise UserError(
-            f"it has more than 8 bits a channel (mode {image.mode}), which would be cut off at "
+            f"it has more than 8 bits per channel (mode {image.mode}), which would be cut off at "
             "255; convert it to 8 bits as the images of the training were"
         )
     pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
@@ -130,7 +130,7 @@ def _from_pil(image: Image.Image, order: str) -> np.ndarray:
 
 
 def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, str]:
-    """The array as uint8 (H, W, 3), and the order of its channels."""
+    """Returns the array as uint8 (H, W, 3), and its channel order."""
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     colour = array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not array.size or not (grey or colour):
@@ -143,8 +143,8 @@ def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, s
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), "RGB"
     if channels is None:
         raise UserError(
-            "The order of an array's channels must be said: channels='BGR' (of cv2.imread) or "
-            "channels='RGB' (of PIL, imageio, matplotlib)."
+            "The channel order of an array is missing: pass channels='BGR' (cv2.imread) or "
+            "channels='RGB' (PIL, imageio, matplotlib)."
         )
     return array[:, :, :3], channels
 
@@ -165,7 +165,7 @@ def _open_video(path: str) -> Source:
 
 
 def _frames(path: str, number: int) -> Iterator[InputImage]:
-    """All that can be decoded; if the file is to have more, one that cannot be read at the end."""
+    """Yields all frames that can be decoded, and an unreadable one if the video is incomplete."""
     video = cv2.VideoCapture(path)
     try:
         frame = 0
@@ -178,7 +178,7 @@ def _frames(path: str, number: int) -> Iterator[InputImage]:
             frame += 1
     finally:
         video.release()
-    if number - frame > 2:  # some containers count a frame or two too many
+    if number - frame > 2:  # some containers count one or two frames too many
         missing = partial(_break_off, frame, number)
         yield InputImage(f"{os.path.basename(path)}#{frame}", path, frame, missing, missing)
 

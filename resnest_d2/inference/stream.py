@@ -1,7 +1,7 @@
-"""Images through a detector: read ahead, in batches, several at a time, out in their order.
+"""Runs images through a detector in threads and batches, reading ahead and keeping their order.
 
-On the CPU two images at a time on half the threads each are faster than one on all of them: what
-a detector does on one thread alone (NMS, Python) then costs nothing.
+On the CPU two images at a time with half the threads each are faster than one with all threads,
+because single-threaded parts of a detector (NMS, Python) then overlap.
 """
 
 import logging
@@ -20,24 +20,24 @@ from .sources import InputImage, Source
 
 
 class Failure(NamedTuple):
-    """An image that could not be read, and why."""
+    """An image that could not be read, and the reason."""
 
     name: str
     reason: str
 
 
 class Predictions(list):
-    """The predictions in the order of the images; ``failed`` names those that are missing."""
+    """Predictions in the order of the images; ``failed`` lists the unreadable images."""
 
     failed: list[Failure]
 
 
 class Stream:
-    """Predictions one after the other, with a progress bar; iterate over it once.
+    """Iterator of predictions with a progress bar; iterate over it only once.
 
     Attributes:
-        failed: the images so far that could not be read; they are left out, and named in the log
-            at the end.
+        failed: images so far that could not be read; they are skipped, and listed in the log at the
+            end.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Stream:
         """
         Args:
             source: the images.
-            work: gives for each image of a chunk a Prediction, or a Failure.
-            chunk: number of images handed to it at a time.
-            workers: threads that do it.
+            work: returns a Prediction or a Failure for each image of a chunk.
+            chunk: number of images per call of ``work``.
+            workers: number of threads that call it.
         """
         self.source, self.work = source, work
         self.chunk, self.workers = chunk, workers
         self.failed: list[Failure] = []
 
     def __iter__(self) -> Iterator[Prediction]:
-        # disable=None: no bar where there is no terminal
+        # disable=None: no bar without a terminal
         with tqdm(total=self.source.number, unit="image", disable=None) as bar:
             for result in self._results():
                 bar.update()
@@ -76,7 +76,7 @@ class Stream:
         try:
             for chunk in chunks:
                 pending.append(pool.submit(self.work, chunk))
-                if len(pending) > self.workers:  # one more than is worked on
+                if len(pending) > self.workers:  # one more than the workers process
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()
@@ -85,12 +85,12 @@ class Stream:
 
 
 def worker_pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that share torch's CPU threads between them; the caller keeps its own."""
+    """Returns a thread pool that shares torch's CPU threads; the caller keeps its own number."""
     own = torch.get_num_threads()
     started = threading.Barrier(workers + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread's first question sets it to the number of the process
+        torch.get_num_threads()  # the first call in a thread sets its number to the process's
         torch.set_num_threads(max(1, own // workers))
         started.wait()
 
@@ -98,5 +98,5 @@ def worker_pool(workers: int) -> ThreadPoolExecutor:
     for _ in range(workers):
         pool.submit(int)
     started.wait()
-    torch.set_num_threads(own)  # the last one said is what later threads begin with
+    torch.set_num_threads(own)  # the last value set is the default of later threads
     return pool

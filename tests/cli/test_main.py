@@ -17,7 +17,8 @@ COMMANDS = sorted(command.name for command in cli.app.registered_commands)
 
 def test_commands():
     assert set(COMMANDS) == set(
-        "train eval predict check-data import-data convert export list doctor".split()
+        "train eval predict check-data import-data split export-data convert export list "
+        "doctor".split()
     )
 
 
@@ -100,7 +101,8 @@ def test_a_list_needs_no_torch():
 
 def test_choices_are_those_of_the_package():
     from resnest_d2.checkpoint.layouts import ALIASES, LAYOUTS
-    from resnest_d2.cli import convert, export, import_data, predict
+    from resnest_d2.cli import convert, export, export_data, import_data, predict
+    from resnest_d2.data.convert import EXPORTS
     from resnest_d2.data.convert import FORMATS as READ
     from resnest_d2.deploy import BACKENDS
     from resnest_d2.deploy.export import FORMATS as WRITTEN
@@ -109,6 +111,7 @@ def test_choices_are_those_of_the_package():
         (convert.Target, (*LAYOUTS, *ALIASES)),
         (export.Format, WRITTEN),
         (import_data.Format, READ),
+        (export_data.Format, EXPORTS),
         (predict.Backend, (*BACKENDS, "plain")),
     ):
         assert [choice.value for choice in choices] == list(table)

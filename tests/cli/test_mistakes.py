@@ -325,6 +325,12 @@ CASES = [
             ["predict", name, "a.png"],
         )
     ),
+    ("kind", trained_on("voc4"), "import-data voc voc4"),
+    ("kind", trained_on("yolo/data.yaml"), "import-data yolo yolo/data.yaml"),
+    ("kind", ["eval", "run", "--data", "yolo/labels/a.txt", "images"], "import-data yolo"),
+    ("kind", ["check-data", "voc4", "images"], "import-data voc voc4"),
+    ("kind", ["check-data", "yolo/data.yaml", "yolo/images"], "import-data yolo"),
+    ("kind", importing("yolo", "train.json"), "resnest-d2 split train.json"),
     ("YAML", importing("yolo", "yolo3"), "data.yaml"),
     ("YAML", importing("yolo", "yolo4"), "data.yaml"),
     ("YAML", importing("yolo", "yolo5"), "data.yaml"),

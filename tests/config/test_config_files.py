@@ -27,19 +27,19 @@ def write(tmp_path):
     [
         ("", "mine.yaml is empty; a config is a mapping of keys"),
         ("# nothing but this\n", "mine.yaml is empty"),
-        ("[1, 2]\n", "mine.yaml holds a list"),
-        ("faster_rcnn_s50\n", "mine.yaml holds a str"),
+        ("[1, 2]\n", "mine.yaml contains a list"),
+        ("faster_rcnn_s50\n", "mine.yaml contains a str"),
         ("MODEL: 3\n", "MODEL is 3, but it is a group of keys: MODEL.LOAD_PROPOSALS"),
         ("MODEL: {RESNETS: deep}\n", "MODEL.RESNETS is 'deep', but it is a group of keys"),
         ("MODEL: {DEPTH: 50\n", "mine.yaml is not YAML: .*line 2"),
         ("_BASE_: gone.yaml\n", "mine.yaml: its _BASE_ .*gone.yaml does not exist"),
-        ("_BASE_: mine.yaml\n", "mine.yaml has itself for a _BASE_"),
+        ("_BASE_: mine.yaml\n", "mine.yaml is its own _BASE_"),
         ("_BASE_: 3\n", "_BASE_ is 3; give the path of a config"),
-        ("OUTPUT_DIR: 2024\n", "OUTPUT_DIR is 2024, a whole number; it must be a text"),
-        ("MODEL: {MASK_ON: 1}\n", "MODEL.MASK_ON is 1, a whole number; it must be True or False"),
-        ("SOLVER: {STEPS: 3}\n", "SOLVER.STEPS is 3, a whole number; it must be a list"),
-        ("SOLVER: {MAX_ITER: }\n", "SOLVER.MAX_ITER is None, nothing; it must be a whole number"),
-        ("SOLVER: {MAX_ITER: 2024-01-02}\n", "SOLVER.MAX_ITER is .*a date; it must be a whole"),
+        ("OUTPUT_DIR: 2024\n", "OUTPUT_DIR is 2024, an integer; it must be a string"),
+        ("MODEL: {MASK_ON: 1}\n", "MODEL.MASK_ON is 1, an integer; it must be True or False"),
+        ("SOLVER: {STEPS: 3}\n", "SOLVER.STEPS is 3, an integer; it must be a list"),
+        ("SOLVER: {MAX_ITER: }\n", "SOLVER.MAX_ITER is None, nothing; it must be an integer"),
+        ("SOLVER: {MAX_ITER: 2024-01-02}\n", "SOLVER.MAX_ITER is .*a date; it must be an integer"),
         ("SOLVER: {LR: 0.1}\n", "there is no key SOLVER.LR"),
         ("RADIX: 2\n", r"there is no key RADIX \(close: MODEL.RESNETS.RADIX\)"),
         ("INPUT: {MIN_SIZE: 3}\n", r"INPUT.MIN_SIZE \(close: INPUT.MIN_SIZE_TEST"),
@@ -52,7 +52,7 @@ def test_what_is_no_config_ends_in_one_sentence(text, message, write):
 
 
 def test_a_config_of_mmdetection_names_the_way_to_go(write):
-    with pytest.raises(UserError, match="Python config, as mmdetection has.*list configs"):
+    with pytest.raises(UserError, match="Python config, as mmdetection uses.*list configs"):
         load_config(write("model = dict(type='FasterRCNN')\n", "faster_rcnn.py"))
 
 

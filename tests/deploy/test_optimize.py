@@ -206,4 +206,4 @@ def test_without_openvino(monkeypatch):
 def test_unknown_layers_are_named(caplog):
     caplog.set_level("INFO")
     optimize_for_inference(ResNeSt(14, norm="GN").eval())
-    assert "Left as they are: FusedConv2d, GroupNorm." in caplog.text
+    assert "Not optimized: FusedConv2d, GroupNorm." in caplog.text

@@ -120,7 +120,7 @@ def test_a_signal_stops_it_and_is_no_failure(name, outcomes, made):
     codes, parts = outcomes
     output, error = parts[name]
     assert codes[name] == 130 and "Traceback" not in error
-    assert "--resume goes on from there" in output
+    assert "--resume continues from there" in output
     last = (made / name / "last_checkpoint").read_text()
     assert torch.load(made / name / last, weights_only=True)["trainer"]
 

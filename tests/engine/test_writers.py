@@ -64,7 +64,7 @@ def test_its_failures_do_not_stop_a_training(wandb, log, monkeypatch):
         writer.write()
         writer.write()
     writer.close()
-    assert log.text.count("left out from here on") == 1
+    assert log.text.count("disabled for the rest of this run") == 1
     monkeypatch.setattr(wandb, "init", fail)
     (writer,) = writers.wandb_writers(get_cfg())
     writer.write()

@@ -2,27 +2,65 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from resnest_d2.data.validate.rules import area_of
 from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
-from resnest_d2.files import OutputExistsError, make_folder, whole_file
+from resnest_d2.files import make_folder, require_new, whole_files
 
-from .readers import Split, read_labelme, read_voc, read_yolo
+from .cvat import read_cvat
+from .duplicates import require_imagehash
+from .faults import Faults
+from .kinds import require_kind
+from .labelled import Split
+from .labelme import read_labelme
+from .labelstudio import read_labelstudio
+from .roboflow import read_roboflow
+from .sides import describe, side_table
+from .splitting import Plan, assign, select
+from .voc import read_voc
+from .yolo import read_yolo
 
-FORMATS = {"yolo": read_yolo, "voc": read_voc, "labelme": read_labelme}
+FORMATS: dict[str, Callable[[Path, Faults], Iterator[Split]]] = {
+    "yolo": read_yolo,
+    "voc": read_voc,
+    "labelme": read_labelme,
+    "cvat": read_cvat,
+    "labelstudio": read_labelstudio,
+    "roboflow": read_roboflow,
+}
+_SUPERVISED = (
+    "yolo",
+    "voc",
+    "labelme",
+    "cvat",
+)  # read with supervision, or the XML parser it brings
+_APART = ("cvat", "labelstudio")  # whose images can be in any folder
 
 
 class Imported(NamedTuple):
-    """Written annotation file, folder of its images, and their numbers."""
+    """Written annotation file, folder of its images, their numbers, and which split it is.
+
+    ``split`` is train, val, test, or "" for all of a source.
+    """
 
     json_file: str
     image_root: str
     images: int
     objects: int
+    split: str = ""
+
+
+class Import(NamedTuple):
+    """Written files; of a source that was split, the table of classes and notes on the split."""
+
+    files: list[Imported]
+    table: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def import_data(
@@ -31,61 +69,96 @@ def import_data(
     *,
     output: str,
     categories: str | None = None,
+    images: str | None = None,
+    plan: Plan | None = None,
     overwrite: bool = False,
-) -> list[Imported]:
+) -> Import:
     """Converts annotations of another format to COCO JSON. Images are neither copied nor changed.
 
     Args:
         format: one of :data:`FORMATS`.
-        sources: folders to read, or data.yaml files of YOLO. A source can have several splits.
-        output: a JSON file for one split, or a folder for several; their files are named after the
-            splits, such as train.json.
+        sources: folders or files to read. A source can have several splits.
+        output: a JSON file for one split, or a folder for several; their files are named after
+            source and split, such as cells_train.json.
         categories: COCO file with the categories to use. By default, classes of all splits are
-            numbered from 1 in YOLO's order or by name.
+            numbered from 1 in the format's order or by name.
+        images: folder of the images of CVAT or Label Studio, if it is not beside the file.
+        plan: how to split a source that has no splits, or only one to train on.
         overwrite: replace existing files.
 
     Raises:
         OutputExistsError: an output exists.
         MissingFileError: no such source.
-        MissingPackageError: supervision is not installed.
-        WriteError: an output cannot be written.
-        UserError: an unknown format, a faulty annotation, or classes that disagree.
+        MissingPackageError: supervision is not installed, or for a plan imagehash.
+        WriteError: an output cannot be written; then none is.
+        UserError: an unknown format, faulty annotations, classes that disagree, a source of another
+            format, or a plan for sources that have splits.
     """
-    if format not in FORMATS:
-        raise UserError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
-    if find_spec("supervision") is None:
-        raise MissingPackageError(
-            "import-data needs supervision, which is not installed: "
-            "pip install 'resnest-d2[supervision]'"
+    splits = _read(format, sources, images)
+    if plan is not None and (len(splits) > 1 or splits[0].name not in ("", "train")):
+        found = ", ".join(_name(split) for split in splits)
+        raise UserError(
+            f"--val splits a single set to train on, but there are {found}. Import them without "
+            "--val; resnest-d2 split divides a COCO file."
         )
-    splits: list[Split] = []
-    for source in map(Path, sources):
-        if not source.exists():
-            raise MissingFileError(f"There is no {source} to import.")
-        splits += FORMATS[format](source)
-    targets = _targets(splits, output, overwrite=overwrite)
     ids = _number(splits)
     if categories:
         from resnest_d2.data.coco import read_categories  # brings torch
 
         ids = {name: id_ for id_, name in read_categories(categories).items()}
     for split in splits:
-        found = {o.name for source in split.images for o in source.objects}
-        if unknown := sorted(found - set(ids)):
+        found_names = {o.name for image in split.images for o in image.objects}
+        if unknown := sorted((found_names | set(split.classes if split.coco else ())) - set(ids)):
             raise UserError(f"Classes {unknown} are not among the categories {list(ids)}.")
-    written = []
-    for split, target in zip(splits, targets, strict=True):
-        data = _as_coco(split, ids)
-        make_folder(os.path.dirname(target))
-        with whole_file(target, "w") as file:
-            json.dump(data, file)
-        numbers = len(data["images"]), len(data["annotations"])
-        written.append(Imported(target, str(split.folder), *numbers))
-    return written
+    if plan is None:
+        targets = _targets([_name(split) for split in splits], output, overwrite=overwrite)
+        contents = [_as_coco(split, ids) for split in splits]
+        names = [split.name for split in splits]
+        return Import(_write(list(zip(targets, contents, splits, names, strict=True))))
+    if plan.max_distance >= 0:
+        require_imagehash()
+    (split,), names = splits, list(plan.sides())
+    targets = _targets([f"{split.source}_{n}" for n in names], output, overwrite=overwrite)
+    data = _as_coco(split, ids)
+    sides = assign(data, str(split.folder), plan)
+    contents = [select(data, sides.of_image == i) for i in range(len(names))]
+    files = _write(list(zip(targets, contents, [split] * len(names), names, strict=True)))
+    return Import(files, side_table(data, sides), tuple(describe(data, sides)))
 
 
-def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
-    names = [split.name for split in splits]
+def _read(format: str, sources: Sequence[str], images: str | None) -> list[Split]:
+    if format not in FORMATS:
+        raise UserError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
+    if format in _SUPERVISED and find_spec("supervision") is None:
+        raise MissingPackageError(
+            f"import-data {format} needs supervision, which is not installed: "
+            "pip install 'resnest-d2[supervision]'"
+        )
+    read: Callable[..., Iterator[Split]] = FORMATS[format]
+    if images is not None:
+        if format not in _APART:
+            raise UserError(
+                f"--images is for {' and '.join(_APART)}; {format} says where they are."
+            )
+        if not os.path.isdir(images):
+            raise MissingFileError(f"There is no folder {images} with the images.")
+        read = partial(read, folder=Path(images))
+    splits: list[Split] = []
+    faults = Faults()
+    for source in map(Path, sources):
+        if not source.exists():
+            raise MissingFileError(f"There is no {source} to import.")
+        require_kind(source, format)
+        splits += read(source, faults)
+    faults.finish()
+    return splits
+
+
+def _name(split: Split) -> str:
+    return f"{split.source}_{split.name}" if split.name else split.source
+
+
+def _targets(names: list[str], output: str, *, overwrite: bool) -> list[str]:
     if output.endswith(".json"):
         if len(names) != 1:
             raise UserError(
@@ -97,9 +170,7 @@ def _targets(splits: list[Split], output: str, *, overwrite: bool) -> list[str]:
         raise UserError(f"The splits {', '.join(names)} share names; import them one by one.")
     else:
         targets = [os.path.join(output, f"{name}.json") for name in names]
-    for target in targets:
-        if os.path.exists(target) and not overwrite:
-            raise OutputExistsError(f"{target} exists; give another output or ask to overwrite it.")
+    require_new(targets, overwrite=overwrite)
     return targets
 
 
@@ -107,17 +178,32 @@ def _number(splits: list[Split]) -> dict[str, int]:
     given = {tuple(split.classes) for split in splits if split.classes}
     if len(given) > 1:
         raise UserError(f"The sources name their classes differently: {sorted(given)}.")
-    found = {o.name for split in splits for p in split.images for o in p.objects}
+    found = {o.name for split in splits for image in split.images for o in image.objects}
     return {name: i for i, name in enumerate(next(iter(given), sorted(found)), 1)}
 
 
+def _write(parts: list[tuple[str, dict, Split, str]]) -> list[Imported]:
+    for target, *_ in parts:
+        make_folder(os.path.dirname(target))
+    with whole_files([target for target, *_ in parts], "w") as files:
+        for file, (_, data, _, _) in zip(files, parts, strict=True):
+            json.dump(data, file)
+    return [
+        Imported(target, str(split.folder), len(data["images"]), len(data["annotations"]), name)
+        for target, data, split, name in parts
+    ]
+
+
 def _as_coco(split: Split, ids: dict[str, int]) -> dict:
+    categories = [{"id": id_, "name": name} for name, id_ in ids.items()]
+    if split.coco is not None:
+        return _renumbered(split.coco, categories)
     images: list[dict] = []
     annotations: list[dict] = []
     for source in split.images:
         image = {"id": len(images) + 1, "file_name": source.path}
         images.append(image | {"height": source.height, "width": source.width})
-        for name, (left, top, right, bottom), polygons in source.objects:
+        for name, (left, top, right, bottom), mask in source.objects:
             # Round to thousandths of a pixel; further digits are errors of 32-bit numbers.
             box = [round(v, 3) for v in (left, top, right - left, bottom - top)]
             annotation = {
@@ -127,9 +213,23 @@ def _as_coco(split: Split, ids: dict[str, int]) -> dict:
                 "bbox": box,
                 "iscrowd": 0,
             }
-            if polygons:
-                annotation["segmentation"] = [[round(v, 3) for v in part] for part in polygons]
+            if isinstance(mask, dict):
+                annotation["segmentation"] = mask
+            elif mask:
+                annotation["segmentation"] = [[round(v, 3) for v in part] for part in mask]
             annotation["area"] = area_of(annotation, images[-1])
             annotations.append(annotation)
-    categories = [{"id": id_, "name": name} for name, id_ in ids.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _renumbered(data: dict, categories: list[dict]) -> dict:
+    """A COCO file with other ids of its categories, whose further fields are kept."""
+    fields = {category["name"]: category for category in data["categories"]}
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    ids = {category["name"]: category["id"] for category in categories}
+    annotations = [
+        {**annotation, "category_id": ids[names[annotation["category_id"]]]}
+        for annotation in data["annotations"]
+    ]
+    found = [{**fields.get(c["name"], {}), **c} for c in categories]
+    return {**data, "annotations": annotations, "categories": found}

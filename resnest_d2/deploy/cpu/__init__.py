@@ -1,1 +1,1 @@
-"""Faster operations on CPUs: Winograd convolution, RoIAlign on all threads, the allocator."""
+"""Faster operations on CPUs: Winograd convolution, multi-threaded RoIAlign, memory allocation."""

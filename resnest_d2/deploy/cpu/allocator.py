@@ -1,8 +1,8 @@
-"""What the C library does with freed memory, which decides how fast large maps are on a CPU.
+"""Settings of the C library's allocator, which limits the speed of large feature maps on a CPU.
 
-glibc hands freed blocks of over 32 MiB back to the system; the next layer's map is then new memory,
-which the system clears page by page at its first use. An image of 800x1216 has dozens of such
-maps, and clearing them takes a third of a plain ResNeSt-50's time.
+glibc returns freed blocks of over 32 MiB to the system; the next layer's map is then new memory,
+which the system clears page by page on first use. An image of 800x1216 has dozens of such maps, and
+clearing them takes a third of a plain ResNeSt-50's time.
 
 Source: mallopt(3), malloc_trim(3).
 """
@@ -16,32 +16,32 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use large freed blocks again, instead of giving them back to the system.
+    """Reuses large freed blocks in this process instead of returning them to the system.
 
-    It is for the program to decide, because it changes all of the process: train_net.py, the
-    command line and tools/benchmark.py call it where they compute on a CPU; nothing of the package
-    does so when it is imported or constructed.
+    Only programs should call it, because it affects the whole process: train_net.py, the command
+    line and tools/benchmark.py do so before computing on a CPU; importing this package or
+    constructing its classes never does.
 
     Threads that start later share one arena, the only one whose blocks are kept; so call it early.
-    The process stays as large as it once was, until :func:`return_freed_memory`. The first seven
-    to ten blocks of a size are not used again yet: glibc's cache of small blocks first takes the
-    ends it cuts off aligned ones, which keeps neighbours from merging until that cache is full.
+    The process keeps its peak size until :func:`return_freed_memory`. The first seven to ten blocks
+    of a size are not reused yet: glibc's cache of small blocks first takes the ends that it cuts
+    off aligned blocks, and they keep neighbours from merging until the cache is full.
 
     Returns:
-        Whether that was possible: False without glibc (macOS, Windows, musl).
+        Whether the settings could be changed: False without glibc (macOS, Windows, musl).
     """
     return _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST, _ARENA_MAX: 1})
 
 
 def return_freed_memory() -> bool:
-    """Do as glibc does in a long-running process by default, and return what is free now.
+    """Restores glibc's behaviour in long-running processes, and returns memory that is free now.
 
-    Threads go on sharing one arena, which glibc does not take back.
+    Threads still share one arena, since glibc cannot undo this.
 
     Returns:
-        As :func:`keep_freed_memory`.
+        See :func:`keep_freed_memory`.
     """
-    # glibc's own thresholds rise up to these with the size of what is freed
+    # by default glibc raises its thresholds up to these values as larger blocks are freed
     done = _set({_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26})
     if done and (glibc := _glibc()):
         glibc.malloc_trim(0)

@@ -1,12 +1,12 @@
-"""RoIAlign for inference on the CPU, out of channels_last maps and into channels_last.
+"""RoIAlign for inference on the CPU, with channels_last inputs and outputs.
 
-Sampling by bilinear interpolation and averaging a bin is separable: a bin is a weighted sum of the
-pixels in a small window, whose weights are an outer product of weights down and across. Such sums
-of rows of a table are what ``embedding_bag`` computes, on all threads; a pixel's channels lie side
-by side in a channels_last map, so that the map is the table and the result is channels_last, both
-without a copy. torchvision's operator visits one channel after the other on one thread.
+Bilinear sampling and averaging within a bin are separable: a bin is a weighted sum of the pixels in
+a small window, and the weights are an outer product of vertical and horizontal weights.
+``embedding_bag`` computes such sums of table rows, on all threads. A pixel's channels are adjacent
+in a channels_last map, so that the map is the table and the result is channels_last, both without a
+copy. torchvision's operator processes one channel after the other on one thread.
 
-Shapes: R regions, B bins a side, T pixels of a window a side, H, W of the map.
+Shapes: R regions, B bins per side, T window pixels per side, H, W of the map.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ def roi_align(
     scale: float,
     sampling_ratio: int = 0,
 ) -> torch.Tensor:
-    """RoIAlign with half-pixel centres, as :class:`detectron2.layers.ROIAlign` (aligned).
+    """RoIAlign with half-pixel centres, equal to :class:`detectron2.layers.ROIAlign` (aligned).
 
     Args:
         features: (N, C, H, W), channels_last.
-        regions: (R, 5): index of the image, and x0, y0, x1, y1 in its pixels.
+        regions: (R, 5): image index, and x0, y0, x1, y1 in pixels of the image.
         size: B.
-        scale: of the map to the image.
-        sampling_ratio: samples of a bin a side; 0 for one a pixel.
+        scale: scale of the map relative to the image.
+        sampling_ratio: samples per bin and side; 0 for one per pixel.
 
     Returns:
         (R, C, B, B), channels_last.
@@ -45,7 +45,7 @@ def roi_align(
     bins = (regions[:, 3:5] * scale - 0.5 - low) / size
     samples = torch.full_like(bins, sampling_ratio) if sampling_ratio else bins.ceil()
     pooled = features.new_zeros(len(regions), size * size, channels)
-    # Regions of about one size together, so that their windows are equally large.
+    # Process regions of similar size together, so that their windows are equally large.
     counts = samples.amax(1).clamp(0, max(height, width)).long()
     for count in counts.unique().tolist():
         if count < 1:  # an empty region stays zero
@@ -71,17 +71,17 @@ def roi_align(
 def _window(
     low: torch.Tensor, bins: torch.Tensor, samples: torch.Tensor, size: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels that each bin touches in one direction, and how much.
+    """Computes the pixels that each bin covers in one direction, and their weights.
 
     Args:
-        low: where the regions begin, (R,), in pixels of the map.
-        bins: length of their bins, (R,).
-        samples: number of samples of a bin, (R,); may be 0.
+        low: start of each region, (R,), in pixels of the map.
+        bins: length of its bins, (R,).
+        samples: number of samples per bin, (R,); may be 0.
         size: B.
-        length: of the map.
+        length: length of the map.
 
     Returns:
-        The first pixel (R, B), and the weights of it and those that follow, (R, B, T).
+        The first pixel (R, B), and the weights of the pixels from there on, (R, B, T).
     """
     most = int(samples.max())
     number = torch.arange(most)  # (S,)
@@ -90,7 +90,7 @@ def _window(
     places = starts[:, :, None] + offsets[:, None, :]  # (R, B, S)
     counted = (number < samples[:, None])[:, None, :] & (places >= -1) & (places <= length)
     inside = places.clamp(0, length - 1)
-    inside = torch.where(counted, inside, inside[:, :, :1])  # which keeps the window small
+    inside = torch.where(counted, inside, inside[:, :, :1])  # keeps the window small
     first = inside.amin(2).floor()  # (R, B)
     span = int((inside.amax(2) - first).max()) + 2
     pixels = first[:, :, None] + torch.arange(span)  # (R, B, T)
@@ -100,12 +100,12 @@ def _window(
 
 
 class ChannelsLastPooler(nn.Module):
-    """A pooler whose RoIAlign is :func:`roi_align`."""
+    """A pooler that uses :func:`roi_align`."""
 
     def __init__(self, pooler: ROIPooler):
         """
         Args:
-            pooler: one that :meth:`can_replace`.
+            pooler: pooler for which :meth:`can_replace` is True.
         """
         super().__init__()
         self.size = pooler.output_size[0]
@@ -116,7 +116,7 @@ class ChannelsLastPooler(nn.Module):
 
     @staticmethod
     def can_replace(pooler: Any) -> bool:
-        """Whether it is detectron2's pooler with square bins and its second RoIAlign."""
+        """Whether a module is detectron2's pooler with square bins and ROIAlignV2."""
         return (
             type(pooler) is ROIPooler
             and pooler.output_size[0] == pooler.output_size[1]
@@ -124,7 +124,7 @@ class ChannelsLastPooler(nn.Module):
         )
 
     def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
-        """(R, C, B, B), channels_last; see :class:`ROIPooler`."""
+        """Returns (R, C, B, B), channels_last; see :class:`ROIPooler`."""
         boxes = torch.cat([b.tensor for b in box_lists])
         image = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
         regions = torch.cat([image, boxes], 1)

@@ -1,10 +1,10 @@
 """3x3 convolutions with a quarter of the multiplications.
 
 Winograd's minimal filtering F(4x4, 3x3), https://arxiv.org/abs/1509.09308, Sec. 4: a tile of 4x4
-outputs from 6x6 inputs takes 36 multiplications a pair of channels instead of 144, as polynomials
-are multiplied by their values at five points and at infinity. Rounding errors are 1.5e-6 of the
-largest output: those of a plain convolution that sums in one run, as with AVX2, and six times those
-of one that sums in blocks, as with AVX-512.
+outputs from 6x6 inputs takes 36 multiplications per pair of channels instead of 144. As with
+products of polynomials, values at five points and at infinity are multiplied. Rounding errors are
+1.5e-6 of the largest output: the same as a plain convolution that sums in one run, as with AVX2,
+and six times those of one that sums in blocks, as with AVX-512.
 
 Shapes: N batch, C input and O output channels of a group, H, W of the map, T tiles.
 """
@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-_OUT, _IN = 4, 6  # sides of a tile
+_OUT, _IN = 4, 6  # sides of an output and an input tile
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # half the rounding error of the paper's 0, 1, -1, 2, -2
-_PIECE = 2**17  # tiles times channels worked on at a time, whose values then take 19 MB
-_MIN_CHANNELS = 128  # of a group; with fewer the transforms take what the product saves
-_MAX_WASTE = 1.6  # outputs of the tiles over those of the map
+_PIECE = 2**17  # tiles times channels processed at a time, whose values take 19 MB
+_MIN_CHANNELS = 128  # per group; with fewer the transforms take the time that the product saves
+_MAX_WASTE = 1.6  # outputs of the tiles relative to those of the map
 
 
 def suits(conv: nn.Conv2d) -> bool:
-    """Whether a convolution can be computed so, and is faster on this processor.
+    """Whether this method can compute a convolution, and is faster on this processor.
 
-    With AVX-512 it is not: oneDNN's plain ones, twice as fast as with AVX2, leave no gain over the
-    time of the transforms.
+    With AVX-512 it is not: oneDNN's plain convolutions are twice as fast as with AVX2, so that the
+    transforms take all of the time saved.
     """
     return (
         torch.backends.cpu.get_cpu_capability() != "AVX512"
@@ -40,14 +40,14 @@ def suits(conv: nn.Conv2d) -> bool:
 
 
 def fits(x: torch.Tensor) -> bool:
-    """Whether tiles cover a map (N, C, H, W) without computing much for nothing."""
+    """Whether tiles cover a map (N, C, H, W) without too much wasted computation."""
     height, width = x.shape[2:]
     covered = -(-height // _OUT) * -(-width // _OUT) * _OUT**2
     return covered <= _MAX_WASTE * height * width
 
 
 def transform_kernels(weight: torch.Tensor, groups: int) -> torch.Tensor:
-    """Values of kernels (groups O, C, 3, 3) at all pairs of points, (groups, 36, C, O)."""
+    """Transforms kernels (groups O, C, 3, 3) to values at all points, (groups, 36, C, O)."""
     g = _matrices()[2]
     values = torch.einsum("ai,ocij,bj->aboc", g, weight.double(), g).flatten(0, 1)
     return values.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).to(weight.dtype).contiguous()
@@ -56,13 +56,13 @@ def transform_kernels(weight: torch.Tensor, groups: int) -> torch.Tensor:
 def convolve(
     x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor | None, *, relu: bool
 ) -> torch.Tensor:
-    """3x3 convolution of stride 1 and padding 1, then a ReLU if wanted.
+    """3x3 convolution of stride 1 and padding 1, with an optional ReLU.
 
     Args:
         x: (N, groups C, H, W), fastest if channels_last.
-        kernels: those of :func:`transform_kernels`.
+        kernels: result of :func:`transform_kernels`.
         bias: (groups O,).
-        relu: whether a ReLU follows.
+        relu: apply a ReLU to the output.
 
     Returns:
         (N, groups O, H, W), channels_last.
@@ -83,7 +83,7 @@ def convolve(
             inputs = tiles[:, :, images, lines, :, k * c : (k + 1) * c]
             values = b @ inputs.reshape(_IN**2, -1)  # (36, T C)
             products = values.view(_IN**2, -1, c) @ kernels[k]  # (36, T, O)
-            if bias is not None:  # the value at (1, 1) goes to every output, times 1
+            if bias is not None:  # the value at (1, 1) is added to every output, with weight 1
                 products[_IN + 1] += bias[k * o : (k + 1) * o]
             outputs = a @ products.view(_IN**2, -1)  # (16, T O)
             if relu:
@@ -115,7 +115,7 @@ def _tensor(matrix: np.ndarray) -> torch.Tensor:
 
 
 def _pieces(n: int, rows: int, columns: int, *, channels: int) -> Iterator[tuple[slice, slice]]:
-    """Images and rows of tiles to work on at a time: several images, or a part of one."""
+    """Splits a batch into pieces to process at a time: several images, or rows of tiles of one."""
     limit = _PIECE // channels  # tiles
     images = max(1, limit // (rows * columns))
     height = max(1, min(rows, limit // columns))

@@ -1,4 +1,4 @@
-"""Detectors as one file that runs without this package: ONNX, OpenVINO, TorchScript."""
+"""Exports detectors to a file that runs without this package: ONNX, OpenVINO, TorchScript."""
 
 from .checking import Difference
 from .exporting import ExportReport, export

@@ -1,4 +1,4 @@
-"""Whether a file, in its own engine, finds what the detector finds.
+"""Compares the detections of an exported file with the detector's.
 
 Shapes: R detections of the detector, S of the file, M mask size.
 """
@@ -12,22 +12,22 @@ from torch import nn
 
 from .formats import Run
 
-BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2  # pixels, and differences of probabilities
+BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2  # tolerances in pixels and probabilities
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a file is from the detector on one image.
+    """Differences between a file and the detector on one image.
 
     Args:
         size: height and width of the image.
-        detections: how many the detector found.
-        unmatched: how many of either have no counterpart: one of the same class, within 0.1 pixels
-            and scores within 1e-3, mask probabilities within 1e-2; at least the difference of the
-            numbers found, as one may be the counterpart of several.
-        boxes: the largest difference of a matched box's side, in pixels.
-        scores: the largest of a matched score.
-        masks: the largest of a matched mask's probabilities; None without masks.
+        detections: number of detections of the detector.
+        unmatched: number of detections of either without a counterpart of the same class, within
+            0.1 pixels, 1e-3 in score and 1e-2 in mask probabilities; at least the difference of the
+            numbers of detections, because one may be the counterpart of several.
+        boxes: largest difference of the sides of matched boxes, in pixels.
+        scores: largest difference of matched scores.
+        masks: largest difference of matched mask probabilities; None without masks.
     """
 
     size: tuple[int, int]
@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def small(self) -> bool:
-        """Whether two in a hundred at most are unmatched: those on the edge of a threshold."""
+        """Whether at most 2% are unmatched, as happens close to a threshold."""
         return self.unmatched <= self.detections // 50
 
     def __str__(self) -> str:
@@ -52,12 +52,12 @@ class Difference:
 
 
 def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Difference:
-    """Match detections as sets, for rounding may swap two of one score.
+    """Matches detections regardless of order, since rounding may swap two of equal score.
 
     Args:
         size: height and width of the image.
-        expected: boxes, scores, classes and perhaps masks of the detector, arrays.
-        found: the same of the file.
+        expected: arrays of the detector's boxes, scores, classes and optionally masks.
+        found: the same arrays of the file.
     """
     (boxes, scores, classes), (boxes2, scores2, classes2) = expected[:3], found[:3]
     apart = np.abs(boxes[:, None] - boxes2[None]).max(-1)  # (R, S)
@@ -91,15 +91,15 @@ def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Diffe
 def check(
     run: Run, detector: nn.Module, images: Sequence[torch.Tensor], *, threshold: float
 ) -> list[Difference]:
-    """Compare on every image; on the last one at a threshold of 1, where nothing is found.
+    """Compares on every image; on the last one with a threshold of 1, without detections.
 
-    Where the detector finds nothing in the others, the threshold is lowered until it does.
+    If the detector finds nothing in the other images, the threshold is lowered until it does.
 
     Args:
-        run: the file in its engine.
+        run: runs the file in its engine.
         detector: a :class:`WholeDetector` around the model.
-        images: as it takes them.
-        threshold: of the scores.
+        images: inputs of ``detector``.
+        threshold: score threshold.
     """
     *filled, empty = images
     for lower in range(4):

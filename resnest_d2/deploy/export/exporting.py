@@ -1,4 +1,4 @@
-"""From a detector to a checked file."""
+"""Exports a detector to a file and checks the file."""
 
 import copy
 import os
@@ -28,7 +28,7 @@ _CHECKED_SIZES = ((240, 320), (352, 256), (200, 360))
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A written file, and how far it is from the detector on each image it was run on."""
+    """Path of a written file, and its differences from the detector on each test image."""
 
     path: Path
     differences: tuple[Difference, ...]
@@ -47,34 +47,33 @@ def export(
     config: str = "",
     score_threshold: float | None = None,
 ) -> ExportReport:
-    """Write a detector as one file, run it in its own engine, and compare.
+    """Exports a detector to one file, runs the file in its own engine, and compares.
 
-    The file takes one image of any size, and a score threshold. Inputs: ``image``, with a resize
-    inside (H, W, 3), uint8, else (3, H, W), float32, 0 to 255, already resized; channels in the
-    order of ``model.input_format``; ``score_threshold``, float32 scalar. Outputs: ``boxes`` (R, 4)
-    in pixels of ``image``, ``scores`` (R,), ``classes`` (R,), int64, and ``masks`` (R, M, M),
-    probabilities inside the boxes, if there is a mask head. The mean and the scale of the pixels
-    are always inside.
+    The file takes one image of any size, and a score threshold. Inputs: ``image``, (H, W, 3), uint8
+    with a resize inside, else (3, H, W), float32, 0 to 255, already resized; channels in the order
+    of ``model.input_format``; ``score_threshold``, float32 scalar. Outputs: ``boxes`` (R, 4) in
+    pixels of ``image``, ``scores`` (R,), ``classes`` (R,), int64, and with a mask head ``masks``
+    (R, M, M), probabilities inside the boxes. Pixels are always normalized inside the file.
 
     Args:
-        model: a GeneralizedRCNN in eval mode; stays as it is.
-        path: of the file: .onnx, .xml (OpenVINO; writes its weights beside it, in a .bin) or .pt
-            (TorchScript).
+        model: a GeneralizedRCNN in eval mode; it is not changed.
+        path: path of the file: .onnx, .xml (OpenVINO; with its weights in a .bin file next to it)
+            or .pt (TorchScript).
         format: one of :data:`FORMATS`.
-        resize: done inside the file; None if images come resized.
-        class_names: in the order of the classes, for the metadata.
+        resize: resize inside the file; None if its inputs are already resized.
+        class_names: names in the order of the classes, for the metadata.
         config: name of the config, for the metadata.
-        score_threshold: the one in the metadata, and of an ONNX file when none is given; None for
-            the model's.
+        score_threshold: threshold in the metadata, and the default of an ONNX file; None for the
+            model's.
 
     Returns:
-        The differences on three images of different sizes, one with no detection.
+        The differences on three images of different sizes, one without detections.
 
     Raises:
-        MissingPackageError: the format's packages are missing.
-        UserError: an unknown format, another suffix, a model that cannot be exported, or a file
-            that differs from it; no file is left then.
-        ValueError: a model in training mode.
+        MissingPackageError: the format's packages are not installed.
+        UserError: unknown format, wrong suffix, a model that cannot be exported, or a file whose
+            detections differ; the file is then removed.
+        ValueError: the model is in training mode.
         WriteError: the folder cannot be written to.
     """
     path = Path(path)
@@ -100,7 +99,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
         outputs = 4 if heads.mask_on else 3
-        with warnings.catch_warnings():  # what the trace took for constant, the check would show
+        with warnings.catch_warnings():  # wrong constants in the trace would fail the check
             warnings.simplefilter("ignore", TracerWarning)
             kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
         detector = WholeDetector(EagerDetector(model), resize)
@@ -117,7 +116,7 @@ def export(
 def _check_arguments(
     model: nn.Module, path: Path, *, format: str, class_names: Sequence[str]
 ) -> None:
-    """Refuse what cannot be exported, before the work begins."""
+    """Checks that the model can be exported, before any work starts."""
     if format not in FORMATS:
         raise UserError(f"There is no format {format!r}; choose from {tuple(FORMATS)}.")
     if path.suffix != FORMATS[format].suffix:
@@ -128,7 +127,7 @@ def _check_arguments(
     if type(model) is not GeneralizedRCNN or not hasattr(heads, "mask_on") or heads.keypoint_on:
         raise UserError(
             f"A {type(model).__name__} cannot be exported, only a GeneralizedRCNN with boxes and "
-            "perhaps masks: Faster, Mask, Cascade and Cascade Mask R-CNN."
+            "optionally masks: Faster, Mask, Cascade and Cascade Mask R-CNN."
         )
     if model.training:
         raise ValueError("export takes a model in eval mode: call model.eval().")

@@ -1,4 +1,4 @@
-"""The kinds of file: how each is written, and run in its own engine."""
+"""Export formats: how a file is written, and run in its own engine."""
 
 import inspect
 import json
@@ -14,15 +14,15 @@ import torchvision  # noqa: F401 (registers the operators that a TorchScript fil
 
 from resnest_d2.errors import MissingPackageError
 
-OPSET = 17  # the highest that torch 2.1 writes; RoiAlign with half pixels needs 16
+OPSET = 17  # the highest in torch 2.1; RoiAlign with half pixels needs 16
 OUTPUTS = ("boxes", "scores", "classes", "masks")
-METADATA = "resnest_d2.json"  # of a TorchScript file
+METADATA = "resnest_d2.json"  # in a TorchScript file
 Run = Callable[[np.ndarray, float], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its suffix, how it is written, and how it is opened in its engine."""
+    """Suffix of a format, and functions that write a file and open it in its engine."""
 
     suffix: str
     write: Callable[..., None]
@@ -41,7 +41,7 @@ def _open_torchscript(path: Path) -> Run:
     graph = torch.jit.load(path)
 
     def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:
-        # Optimising the graph anew for every size takes seconds.
+        # Optimising the graph again for every size takes seconds.
         with torch.no_grad(), torch.jit.optimized_execution(False):
             found = graph(torch.from_numpy(image), torch.tensor(threshold))
         return [values.numpy() for values in found]
@@ -51,9 +51,9 @@ def _open_torchscript(path: Path) -> Run:
 
 def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int) -> None:
     names = OUTPUTS[:outputs]
-    bytes_ = inputs[0].dtype == torch.uint8  # channels last, then
+    bytes_ = inputs[0].dtype == torch.uint8  # then channels last
     sizes = {0: "height", 1: "width"} if bytes_ else {1: "height", 2: "width"}
-    # The default of torch's newer versions needs onnxscript, and refuses such loops and branches.
+    # The default of newer torch versions needs onnxscript, and fails on such loops and branches.
     can_choose = "dynamo" in inspect.signature(torch.onnx.export).parameters
     options: dict[str, Any] = {"dynamo": False} if can_choose else {}
     torch.onnx.export(
@@ -73,7 +73,7 @@ def _import_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise MissingPackageError(
-            "ONNX and OpenVINO files are written through onnx: pip install 'resnest-d2[onnx]'."
+            "The onnx and openvino formats need onnx: pip install 'resnest-d2[onnx]'."
         ) from error
     return onnx
 
@@ -84,7 +84,7 @@ def _write_onnx(
     onnx = _import_onnx()
     _to_onnx(module, inputs, path, outputs=outputs)
     model = onnx.load(path)
-    # An initial value beside the input of that name: the input may be left out.
+    # An initializer with the name of the input makes the input optional.
     default = np.array(metadata["score_threshold"], np.float32)
     model.graph.initializer.append(onnx.numpy_helper.from_array(default, "score_threshold"))
     onnx.helper.set_model_props(model, {k: _text(v) for k, v in metadata.items()})
@@ -97,7 +97,7 @@ def _open_onnx(path: Path) -> Run:
         import onnxruntime
     except ImportError as error:
         raise MissingPackageError(
-            "An ONNX file is checked by onnxruntime: pip install 'resnest-d2[onnx]'."
+            "Checking an ONNX file needs onnxruntime: pip install 'resnest-d2[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns that the threshold is an input with a default
@@ -121,21 +121,21 @@ def _write_openvino(
     module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
 ) -> None:
     openvino = _import_openvino()
-    _import_onnx()  # torch's exporter needs it too, and would say so less clearly
+    _import_onnx()  # torch's exporter needs it too, and has a less clear error
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx_file = Path(folder) / "model.onnx"
         _to_onnx(module, inputs, onnx_file, outputs=outputs)
-        # Through ONNX: of the traced module itself, OpenVINO's reading gave other boxes.
+        # Through ONNX: OpenVINO's conversion of the traced module gave different boxes.
         model = openvino.Core().read_model(onnx_file)
         for key, value in metadata.items():
             model.set_rt_info(_text(value), ["resnest_d2", key])
         openvino.save_model(model, path, compress_to_fp16=False)
-        del model  # which reads its weights out of the file
+        del model  # it reads its weights from the file
 
 
 def _open_openvino(path: Path) -> Run:
     openvino = _import_openvino()
-    options = {"INFERENCE_PRECISION_HINT": "f32"}  # newer CPUs would choose bfloat16
+    options = {"INFERENCE_PRECISION_HINT": "f32"}  # the default on newer CPUs is bfloat16
     compiled = openvino.Core().compile_model(path, "CPU", options)
 
     def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
-"""The resize before the network, as operations that every engine has.
+"""Resizing before the network, by operations that every engine supports.
 
-PIL's and OpenCV's bilinear filters are separable: each is a matrix product down and one across.
-The engines' own resize operators differ from both, and from one another, where they shrink.
+PIL's and OpenCV's bilinear filters are separable: each is a vertical and a horizontal matrix
+product. The engines' own resize operators differ from both, and from one another, when downscaling.
 
 Shapes: H, W of the image, h, w of the resized one.
 """
@@ -22,12 +22,12 @@ class ShortestEdge:
     """detectron2's ResizeShortestEdge with fixed sizes, for images as tensors.
 
     Args:
-        min_size: of the shorter side, in pixels (INPUT.MIN_SIZE_TEST).
-        max_size: of the longer side at most, in pixels (INPUT.MAX_SIZE_TEST).
-        resizer: whose bilinear filter, "pil" or "cv2" (INPUT.RESIZE).
+        min_size: length of the shorter side, in pixels (INPUT.MIN_SIZE_TEST).
+        max_size: maximum length of the longer side, in pixels (INPUT.MAX_SIZE_TEST).
+        resizer: library of the bilinear filter, "pil" or "cv2" (INPUT.RESIZE).
 
     Raises:
-        UserError: a size below 1, or no such resizer.
+        UserError: a size below 1, or an unknown resizer.
     """
 
     min_size: int
@@ -38,46 +38,46 @@ class ShortestEdge:
         if self.min_size < 1 or self.max_size < 1:
             raise UserError(
                 f"A resize inside the file needs sizes of 1 or more, got {self.min_size} and "
-                f"{self.max_size} (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST); or leave it outside."
+                f"{self.max_size} (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST); or resize outside of it."
             )
         if self.resizer not in RESIZERS:
             raise UserError(f"The resizer is {self.resizer!r}; choose from {RESIZERS}.")
 
     def size_of(self, image: torch.Tensor) -> torch.Tensor:
-        """h and w for an image (3, H, W), int64 (2,)."""
-        # in double, as detectron2 computes it in Python
+        """Returns h and w for an image (3, H, W), int64 (2,)."""
+        # in double precision, as in detectron2, which computes them in Python
         size = shapes_to_tensor(list(image.shape[-2:])).double()
         new = size * (self.min_size / size.min())
         new = new * (self.max_size / new.max()).clamp(max=1)
         return (new + 0.5).floor().long()
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """(3, H, W), float32 in whole numbers, to (3, h, w), likewise."""
+        """Resizes (3, H, W) to (3, h, w), both float32 with integer values."""
         size = self.size_of(image)
         smooth = self.resizer == "pil"
         down = _filter(size[0], image.shape[1], smooth=smooth)  # (h, H)
         across = _filter(size[1], image.shape[2], smooth=smooth)  # (w, W)
         x = image @ across.T  # (3, H, w)
-        if smooth:  # PIL keeps bytes between the two passes
+        if smooth:  # PIL rounds to bytes between the two passes
             x = _rounded(x)
         return _rounded(down @ x)
 
 
 def _rounded(x: torch.Tensor) -> torch.Tensor:
-    """Whole numbers; halves, which are common, go up in every engine despite its rounding."""
+    """Rounds half up in all engines; halves are common, and engines round them differently."""
     return (x + (0.5 + 2**-10)).floor()
 
 
 def _filter(new: Any, old: int, *, smooth: bool) -> torch.Tensor:
-    """Weights of the old pixels in each new one, (new, old); a triangle around its place.
+    """Weights of the old pixels for each new one, (new, old): a triangle around its position.
 
     Args:
         new: number of new pixels, a scalar.
-        old: number of old ones.
-        smooth: widen the triangle where the image shrinks.
+        old: number of old pixels.
+        smooth: widen the triangle when downscaling.
     """
     length: Any = shapes_to_tensor([old])[0]
-    # Places times 2 * new are whole numbers: exact in engines without doubles, as OpenVINO.
+    # Positions times 2 * new are integers: exact in engines without doubles, such as OpenVINO.
     places = (2 * torch.arange(new) + 1) * length - new
     distances = (2 * torch.arange(length) * new - places[:, None]).abs()  # (new, old)
     width = 2 * torch.maximum(length, new) if smooth else 2 * new

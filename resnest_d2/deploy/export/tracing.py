@@ -1,4 +1,4 @@
-"""A detector as a traced module: one image and a score threshold in, tensors out.
+"""A detector as a traced module, from one image and a score threshold to tensors.
 
 Shapes: H, W of the given image, R detections, M mask size.
 """
@@ -23,12 +23,12 @@ _TRACED_SIZE = 64
 
 
 def detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
-    """Detections of one image as tensors.
+    """Returns the detections of one image as tensors.
 
     Args:
-        model: in eval mode; its score threshold becomes the one given.
+        model: model in eval mode; its score threshold is replaced by the given one.
         image: (3, H, W), float32, 0 to 255, in the model's channel order.
-        threshold: detections have a score above it, float32 scalar.
+        threshold: lower limit of the scores, float32 scalar.
 
     Returns:
         Boxes (R, 4) in pixels of ``image``, scores (R,), classes (R,), int64, and masks
@@ -43,8 +43,8 @@ def detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor)
 
 
 def _detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor) -> tuple:
-    """:func:`detect`, to be traced."""
-    # torchvision branches where there are no boxes; of that branch OpenVINO returns one.
+    """Traceable version of :func:`detect`."""
+    # torchvision has a branch for no boxes, in which OpenVINO returns one box.
     with nms_by(_batched_nms):
         return detect(model, image, threshold)
 
@@ -52,26 +52,26 @@ def _detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor
 def _batched_nms(
     boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, iou_threshold: float
 ) -> torch.Tensor:
-    """torchvision's batched_nms for boxes inside an image, without a branch."""
+    """torchvision's batched_nms for boxes inside an image, without branches."""
     far = torch.cat((boxes.flatten(), boxes.new_zeros(1))).max() + 1
     moved = boxes + (classes.to(boxes) * far)[:, None]
     return torchvision.ops.nms(moved, scores, iou_threshold)
 
 
 class WholeDetector(nn.Module):
-    """Everything from the given image to boxes in its own pixels, around a detector."""
+    """Wraps a detector with the resize, for boxes in pixels of the given image."""
 
     def __init__(self, detector: nn.Module, resize: ShortestEdge | None):
         """
         Args:
             detector: called as :func:`detect` without its first argument.
-            resize: what is done inside; None if images come resized.
+            resize: resize in the module; None if images are already resized.
         """
         super().__init__()
         self.detector, self.resize = detector, resize
 
     def forward(self, image: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """As :func:`detect`; with a resize, ``image`` is (H, W, 3), uint8."""
+        """See :func:`detect`; with a resize, ``image`` is (H, W, 3), uint8."""
         if self.resize is None:
             image = resized = image
         else:
@@ -103,7 +103,7 @@ class EagerDetector(nn.Module):
 
 
 def example(resize: ShortestEdge | None, height: int, width: int) -> torch.Tensor:
-    """An image as the traced module takes it, of smooth random colours."""
+    """Returns an example input of the traced module, an image of smooth random colours."""
     generator = torch.Generator().manual_seed(height * width)
     small = torch.rand(1, 3, height // 8 + 1, width // 8 + 1, generator=generator) * 255
     x = nn.functional.interpolate(small, (height, width), mode="bilinear")[0].round()
@@ -114,21 +114,21 @@ def example(resize: ShortestEdge | None, height: int, width: int) -> torch.Tenso
 def traceable(
     model: GeneralizedRCNN, resize: ShortestEdge | None
 ) -> tuple[WholeDetector, tuple[torch.Tensor, torch.Tensor]]:
-    """A :class:`WholeDetector` that can be traced for images of any size and any threshold.
+    """Builds a :class:`WholeDetector` that can be traced for any image size and threshold.
 
     Args:
-        model: on the CPU, in eval mode; stays as it is.
-        resize: as in :class:`WholeDetector`.
+        model: model on the CPU, in eval mode; it is not changed.
+        resize: see :class:`WholeDetector`.
 
     Returns:
-        It, and the inputs to trace it with.
+        The detector, and inputs to trace it with.
 
     Raises:
-        UserError: a model that finds nothing even at a threshold of 0.
+        UserError: the model finds nothing even at a threshold of 0.
     """
     fast = optimize_for_inference(model)
     for name, module in model.roi_heads.named_children():
-        if isinstance(module, ROIPooler):  # the optimised one chooses by values, in Python
+        if isinstance(module, ROIPooler):  # the optimised one has branches in Python
             setattr(fast.roi_heads, name, copy.deepcopy(module))
     inputs = (example(None, _TRACED_SIZE, _TRACED_SIZE), torch.tensor(0.0))
     whole = WholeDetector(TracingAdapter(fast, inputs, _detect), resize).eval()
@@ -136,5 +136,5 @@ def traceable(
     for threshold in (0.5, 0.05, 0.005, 0.0005, 0.0):
         if len(whole(image, torch.tensor(threshold))[0]):
             return whole, (image, torch.tensor(threshold))
-    # a trace of no detections would never give any
+    # a trace without detections would never return any
     raise UserError("The detector finds nothing, even at a score of 0: are its weights NaN?")

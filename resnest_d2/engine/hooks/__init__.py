@@ -1,4 +1,4 @@
-"""Hooks of the trainer, one a file; :meth:`Trainer.build_hooks` has their order."""
+"""Hooks of the trainer, one per file; :meth:`Trainer.build_hooks` sets their order."""
 
 from .batch_size import BatchSize
 from .best_checkpoint import BestCheckpoint

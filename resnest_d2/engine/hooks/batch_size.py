@@ -1,4 +1,4 @@
-"""Watches over the number of images in an iteration where a run is resumed."""
+"""Checks that a resumed run has the same number of images per iteration."""
 
 import logging
 
@@ -7,30 +7,30 @@ from detectron2.utils import comm
 
 
 class BatchSize(HookBase):
-    """Keeps the number with the checkpoints; a run resumed with another one gets a warning.
+    """Saves the batch size with the checkpoints; logs a warning if a resumed run has another one.
 
-    The iterations that are done and MAX_ITER would count different things, as happens where
-    --num-gpus changes and SOLVER.REFERENCE_WORLD_SIZE scales the batch.
+    The iterations done and MAX_ITER would then count different batches. This happens if --num-gpus
+    changes and SOLVER.REFERENCE_WORLD_SIZE scales the batch.
     """
 
     def __init__(self, images: int):
         """
         Args:
-            images: in an iteration of this run, of all processes.
+            images: images per iteration of this run, over all processes.
         """
         self.images = images
 
     def state_dict(self) -> dict:
-        """The number."""
+        """Returns the number of images per iteration."""
         return {"images": self.images}
 
     def load_state_dict(self, state: dict) -> None:
-        """Compare with the number of the run that is resumed."""
+        """Compares with the batch size of the run that is resumed."""
         before = state["images"]
         if before != self.images and comm.is_main_process():
             logging.getLogger(__name__).warning(
                 f"The {self.trainer.iter + 1} iterations of the checkpoint have {before} images "
-                f"each, and SOLVER.IMS_PER_BATCH is {self.images} now: the length of the run and "
-                "its learning rate are of other iterations. To go on as before, resume the run's "
+                f"each, but SOLVER.IMS_PER_BATCH is now {self.images}, so that the length of the "
+                "run and its learning rate no longer fit. To continue as before, resume the run's "
                 f"config.yaml with SOLVER.REFERENCE_WORLD_SIZE 0, or set IMS_PER_BATCH {before}."
             )

@@ -1,4 +1,4 @@
-"""Stop a training whose validation AP no longer rises."""
+"""Stops a training whose validation AP no longer improves."""
 
 import logging
 
@@ -10,20 +10,20 @@ from .best_checkpoint import BestCheckpoint
 
 
 class EarlyStop(BaseException):
-    """Ends the loop of the trainer; as a BaseException it is not logged as a failure."""
+    """Ends the trainer's loop; a BaseException, so that it is not logged as a failure."""
 
 
 class EarlyStopping(HookBase):
-    """Stops after so many evaluations without a better one than :class:`BestCheckpoint`'s.
+    """Stops after ``patience`` evaluations that were not better than :class:`BestCheckpoint`'s.
 
-    It stands after that hook, whose file keeps the count over a resumed run.
+    It must follow that hook, whose file keeps the count when a run is resumed.
     """
 
     def __init__(self, best: BestCheckpoint | None, *, patience: int, period: int):
         """
         Args:
-            best: the hook that compares; None on processes other than the main one.
-            patience: evaluations without improvement.
+            best: hook that tracks the best evaluation; None on all but the main process.
+            patience: number of evaluations without improvement.
             period: iterations between evaluations.
         """
         self.best = best
@@ -31,7 +31,7 @@ class EarlyStopping(HookBase):
         self.period = period
 
     def after_step(self) -> None:
-        """Stop if it is time.
+        """Stops the training if the patience is used up.
 
         Raises:
             EarlyStop: on all processes.
@@ -42,23 +42,23 @@ class EarlyStopping(HookBase):
         since = 0
         if self.best is not None and self.best.iteration is not None:
             since = (done - self.best.iteration - 1) // self.period
-        if comm.all_gather(since)[0] < self.patience:  # the main process alone knows
+        if comm.all_gather(since)[0] < self.patience:  # only the main process knows it
             return
         if self.best is not None:
             logging.getLogger(__name__).info(
                 f"Stopped early after {done} iterations: the last {since} evaluations were not "
                 f"better than {self.best.metric} {self.best.best:.2f} at iteration "
-                f"{self.best.iteration}, which is {self.best.weights_file}."
+                f"{self.best.iteration}, saved as {self.best.weights_file}."
             )
         raise EarlyStop
 
 
 def build_early_stopping(cfg: CfgNode, best: BestCheckpoint | None) -> EarlyStopping | None:
-    """The hook; None without SOLVER.EARLY_STOPPING.
+    """Builds the hook; returns None without SOLVER.EARLY_STOPPING.
 
     Args:
         cfg: config of the training.
-        best: as for :class:`EarlyStopping`.
+        best: see :class:`EarlyStopping`.
     """
     keys = cfg.SOLVER.EARLY_STOPPING
     if not keys.ENABLED:

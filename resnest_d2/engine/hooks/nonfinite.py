@@ -1,7 +1,7 @@
-"""A loss or gradient that is infinite or NaN: stopped before it reaches the weights, and explained.
+"""Stops at an infinite or NaN loss or gradient before it reaches the weights, and explains it.
 
-detectron2 looks at the losses before each step of the optimizer; :class:`StepWatch` adds the
-gradients, and keeps the batch to be looked at.
+detectron2 checks the losses before each step of the optimizer; :class:`StepWatch` also checks the
+gradients, and keeps the batch for inspection.
 """
 
 import os
@@ -21,31 +21,31 @@ from resnest_d2.compat.detectron import is_nonfinite_box
 from resnest_d2.errors import UserError
 from resnest_d2.files import WriteError, whole_file
 
-_WINDOW = 20  # iterations whose losses are looked at
+_WINDOW = 20  # number of recent iterations whose losses are compared
 
 
 class DivergedError(UserError, FloatingPointError):
-    """The training diverged; the message says where, why most likely, and what to do."""
+    """The training diverged; the message names the iteration, the likely cause and a remedy."""
 
 
 def is_nonfinite(error: BaseException) -> bool:
-    """Whether detectron2 or :class:`StepWatch` stopped for a number that is not finite."""
-    # Boxes assert it, everything else raises FloatingPointError.
+    """Whether detectron2 or :class:`StepWatch` stopped because of a non-finite number."""
+    # Boxes raise AssertionError, everything else FloatingPointError.
     return isinstance(error, FloatingPointError) or is_nonfinite_box(error)
 
 
 class StepWatch(HookBase):
-    """Looks at every step of a training: remembers its batch, refuses its gradients if not finite.
+    """Keeps the batch of every training step, and raises an error if a gradient is not finite.
 
     Attributes:
-        batch: what the model was last given in training.
+        batch: last input of the model in training.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
         """
         Args:
-            model: that is trained.
-            optimizer: of its parameters.
+            model: model that is trained.
+            optimizer: optimizer of its parameters.
         """
         self.model = model
         self.optimizer = optimizer
@@ -53,14 +53,14 @@ class StepWatch(HookBase):
         self._handles: list[RemovableHandle] = []
 
     def before_train(self) -> None:
-        """Begin to look."""
+        """Registers the checks."""
         self._handles = [
             self.model.register_forward_pre_hook(self._remember),
             self.optimizer.register_step_pre_hook(self._check_gradients),
         ]
 
     def after_train(self) -> None:
-        """Look no more; the last batch stays."""
+        """Removes the checks; the last batch is kept."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -73,19 +73,19 @@ class StepWatch(HookBase):
     def _check_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         parameters = (p for group in optimizer.param_groups for p in group["params"])
         norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
-        if norms and not torch.stack(norms).isfinite().all():  # one wait for the device
+        if norms and not torch.stack(norms).isfinite().all():  # a single device sync
             raise FloatingPointError("The gradients became infinite or NaN.")
 
     def explain(
         self, error: BaseException, cfg: CfgNode, *, storage: EventStorage, last_checkpoint: str
     ) -> DivergedError:
-        """Save the batch to OUTPUT_DIR and make of the error one that says what to do.
+        """Saves the batch to OUTPUT_DIR and returns an error that says what to do.
 
         Args:
-            error: what stopped the training.
-            cfg: its config.
-            storage: its losses and learning rates.
-            last_checkpoint: path of the last one saved, "" if there is none.
+            error: error that stopped the training.
+            cfg: config of the training.
+            storage: event storage with its losses and learning rates.
+            last_checkpoint: path of the last checkpoint, "" if there is none.
         """
         rank = f"_rank{comm.get_rank()}" if comm.get_rank() else ""
         path = os.path.join(cfg.OUTPUT_DIR, f"nonfinite_batch{rank}.pth")
@@ -109,7 +109,7 @@ class StepWatch(HookBase):
 
 
 def _plain(batch: Sequence[dict]) -> list[dict]:
-    """Images of a batch as tensors and plain values, which load with weights_only=True."""
+    """Converts a batch to tensors and plain values, which load with weights_only=True."""
     images = []
     for inputs in batch:
         plain = {k: inputs[k] for k in ("file_name", "image_id", "image") if k in inputs}
@@ -135,24 +135,24 @@ def _bad_data(batch: Sequence[dict]) -> Iterator[str]:
 def likely_cause(
     batch: Sequence[dict], losses: Sequence[float], cfg: CfgNode, *, iteration: int = 0
 ) -> str:
-    """Sentences on why a training diverged most likely.
+    """Explains the most likely cause of a divergence, in sentences for an error message.
 
     Args:
-        batch: of the step that failed.
-        losses: total losses of the steps before, since the start or the last --resume.
+        batch: batch of the failed step.
+        losses: total losses of the previous steps, since the start or the last --resume.
         cfg: config of the training.
-        iteration: of the step that failed.
+        iteration: number of the failed step.
     """
     if bad := next(_bad_data(batch), None):
         return f"The cause is its data: {bad}; correct the annotations."
     if not losses and iteration:
         return (
-            "It is the first step after resuming: look at the images and boxes of this batch, or "
-            "resume from an earlier checkpoint (its name goes into last_checkpoint)."
+            "It is the first step after resuming: check the images and boxes of this batch, or "
+            "resume from an earlier checkpoint (write its name to last_checkpoint)."
         )
     if not losses:
         return (
-            "No step had been made, so that it is not the learning rate: look at MODEL.WEIGHTS and "
+            "No step had been made, so the learning rate is not the cause: check MODEL.WEIGHTS and "
             "MODEL.PIXEL_STD."
         )
     recent = losses[-_WINDOW:]
@@ -162,8 +162,8 @@ def likely_cause(
         amp = " Mixed precision overflows sooner: try SOLVER.AMP.ENABLED False."
     if len(losses) >= _WINDOW and max(recent) < 2 * middle:
         return (
-            f"The losses before were steady at {middle:.3g}, so that this batch is the likely "
-            f"cause: look at its images and boxes.{amp}"
+            f"The losses before were steady at {middle:.3g}, so this batch is the likely cause: "
+            f"check its images and boxes.{amp}"
         )
     return (
         f"The likely cause is the learning rate (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g}): the loss "

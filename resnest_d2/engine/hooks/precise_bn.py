@@ -11,12 +11,15 @@ from torch import nn
 def build_precise_bn(
     cfg: CfgNode, model: nn.Module, build_loader: Callable[[CfgNode], Iterable]
 ) -> PreciseBN | None:
-    """The hook, which stands before those that save and evaluate; None without TEST.PRECISE_BN.
+    """Builds the hook, which must precede those that save and evaluate.
 
     Args:
         cfg: config of the training.
-        model: that is trained; without batch norms in training there is no hook either.
-        build_loader: makes batches of training images.
+        model: model that is trained.
+        build_loader: builds a loader of training batches.
+
+    Returns:
+        The hook; None without TEST.PRECISE_BN or without batch norms in training mode.
     """
     keys = cfg.TEST
     if not (keys.PRECISE_BN.ENABLED and get_bn_modules(model)):
@@ -24,5 +27,5 @@ def build_precise_bn(
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0  # it needs few images
-    loader = build_loader(cfg)  # of its own, so that the training's keeps its order
+    loader = build_loader(cfg)  # a separate loader, so that the training's keeps its order
     return PreciseBN(keys.EVAL_PERIOD, model, loader, keys.PRECISE_BN.NUM_ITER)

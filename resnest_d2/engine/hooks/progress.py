@@ -1,4 +1,4 @@
-"""A progress bar on a terminal."""
+"""Progress bar on a terminal."""
 
 import logging
 import sys
@@ -10,20 +10,20 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 
 class ProgressBar(HookBase):
-    """A bar with ETA, losses and learning rate on a terminal; log lines are printed above it.
+    """Progress bar with ETA, losses and learning rate; log lines are printed above it.
 
-    It stands first, so that the bar is closed before the last evaluation begins.
+    It must be the first hook, so that the bar is closed before the last evaluation.
     """
 
     _bar: Any = None
 
     @staticmethod
     def wanted() -> bool:
-        """Whether somebody looks: standard error is a terminal."""
+        """Whether standard error is a terminal."""
         return sys.stderr.isatty()
 
     def before_train(self) -> None:
-        """Show the bar."""
+        """Shows the bar."""
         names = ("detectron2", "resnest_d2", "fvcore")
         self._redirect = logging_redirect_tqdm([logging.getLogger(name) for name in names])
         self._redirect.__enter__()
@@ -36,7 +36,7 @@ class ProgressBar(HookBase):
         )
 
     def after_step(self) -> None:
-        """Move the bar."""
+        """Updates the bar."""
         latest = self.trainer.storage.latest()
         losses = ["total_loss", *sorted(name for name in latest if name.startswith("loss_"))]
         shown = [name for name in (*losses, "lr") if name in latest]
@@ -46,7 +46,7 @@ class ProgressBar(HookBase):
         self._bar.update()
 
     def after_train(self) -> None:
-        """Leave the bar as it is; it also runs when training fails."""
+        """Closes the bar without clearing it; also called when training fails."""
         if self._bar is not None:
             self._bar.close()
             self._redirect.__exit__(None, None, None)

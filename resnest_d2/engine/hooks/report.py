@@ -7,35 +7,35 @@ from detectron2.utils.events import EventWriter
 
 
 class ReportHook(HookBase):
-    """Writes the report that an evaluation has asked for, once metrics.json has its numbers.
+    """Writes the report of an evaluation, after its numbers are in metrics.json.
 
-    It stands behind the PeriodicWriter, which writes every so many iterations only: between those,
-    this hook has the evaluation's numbers written, so that the report's curves include them.
+    It must follow the PeriodicWriter, which does not write in every iteration. If needed, this hook
+    calls the writers first, so that the report's curves include the evaluation.
     """
 
     def __init__(self, report: Callable[[], None], *, writers: Sequence[EventWriter]):
         """
         Args:
-            report: writes it.
-            writers: of metrics.json and the like; calling them twice in an iteration does no harm.
+            report: function that writes the report.
+            writers: writers of metrics.json etc.; may be called twice in an iteration.
         """
         self.report = report
         self.writers = writers
         self.asked = False
 
     def ask(self) -> None:
-        """Note that an evaluation has new results."""
+        """Requests a report of a new evaluation."""
         self.asked = True
 
     def after_step(self) -> None:
-        """Write the numbers, then the report."""
+        """Writes the numbers, then the report."""
         if self.asked:
             for writer in self.writers:
                 writer.write()
             self._report()
 
     def after_train(self) -> None:
-        """Write the last evaluation's report; its numbers are written, and the files closed."""
+        """Writes the report of the last evaluation; the writers are closed by then."""
         if self.asked:
             self._report()
 

@@ -16,7 +16,7 @@ def test_another_batch_is_a_warning(before, warnings, caplog, monkeypatch):
     assert len(caplog.records) == warnings
     if warnings:
         assert "The 100 iterations of the checkpoint have 8 images each" in caplog.text
-        assert "SOLVER.IMS_PER_BATCH is 16 now" in caplog.text
+        assert "SOLVER.IMS_PER_BATCH is now 16" in caplog.text
 
 
 def test_is_in_a_runs_checkpoints(tiny_cfg, caplog, monkeypatch):
