@@ -101,7 +101,7 @@ def _fit_processes(cfg: CfgNode, processes: int, given: Collection[str]) -> None
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which SOLVER.REFERENCE_WORLD_SIZE {reference} does "
             f"not divide; choose a multiple of {reference}, or set REFERENCE_WORLD_SIZE 0 to keep "
-            "the batch whatever the number of processes."
+            "the batch for any number of processes."
         )
     if reference:
         rows = [(row, row.processes) for row in ROWS if row.key not in given]
