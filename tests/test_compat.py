@@ -140,7 +140,11 @@ class TestDetectron2:
             loadRes = staticmethod(lambda results: results)
 
         assert again(detectron.can_replace_scoring)
-        with detectron.scoring(Scorer, lambda results: [*results, {"bbox": 2}]):
+
+        def prepare(results, task):
+            return [*results, {"bbox": 2}] if task == "segm" else results
+
+        with detectron.scoring(prepare, coco_eval=Scorer):
             score = coco_evaluation._evaluate_predictions_on_coco
             fast = coco_evaluation.COCOeval_opt
             assert score(Truth, [{"bbox": 1}], "bbox", cocoeval_fn=fast).results == [{"bbox": 1}]
@@ -150,7 +154,7 @@ class TestDetectron2:
         assert own is not Scorer
         monkeypatch.delattr(coco_evaluation, "_evaluate_predictions_on_coco")
         assert not again(detectron.can_replace_scoring)
-        with detectron.scoring(Scorer, list):
+        with detectron.scoring(prepare, coco_eval=Scorer):
             assert coco_evaluation.COCOeval_opt is own
 
     def test_annotations_of_an_evaluator(self, coco_files, tmp_path):

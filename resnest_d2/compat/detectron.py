@@ -170,12 +170,14 @@ def can_replace_scoring() -> bool:
     )
 
 
-def scoring(coco_eval: type, prepare: Callable[[list], list]) -> AbstractContextManager:
-    """Have detectron2's COCOEvaluator score with a class of its own; as it is where it cannot.
+def scoring(
+    prepare: Callable[[list[dict], str], list[dict]], *, coco_eval: type | None = None
+) -> AbstractContextManager:
+    """Have detectron2's COCOEvaluator score in a way of its own; as it is where it cannot.
 
     Args:
+        prepare: makes of the results of a task ("bbox", "segm", "keypoints") those to be scored.
         coco_eval: takes the place of the compiled class, and of the one for other maxDets.
-        prepare: makes of the results of masks those to be scored.
     """
     if not can_replace_scoring():
         return nullcontext()
@@ -184,15 +186,10 @@ def scoring(coco_eval: type, prepare: Callable[[list], list]) -> AbstractContext
     score = coco_evaluation._evaluate_predictions_on_coco
 
     def prepared(coco_gt: Any, results: list[dict], iou_type: str, **options: Any) -> Any:
-        results = prepare(results) if iou_type == "segm" else results
-        return score(coco_gt, results, iou_type, **options)
+        return score(coco_gt, prepare(results, iou_type), iou_type, **options)
 
-    return replaced(
-        coco_evaluation,
-        COCOeval_opt=coco_eval,
-        COCOevalMaxDets=coco_eval,
-        _evaluate_predictions_on_coco=prepared,
-    )
+    classes = {name: coco_eval for name in ("COCOeval_opt", "COCOevalMaxDets") if coco_eval}
+    return replaced(coco_evaluation, _evaluate_predictions_on_coco=prepared, **classes)
 
 
 def reading_annotations(read: Callable[[str], Any]) -> AbstractContextManager:

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -152,6 +152,11 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
     return facts
 
 
+def id_order(id_: Any) -> tuple[bool, Any]:
+    """Key to sort image ids by: numbers before texts."""
+    return isinstance(id_, str), id_
+
+
 def load_images(json_file: str, image_root: str) -> list[dict]:
     """Loads a dataset in the form of detectron2's load_coco_json.
 
@@ -168,7 +173,7 @@ def load_images(json_file: str, image_root: str) -> list[dict]:
     content = load_annotations(json_file)
     index = {id_: i for i, id_ in enumerate(sorted(c["id"] for c in content["categories"]))}
     records = {}
-    for image in sorted(content["images"], key=lambda image: image["id"]):
+    for image in sorted(content["images"], key=lambda image: id_order(image["id"])):
         records[image["id"]] = {
             "file_name": os.path.join(image_root, image["file_name"]),
             "height": image["height"],

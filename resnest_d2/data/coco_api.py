@@ -5,22 +5,27 @@ They come from :mod:`resnest_d2.data.annotations`, which has parsed them for tra
 
 import contextlib
 import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
 from .annotations import load_annotations
+from .coco import id_order
 from .validate.rules import area_of, is_polygon
 
 
 def read_api(json_file: str) -> COCO:
-    """pycocotools' COCO of a file, whose annotations may be changed.
+    """pycocotools' COCO of a file, whose images and annotations may be changed.
 
     Args:
         json_file: path of the file.
     """
     content = load_annotations(json_file)
     api = COCO()
-    api.dataset = {**content, "annotations": [_unpacked(a) for a in content.get("annotations", ())]}
+    api.dataset = {**content, "images": [dict(image) for image in content["images"]]}
+    if "annotations" in content:  # otherwise the evaluator only writes the detections
+        api.dataset["annotations"] = [_unpacked(a) for a in content["annotations"]]
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
     return api
@@ -33,20 +38,59 @@ def _unpacked(annotation: dict) -> dict:
     return {**annotation, "segmentation": mask} if mask else {**annotation}
 
 
+class Numbers(NamedTuple):
+    """Numbers from 1 that stand for the ids of a file in the evaluation.
+
+    Attributes:
+        images: image id -> number.
+        categories: category id -> number.
+    """
+
+    images: dict[Any, int]
+    categories: dict[Any, int]
+
+
+def number_ids(api: COCO, categories: dict[Any, int], names: Sequence[str]) -> Numbers:
+    """Replaces all ids of an annotation file by numbers, in place.
+
+    COCO's own scoring treats an annotation's id 0 as unmatched, and faster-coco-eval keeps ids as
+    doubles and sorts them. Numbers are the same for both, for ids of any kind.
+
+    Args:
+        api: annotations, completed.
+        categories: category id -> class of the detector, from 0.
+        names: names of the classes.
+
+    Returns:
+        The numbers, to be set in the results too.
+    """
+    # In detectron2's order, which decides between equal scores.
+    ids = sorted((image["id"] for image in api.dataset["images"]), key=id_order)
+    numbers = Numbers(
+        {id_: number for number, id_ in enumerate(ids, 1)},
+        {id_: index + 1 for id_, index in categories.items()},
+    )
+    for image in api.dataset["images"]:
+        image["id"] = numbers.images[image["id"]]
+    for number, annotation in enumerate(api.dataset["annotations"], 1):
+        annotation["id"] = number
+        annotation["image_id"] = numbers.images[annotation["image_id"]]
+        annotation["category_id"] = numbers.categories[annotation["category_id"]]
+    api.dataset["categories"] = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
+    return numbers
+
+
 def complete_annotations(api: COCO) -> None:
     """Fills in fields that many tools omit or write differently, in place.
 
     Defaults are an empty ``info``, an ``iscrowd`` of 0, and an ``area`` of the mask or else the
     box. Polygons that training skips are removed; an annotation without other polygons gets its box
-    as mask. Ids of annotations may start at 0.
+    as mask.
     """
     api.dataset.setdefault("info", {})
-    if 0 in api.anns:  # to COCOeval the id 0 means unmatched
-        for annotation in api.dataset["annotations"]:
-            annotation["id"] += 1
-        with contextlib.redirect_stdout(io.StringIO()):
-            api.createIndex()
-    for annotation in api.anns.values():
+    for annotation in api.dataset["annotations"]:
         if annotation.get("iscrowd") not in (0, 1):
             annotation["iscrowd"] = 0
         mask = annotation.get("segmentation")

@@ -1,6 +1,7 @@
 """Training and evaluation, as used by train_net.py."""
 
-from .evaluation import CocoEvaluator, ap_table
+from .evaluation import CocoEvaluator
+from .metrics import ap_table
 from .run import argument_parser, evaluate, launch, run
 from .setup import choose_device, setup
 from .trainer import Trainer

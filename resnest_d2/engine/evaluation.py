@@ -1,9 +1,8 @@
 """COCO evaluation of custom datasets, and the final table of results."""
 
 import contextlib
-import json
 import logging
-import os
+from collections import Counter
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,19 +14,20 @@ from detectron2.evaluation import (
     DatasetEvaluators,
     SemSegEvaluator,
 )
-from detectron2.utils import comm
-from tabulate import tabulate
+from pycocotools.coco import COCO
 
-from resnest_d2.compat.detectron import annotations_of, reading_annotations
-from resnest_d2.data.coco_api import complete_annotations, read_api
+from resnest_d2.compat.detectron import (
+    annotations_of,
+    can_replace_scoring,
+    reading_annotations,
+    scoring,
+)
+from resnest_d2.data.coco_api import Numbers, complete_annotations, number_ids, read_api
 from resnest_d2.errors import MissingPackageError, UserError
-from resnest_d2.files import read_json, whole_file
 
-from .scoring import fast_scoring, has_fast_scoring
+from .scoring import FastCocoEval, Results, has_fast_scoring
 
-_TASKS = {"bbox": "box", "segm": "mask"}
-TTA = "_TTA"  # suffix of the tasks of an evaluation with test-time augmentation
-_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_COCOS_LIMIT = 100  # detections per image
 
 
 class CocoEvaluator(COCOEvaluator):
@@ -36,12 +36,18 @@ class CocoEvaluator(COCOEvaluator):
     ``use_fast_impl`` (detectron2's default) uses faster-coco-eval if it is installed.
     """
 
-    def __init__(self, *args: Any, use_fast_impl: bool = True, **kwargs: Any):
-        with fast_scoring(), reading_annotations(read_api):
-            super().__init__(*args, use_fast_impl=use_fast_impl, **kwargs)
-        self.fast = use_fast_impl
-        if (annotations := annotations_of(self)) is not None:
+    def __init__(self, dataset_name: str, *args: Any, use_fast_impl: bool = True, **kwargs: Any):
+        self._numbers: Numbers | None = None
+        self.fast = use_fast_impl and has_fast_scoring()
+        with self._scoring(), reading_annotations(read_api):
+            super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
+        annotations = annotations_of(self)
+        if annotations is not None and "annotations" in annotations.dataset:
             complete_annotations(annotations)
+            limit = kwargs.get("max_dets_per_image") or _COCOS_LIMIT
+            _warn_of_objects(annotations, dataset_name, limit)
+            if can_replace_scoring():
+                self._numbers = _number(annotations, dataset_name)
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
         """See detectron2's ``COCOEvaluator.evaluate``.
@@ -49,8 +55,51 @@ class CocoEvaluator(COCOEvaluator):
         Args:
             img_ids: ids of the images to evaluate; all by default.
         """
-        with fast_scoring() if self.fast else contextlib.nullcontext():
+        if img_ids is not None and self._numbers:
+            img_ids = [self._numbers.images[id_] for id_ in img_ids]
+        with self._scoring():
             return super().evaluate(img_ids)
+
+    def _scoring(self) -> contextlib.AbstractContextManager:
+        return scoring(self._prepare, coco_eval=FastCocoEval if self.fast else None)
+
+    def _prepare(self, results: list[dict], task: str) -> list[dict]:
+        """The results with the numbers of their ids; the files of results keep the ids."""
+        if self._numbers is None:
+            return results
+        images, categories = self._numbers
+        numbered = [
+            {
+                **result,
+                "image_id": images[result["image_id"]],
+                "category_id": categories[result["category_id"]],
+            }
+            for result in results
+        ]
+        return Results(numbered) if task == "segm" else numbered
+
+
+def _warn_of_objects(annotations: COCO, dataset_name: str, limit: int) -> None:
+    """Logs a warning if AP is undefined, or cannot reach 100."""
+    counts = Counter(a["image_id"] for a in annotations.anns.values() if not a["iscrowd"])
+    logger = logging.getLogger(__name__)
+    if not counts:
+        logger.warning(f"{dataset_name} has no objects to evaluate on: its AP is undefined.")
+    elif crowded := [count for count in counts.values() if count > limit]:
+        logger.warning(
+            f"{len(crowded)} images of {dataset_name} have more than {limit} objects, up to "
+            f"{max(crowded)}, but only {limit} detections per image are kept; set "
+            f"TEST.DETECTIONS_PER_IMAGE {max(crowded)}."
+        )
+
+
+def _number(annotations: COCO, dataset_name: str) -> Numbers:
+    metadata = MetadataCatalog.get(dataset_name)
+    names = list(metadata.thing_classes)
+    categories = metadata.get("thing_dataset_id_to_contiguous_id") or {
+        category["id"]: i for i, category in enumerate(annotations.dataset["categories"])
+    }
+    return number_ids(annotations, categories, names)
 
 
 _EVALUATORS = {  # by evaluator_type of a dataset's metadata
@@ -60,18 +109,22 @@ _EVALUATORS = {  # by evaluator_type of a dataset's metadata
 }
 
 
-def build_evaluator(dataset_name: str, folder: str) -> DatasetEvaluators:
+def build_evaluator(dataset_name: str, folder: str, *, detections: int = 100) -> DatasetEvaluators:
     """Builds the evaluator of a dataset from its metadata's evaluator_type.
 
     Args:
         dataset_name: name of a registered dataset.
         folder: output folder of the results.
+        detections: TEST.DETECTIONS_PER_IMAGE, the limit that boxes and masks are scored with;
+            COCO's own 100 if it is lower, which changes nothing.
 
     Raises:
         MissingPackageError, UserError: see :func:`check_evaluation`.
     """
     # Without faster-coco-eval use pycocotools, not a compiled class that detectron2 may have.
     options: dict[type, dict] = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
+    if detections > _COCOS_LIMIT:
+        options[CocoEvaluator]["max_dets_per_image"] = detections
     return DatasetEvaluators(
         [
             evaluator(dataset_name, output_dir=folder, **options.get(evaluator, {}))
@@ -95,11 +148,6 @@ def _evaluators(dataset_name: str) -> tuple[type, ...]:
     return _EVALUATORS[kind]
 
 
-def by_dataset(results: dict, names: list[str]) -> dict[str, dict]:
-    """Results of DefaultTrainer.test by dataset; it omits the name of a single dataset."""
-    return {names[0]: results} if len(names) == 1 else results
-
-
 def main_metric(cfg: CfgNode) -> str:
     """Name of the AP for comparing evaluations: of masks, or of boxes for detectors without masks.
 
@@ -120,38 +168,3 @@ def check_evaluation(cfg: CfgNode) -> None:
     """
     for name in cfg.DATASETS.TEST:
         _evaluators(name)
-
-
-def publish(results: dict[str, dict], folder: str, *, beside: bool = False) -> None:
-    """Logs the AP table and writes results.json, on the main process.
-
-    Args:
-        results: results of :func:`by_dataset`.
-        folder: output folder of the file.
-        beside: keep the tasks that are already in the file.
-    """
-    if not comm.is_main_process():
-        return
-    path = os.path.join(folder, "results.json")
-    if beside and os.path.isfile(path):
-        before = read_json(path)
-        results = {name: {**before.get(name, {}), **tasks} for name, tasks in results.items()}
-    logging.getLogger(__name__).info(f"Average precision, percent:\n{ap_table(results)}")
-    with whole_file(path, "w") as file:
-        json.dump(results, file, indent=1)
-
-
-def ap_table(results: dict[str, dict]) -> str:
-    """Formats box and mask AP as a table.
-
-    Args:
-        results: dataset name -> task ("bbox", "segm") -> metric -> percent.
-    """
-    rows = [
-        [name, label + suffix, *(metrics.get(metric) for metric in _METRICS)]
-        for name, tasks in results.items()
-        for suffix in ("", TTA)
-        for task, label in _TASKS.items()
-        if (metrics := tasks.get(task + suffix))
-    ]
-    return tabulate(rows, headers=["dataset", "", *_METRICS], floatfmt=".2f", tablefmt="pipe")

@@ -20,7 +20,8 @@ from resnest_d2.data.coco import release_datasets
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError, report_defect
 
-from .evaluation import by_dataset, check_evaluation
+from .evaluation import check_evaluation
+from .metrics import by_dataset
 from .plan import describe_training
 from .reporting import report
 from .setup import setup

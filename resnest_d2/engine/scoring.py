@@ -6,14 +6,13 @@ Matching and accumulation are in C++; loading results and summarizing are pycoco
 Shapes: T IoU thresholds, R recalls, K categories, A area ranges, M limits of detections.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from detectron2.evaluation import coco_evaluation
 
-from resnest_d2.compat.detectron import can_replace_scoring, scoring
+from resnest_d2.compat.detectron import can_replace_scoring
 
 # Evaluation parameters with the same names in both libraries.
 _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "maxDets")
@@ -22,17 +21,13 @@ _SHARED = ("imgIds", "catIds", "iouThrs", "recThrs", "areaRng", "areaRngLbl", "m
 class FastCocoEval(coco_evaluation.COCOevalMaxDets):
     """pycocotools' evaluation with boxes and masks matched by faster-coco-eval, for any maxDets.
 
-    Keypoints, and images with string ids, are evaluated by pycocotools. As in detectron2's compiled
+    Keypoints are evaluated by pycocotools. As in detectron2's compiled
     class, ``evalImgs`` stays empty.
     """
 
-    def _stays(self) -> bool:
-        texts = any(isinstance(id_, str) for id_ in self.params.imgIds)
-        return texts or self.params.iouType == "keypoints"
-
     def evaluate(self) -> None:
         """Matches detections with annotations, and accumulates into ``eval``."""
-        if self._stays():
+        if self.params.iouType == "keypoints":
             super().evaluate()
             return
         from faster_coco_eval import COCOeval_faster
@@ -75,7 +70,7 @@ class FastCocoEval(coco_evaluation.COCOevalMaxDets):
 
     def accumulate(self, p: Any = None) -> None:
         """Accumulates into ``eval``; for boxes and masks :meth:`evaluate` has already done so."""
-        if self._stays():
+        if self.params.iouType == "keypoints":
             super().accumulate(p)
 
 
@@ -94,7 +89,7 @@ def _as_pycocotools(precision: np.ndarray, second: np.ndarray, counts: np.ndarra
     return np.where(alone, 1 / (1 + np.spacing(1)), precision)
 
 
-class _Results(list):
+class Results(list):
     """Predictions whose deep copy shares masks: copying them takes longer than the evaluation."""
 
     def __deepcopy__(self, memo: dict) -> list[dict]:
@@ -104,8 +99,3 @@ class _Results(list):
 def has_fast_scoring() -> bool:
     """Whether faster-coco-eval is installed and detectron2's evaluator can use it."""
     return find_spec("faster_coco_eval") is not None and can_replace_scoring()
-
-
-def fast_scoring() -> AbstractContextManager:
-    """Makes detectron2's evaluator use :class:`FastCocoEval` as its compiled class, if possible."""
-    return scoring(FastCocoEval, _Results) if has_fast_scoring() else nullcontext()

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -28,9 +28,10 @@ from resnest_d2.layers import adapt_sync_norms
 from . import hooks
 from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
-from .evaluation import TTA, build_evaluator, by_dataset, check_evaluation, main_metric, publish
+from .evaluation import build_evaluator, check_evaluation, main_metric
 from .guards import load_training_images, warn_of_small_data
 from .logs import file_only_printer, tracebacks_in_file
+from .metrics import TTA, by_dataset, defined, publish
 from .precision import BFloat16Trainer
 from .reporting import report
 from .scaling import scale_schedule
@@ -93,11 +94,12 @@ class Trainer(DefaultTrainer):
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, *, folder: str = "inference"
+    ) -> DatasetEvaluators:
         """Builds the evaluator of a dataset from its metadata's evaluator_type."""
-        return build_evaluator(
-            dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-        )
+        path = os.path.join(cfg.OUTPUT_DIR, folder, dataset_name)
+        return build_evaluator(dataset_name, path, detections=cfg.TEST.DETECTIONS_PER_IMAGE)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
@@ -118,8 +120,7 @@ class Trainer(DefaultTrainer):
         Call it after :meth:`test`, whose results it adds to.
         """
         names = cfg.DATASETS.TEST
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference" + TTA)
-        evaluators = [build_evaluator(name, os.path.join(folder, name)) for name in names]
+        evaluators = [cls.build_evaluator(cfg, n, folder="inference" + TTA) for n in names]
         results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
         results = {
             name: {task + TTA: metrics for task, metrics in tasks.items()}
@@ -170,15 +171,16 @@ class Trainer(DefaultTrainer):
 
     def _evaluate(self) -> dict:
         """Returns the metrics of :meth:`test`, and requests a report."""
-        with self._kept_weights():
-            self._last_eval_results = self.test(self.cfg, self.model)  # read by super().train()
-        self._report.ask()
-        return self._last_eval_results
+        self._last_eval_results = self._tested(self.test)  # read by super().train()
+        return defined(self._last_eval_results)  # NaN is not JSON
 
     def _evaluate_augmented(self) -> dict:
         """Returns the metrics of :meth:`test_with_tta`, and requests a report."""
+        return defined(self._tested(self.test_with_tta))
+
+    def _tested(self, test: Callable[[CfgNode, nn.Module], dict]) -> dict:
         with self._kept_weights():
-            results = self.test_with_tta(self.cfg, self.model)
+            results = test(self.cfg, self.model)
         self._report.ask()
         return results
 

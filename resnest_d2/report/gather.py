@@ -53,7 +53,15 @@ def read_run(folder: str) -> Run:
     results = read_json(path)
     if not isinstance(results, dict) or not all(isinstance(r, dict) for r in results.values()):
         raise UserError(f"{path} holds no results; evaluate the run again with --eval-only.")
+    results = _with_nan(results)
     return Run(folder, results, _read_history(folder), _read_text(folder, "config.yaml"))
+
+
+def _with_nan(tree: Any) -> Any:
+    """The same with NaN for null, which stands for an undefined metric in the file."""
+    if isinstance(tree, dict):
+        return {key: _with_nan(value) for key, value in tree.items()}
+    return math.nan if tree is None else tree
 
 
 def _read_text(folder: str, name: str) -> str:

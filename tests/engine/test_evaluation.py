@@ -12,13 +12,8 @@ from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
 from resnest_d2.data.coco_api import complete_annotations
 from resnest_d2.engine import CocoEvaluator, ap_table, evaluation
-from resnest_d2.engine.evaluation import (
-    build_evaluator,
-    by_dataset,
-    check_evaluation,
-    main_metric,
-    publish,
-)
+from resnest_d2.engine.evaluation import build_evaluator, check_evaluation, main_metric
+from resnest_d2.engine.metrics import by_dataset, publish
 
 
 @pytest.fixture

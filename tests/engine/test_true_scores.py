@@ -1,0 +1,139 @@
+"""The truth scores 100, for ids of any kind and any number of objects, by both scorers."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, BoxMode, Instances
+from PIL import Image
+
+from resnest_d2.data import register_coco
+from resnest_d2.engine import evaluation, metrics
+from resnest_d2.engine.evaluation import build_evaluator
+
+ANNOTATION_IDS = {
+    "around zero": lambda i: i - 3,
+    "negative": lambda i: -1 - i,
+    "text": lambda i: f"a{i}",
+    "fractions": lambda i: i / 8,
+    "64 bits": lambda i: 2**62 + i,
+    "beyond 64 bits": lambda i: 2**80 + i,
+}
+IMAGE_IDS = {
+    "plain": lambda i: i,
+    "negative": lambda i: -i,
+    "text": lambda i: f"image {i}",
+    "text and numbers": lambda i: str(i) if i % 2 else i,
+    "64 bits": lambda i: 2**63 - 1 - i,
+    "beyond 64 bits": lambda i: 2**80 + i,
+}
+
+
+@pytest.fixture
+def truth(tmp_path, monkeypatch):
+    """A function that makes a file, gives its own objects as detections, and returns AP and all."""
+
+    def score(
+        *,
+        annotation_id=lambda i: i,
+        image_id=lambda i: i,
+        objects=3,
+        classes=2,
+        fast=True,
+        limit=100,
+    ):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        images, annotations = [], []
+        for i in range(4):
+            Image.new("RGB", (200, 100)).save(tmp_path / "images" / f"{i}.png")
+            images.append({"id": image_id(i), "file_name": f"{i}.png", "height": 100, "width": 200})
+            for j in range(objects if i < 3 else 0):  # the last image has no objects
+                x, y = 10 * (j % 19), 10 * (j // 19)
+                annotations.append(
+                    {
+                        "id": annotation_id(len(annotations)),
+                        "image_id": image_id(i),
+                        "category_id": 7 - j % classes,
+                        "bbox": [x, y, 9, 9],
+                        "area": 81,
+                        "iscrowd": 0,
+                        "segmentation": [[x, y, x + 9, y, x + 9, y + 9, x, y + 9]],
+                    }
+                )
+        categories = [{"id": 7, "name": "seven"}, {"id": 6, "name": "six"}]
+        data = {"images": images, "annotations": annotations, "categories": categories}
+        (tmp_path / "data.json").write_text(json.dumps(data))
+        if not fast:
+            monkeypatch.setattr(evaluation, "has_fast_scoring", lambda: False)
+        register_coco("truth", str(tmp_path / "data.json"), str(tmp_path / "images"))
+        evaluator = build_evaluator("truth", str(tmp_path / "out"), detections=limit)
+        evaluator.reset()
+        for record in DatasetCatalog.get("truth"):
+            evaluator.process([{"image_id": record["image_id"]}], [{"instances": found(record)}])
+        return evaluator.evaluate()
+
+    yield score
+    DatasetCatalog.remove("truth")
+    MetadataCatalog.remove("truth")
+
+
+def found(record):
+    """The objects of a record as detections."""
+    instances = Instances((record["height"], record["width"]))
+    objects = record["annotations"]
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
+    masks = np.zeros((len(objects), record["height"], record["width"]), bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+        mask[int(y0) : int(y1), int(x0) : int(x1)] = True
+    instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
+    instances.pred_masks = torch.from_numpy(masks)
+    instances.scores = torch.linspace(0.9, 0.5, len(objects))
+    instances.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
+    return instances
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+@pytest.mark.parametrize("kind", ANNOTATION_IDS)
+def test_annotation_ids_of_any_kind(kind, fast, truth):
+    results = truth(annotation_id=ANNOTATION_IDS[kind], fast=fast)
+    for task in ("bbox", "segm"):
+        assert results[task]["AP-six"] == results[task]["AP-seven"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+@pytest.mark.parametrize("kind", IMAGE_IDS)
+def test_image_ids_of_any_kind(kind, fast, truth, tmp_path):
+    results = truth(image_id=IMAGE_IDS[kind], fast=fast)
+    assert results["bbox"]["AP"] == results["segm"]["AP"] == pytest.approx(100)
+    written = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
+    assert {r["image_id"] for r in written} == {IMAGE_IDS[kind](i) for i in range(3)}
+    assert {r["category_id"] for r in written} == {6, 7}  # the file's own
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_more_objects_than_100(fast, truth, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    assert truth(objects=180, classes=1, fast=fast, limit=300)["bbox"]["AP"] == pytest.approx(100)
+    assert "detections per image" not in caplog.text
+
+
+def test_more_objects_than_are_scored_is_a_warning(truth, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    assert truth(objects=180)["bbox"]["AP"] == pytest.approx(100)  # the limit is per class
+    assert "3 images of truth have more than 100 objects, up to 180" in caplog.text
+    assert "set TEST.DETECTIONS_PER_IMAGE 180" in caplog.text
+
+
+def test_no_objects_is_a_warning_and_no_nan_in_the_file(truth, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    truth(objects=0)
+    assert "truth has no objects to evaluate on: its AP is undefined" in caplog.text
+    results = {"truth": {"bbox": {"AP": float("nan"), "AP50": 1.5}}}
+    metrics.publish(results, str(tmp_path))
+    assert json.loads((tmp_path / "results.json").read_text()) == {
+        "truth": {"bbox": {"AP": None, "AP50": 1.5}}
+    }
+    assert metrics.defined(results) == {"truth": {"bbox": {"AP50": 1.5}}}
