@@ -1,8 +1,9 @@
 """Reads a run's OUTPUT_DIR and the annotations that it was evaluated on."""
 
 import json
+import math
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
