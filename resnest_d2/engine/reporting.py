@@ -35,7 +35,7 @@ def report(cfg: CfgNode) -> None:
         path = write_report(cfg.OUTPUT_DIR, datasets=datasets, command=shlex.join(sys.argv))
     except Exception as error:  # the run continues after any error
         logger.error(
-            f"No new report in {cfg.OUTPUT_DIR} ({type(error).__name__}: {error}); its metrics "
+            f"{cfg.OUTPUT_DIR} has no new report ({type(error).__name__}: {error}); its metrics "
             "are in results.json. TEST.REPORT False disables reports.",
             exc_info=not isinstance(error, UserError),
         )

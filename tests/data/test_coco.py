@@ -110,7 +110,7 @@ def test_registering_is_idempotent(coco_files):
     assert [a["category_id"] for r in records for a in r["annotations"]] == [1, 1]
     assert MetadataCatalog.get("mine").thing_classes == ["dog", "cat"]
     with pytest.raises(
-        ValueError, match="mine is already registered as .*train.json.* give it another"
+        ValueError, match="mine is already registered.*train.json.* give it another"
     ):
         register_coco("mine", *coco_files(name="other"))
     DatasetCatalog.remove("mine")

@@ -225,7 +225,7 @@ def test_mistakes_are_a_sentence(data, tmp_path):
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth does not exist"),
         (["DATASETS.TRAIN", "('gone',)"], "No data set is named gone"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "NUM_CLASSES is 7, but some_train has 3 classes"),
-        (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "AVD and STRIDE_IN_1X1 are both"),
+        (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "AVD and STRIDE_IN_1X1 are both True"),
         (["MODEL.RESNETS.RADIXX", "2"], "RADIXX"),
     ]
     commands = [command(tmp_path, *args, data=data)[2:] for args, _ in mistakes]
