@@ -182,3 +182,58 @@ def test_a_published_detector_is_trained_on_from(monkeypatch, resnest_d2):
         ["MODEL.WEIGHTS", "'a.pth'"],
         [],
     ]
+
+
+def test_options_set_their_keys(monkeypatch, resnest_d2, trained):
+    seen = []
+    monkeypatch.setattr("resnest_d2.engine.launch", seen.append)
+    options = "--epochs 24 --batch-size 8 --lr 0.01 --image-size 480 --overwrite".split()
+    assert resnest_d2("train", small.FASTER, *options).exit_code == 0
+    keys = dict(zip(seen[0].opts[::2], seen[0].opts[1::2], strict=True))
+    assert keys == {
+        "SOLVER.EPOCHS": "24",
+        "SOLVER.IMS_PER_BATCH": "8",
+        "SOLVER.BASE_LR": "0.01",
+        "INPUT.MIN_SIZE_TRAIN": "(480,)",
+        "INPUT.MIN_SIZE_TRAIN_SAMPLING": "'choice'",
+        "INPUT.MIN_SIZE_TEST": "480",
+        "INPUT.MAX_SIZE_TRAIN": "800",
+        "INPUT.MAX_SIZE_TEST": "800",
+    }
+    assert seen[0].overwrite and not seen[0].dry_run
+    for given, weights in (
+        (str(trained), str(trained / "model_best.pth")),
+        ("mask_rcnn_s50", "resnest://mask_rcnn_s50"),
+        ("gone.pth", "gone.pth"),
+    ):
+        assert resnest_d2("train", small.FASTER, "--weights", given).exit_code == 0
+        assert seen[-1].opts == ["MODEL.WEIGHTS", repr(weights)]
+    done = resnest_d2("train", small.FASTER, "--weights", "mask_rcnn_s5")
+    assert done.exit_code == 1 and "mask_rcnn_s50" in done.stderr
+    done = resnest_d2("train", small.FASTER, "--epochs", 3, "SOLVER.EPOCHS", 4)
+    assert done.exit_code == 1 and "--epochs and SOLVER.EPOCHS both set" in done.stderr
+
+
+def test_a_dry_run_writes_what_would_run_and_trains_nothing(run, folder):
+    data = ["--data", "cells/train.json", "cells/images", "--val", "cells/val.json"]
+    words = ["train", small.FASTER, *data, "--output", "dry", "--epochs", 20, *small.KEYS[4:]]
+    done = run(*words, "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "set by you" in done.stdout and "4 images" in done.stdout
+    assert [path.name for path in (folder / "dry").iterdir()] == ["config.yaml"]
+    written = yaml.safe_load((folder / "dry" / "config.yaml").read_text())
+    assert (written["SOLVER"]["EPOCHS"], written["SOLVER"]["MAX_ITER"]) == (20, 40)
+
+
+def test_a_folder_with_a_run_is_not_written_to(run, folder, trained):
+    data = ["--data", "cells/train.json", "cells/images"]
+    before = (trained / "config.yaml").read_bytes()
+    for more in ([], ["--dry-run"]):
+        done = run("train", small.FASTER, *data, "--output", str(trained), *more, *small.KEYS)
+        assert done.exit_code == 1
+        assert (
+            "holds a run. Continue it with --resume" in done.stderr and "_2 is free" in done.stderr
+        )
+    assert (trained / "config.yaml").read_bytes() == before
+    done = run("train", str(trained), "--resume", "--overwrite")
+    assert done.exit_code == 1 and "--overwrite and --resume exclude each other" in done.stderr
