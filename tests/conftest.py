@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -12,11 +13,17 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 # Before the package is imported, which notes where its data set will be.
-os.environ["RESNEST_D2_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")
-os.environ["FVCORE_CACHE"] = tempfile.mkdtemp(prefix="resnest_d2_tests_")  # detectron2's
+CACHES = ("RESNEST_D2_CACHE", "FVCORE_CACHE")  # the second is detectron2's
+for name in CACHES:
+    os.environ[name] = tempfile.mkdtemp(prefix="resnest_d2_tests_")
 os.environ.pop("RESNEST_D2_WEIGHTS", None)
 # A shell's "&" leaves Ctrl-C ignored, here and in the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure():
+    for name in CACHES:  # gigabytes of weights
+        shutil.rmtree(os.environ[name], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
