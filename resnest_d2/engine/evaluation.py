@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections import Counter
 from importlib.util import find_spec
 from typing import Any
@@ -27,6 +28,7 @@ from resnest_d2.errors import MissingPackageError, UserError
 
 from .scoring import FastCocoEval, Results, has_fast_scoring
 
+_TASKS = {"bbox", "segm"}
 _COCOS_LIMIT = 100  # detections per image
 
 
@@ -58,7 +60,14 @@ class CocoEvaluator(COCOEvaluator):
         if img_ids is not None and self._numbers:
             img_ids = [self._numbers.images[id_] for id_ in img_ids]
         with self._scoring():
-            return super().evaluate(img_ids)
+            results = super().evaluate(img_ids)
+        annotations = annotations_of(self)
+        if annotations is not None and any(not a["iscrowd"] for a in annotations.anns.values()):
+            for task in _TASKS & (results or {}).keys():
+                if all(math.isnan(value) for value in results[task].values()):
+                    # detectron2's result if there are no detections at all.
+                    results[task] |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
+        return results
 
     def _scoring(self) -> contextlib.AbstractContextManager:
         return scoring(self._prepare, coco_eval=FastCocoEval if self.fast else None)

@@ -43,6 +43,7 @@ def truth(tmp_path, monkeypatch):
         objects=3,
         classes=2,
         fast=True,
+        detect=True,
         limit=100,
     ):
         (tmp_path / "images").mkdir(exist_ok=True)
@@ -72,7 +73,10 @@ def truth(tmp_path, monkeypatch):
         evaluator = build_evaluator("truth", str(tmp_path / "out"), detections=limit)
         evaluator.reset()
         for record in DatasetCatalog.get("truth"):
-            evaluator.process([{"image_id": record["image_id"]}], [{"instances": found(record)}])
+            evaluator.process(
+                [{"image_id": record["image_id"]}],
+                [{"instances": found(record)[: None if detect else 0]}],
+            )
         return evaluator.evaluate()
 
     yield score
@@ -125,6 +129,12 @@ def test_more_objects_than_are_scored_is_a_warning(truth, caplog, monkeypatch):
     assert truth(objects=180)["bbox"]["AP"] == pytest.approx(100)  # the limit is per class
     assert "3 images of truth have more than 100 objects, up to 180" in caplog.text
     assert "set TEST.DETECTIONS_PER_IMAGE 180" in caplog.text
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_no_detections_score_0(fast, truth):
+    results = truth(fast=fast, detect=False)
+    assert [results["bbox"][name] for name in ("AP", "AP50", "AP75")] == [0, 0, 0]
 
 
 def test_no_objects_is_a_warning_and_no_nan_in_the_file(truth, tmp_path, caplog, monkeypatch):
