@@ -9,14 +9,14 @@ is, so that a run's config.yaml can be run again. New trainings get theirs from
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from resnest_d2.config.keys import get_key
+from resnest_d2.config.keys import get_key, set_key
 from resnest_d2.errors import UserError
 
 
@@ -84,15 +84,32 @@ def scale_schedule(
     if new == cfg:
         return cfg
     if comm.is_main_process():
-        one = images / new.SOLVER.IMS_PER_BATCH
-        values = ", ".join(f"{row.key} {get_key(new, row.key)}" for row in ROWS)
-        logging.getLogger(__name__).info(
-            f"Schedule for {images} images and {processes} process{'es' * (processes > 1)}: "
-            f"an epoch is {one:.1f} iterations; {values}."
-        )
+        log_schedule(new, [row.key for row in ROWS], images=images, processes=processes)
     if cfg.is_frozen():
         new.freeze()
     return new
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """Checks that the processes can share a batch.
+
+    Raises:
+        UserError: its number of images is not a multiple of theirs.
+    """
+    if cfg.SOLVER.IMS_PER_BATCH % processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {processes} processes "
+            f"(--num-gpus) cannot share; choose a multiple of {processes}."
+        )
+
+
+def log_schedule(cfg: CfgNode, keys: Sequence[str], *, images: int, processes: int) -> None:
+    """Logs the schedule that runs in one line, with the values of its keys."""
+    values = ", ".join(f"{key} {get_key(cfg, key)}" for key in keys)
+    logging.getLogger(__name__).info(
+        f"Schedule for {images} images and {processes} process{'es' * (processes > 1)}: an epoch "
+        f"is {images / cfg.SOLVER.IMS_PER_BATCH:.1f} iterations; {values}."
+    )
 
 
 def _fit_processes(cfg: CfgNode, processes: int, given: Collection[str]) -> None:
@@ -107,11 +124,8 @@ def _fit_processes(cfg: CfgNode, processes: int, given: Collection[str]) -> None
         rows = [(row, row.processes) for row in ROWS if row.key not in given]
         _apply(cfg, rows, Fraction(processes, reference))
         cfg.SOLVER.REFERENCE_WORLD_SIZE = processes
-    elif batch % processes:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, which {processes} processes (--num-gpus) cannot "
-            f"share; choose a multiple of {processes}."
-        )
+    else:
+        check_batch(cfg, processes)
 
 
 def _fit_epochs(cfg: CfgNode, images: int) -> None:
@@ -129,5 +143,4 @@ def _apply(cfg: CfgNode, rows: list[tuple[Row, int]], factor: Fraction) -> None:
     if factor == 1:
         return
     for row, power in rows:
-        section, name = row.key.split(".")
-        cfg[section][name] = row.multiply(cfg[section][name], factor**power)
+        set_key(cfg, row.key, row.multiply(get_key(cfg, row.key), factor**power))

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from resnest_d2.config.backbone import activation_checkpoint_fault
 from resnest_d2.config.keys import get_key, set_key
-from resnest_d2.errors import UserError
 
-# Data sets of the published recipes and of the built-in one, which keep their recipe's length.
-_RECIPE_DATA = ("coco_2017_", "shapes_")
+from .scaling import check_batch, log_schedule
+
 _LONG = 30  # epochs; above that an evaluation after each would take longer than the training
 _EVALUATIONS = 10  # at least
 _SMALL_BATCH = 8  # batch statistics of fewer images are worse than those of the pretraining
@@ -58,10 +58,8 @@ class Training(NamedTuple):
 
     @property
     def has_own_data(self) -> bool:
-        """Whether the user chose the training data, and not the recipe."""
-        return "DATASETS.TRAIN" in self.given and not all(
-            name.startswith(_RECIPE_DATA) for name in self.cfg.DATASETS.TRAIN
-        )
+        """Whether the training data is not the recipe's."""
+        return tuple(self.cfg.DATASETS.TRAIN) != tuple(self.recipe.DATASETS.TRAIN)
 
 
 class Rule(NamedTuple):
@@ -70,7 +68,7 @@ class Rule(NamedTuple):
     Attributes:
         key: the key.
         value: computes its value.
-        why: what it follows from, for the log and the dry run.
+        why: what it follows from, for the dry run.
     """
 
     key: str
@@ -142,7 +140,10 @@ def _norm(run: Training) -> str:
     norm = run.cfg.MODEL.RESNETS.NORM
     small = run.cfg.SOLVER.IMS_PER_BATCH < _SMALL_BATCH
     frozen = small and run.cfg.MODEL.WEIGHTS and norm not in _FIXED_NORMS
-    return "FrozenBN" if frozen else norm
+    recomputed = run.cfg.MODEL.RESNETS.ACTIVATION_CHECKPOINT
+    if not frozen or activation_checkpoint_fault(recomputed, "FrozenBN"):
+        return norm
+    return "FrozenBN"
 
 
 # In this order, because later rules look at the values of earlier ones. The table in
@@ -187,12 +188,12 @@ def fit_schedule(
     for rule in RULES:
         if not is_given(rule.key, new, given):
             set_key(new, rule.key, rule.value(run))
-        if rule.key == "SOLVER.IMS_PER_BATCH":
-            _check_batch(new, processes)
     if new.SOLVER.REFERENCE_WORLD_SIZE:
         new.SOLVER.REFERENCE_WORLD_SIZE = processes
+    check_batch(new, processes)
     if comm.is_main_process():
-        _log(run)
+        log_schedule(new, [rule.key for rule in RULES], images=images, processes=processes)
+        _log_frozen_norms(run)
     if cfg.is_frozen():
         new.freeze()
     return new
@@ -204,25 +205,12 @@ def is_given(key: str, cfg: CfgNode, given: Collection[str]) -> bool:
     return key in given and not (made_by in given and made_by and get_key(cfg, made_by))
 
 
-def _check_batch(cfg: CfgNode, processes: int) -> None:
-    if cfg.SOLVER.IMS_PER_BATCH % processes:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {processes} processes "
-            f"(--num-gpus) cannot share; choose a multiple of {processes}."
-        )
-
-
-def _log(run: Training) -> None:
-    logger, solver = logging.getLogger(__name__), run.cfg.SOLVER
-    values = ", ".join(f"{rule.key} {get_key(run.cfg, rule.key)}" for rule in RULES)
-    logger.info(
-        f"Schedule for {run.images} images and {run.processes} process"
-        f"{'es' * (run.processes > 1)}: an epoch is {float(run.epoch):.1f} iterations; {values}."
-    )
-    if run.cfg.MODEL.RESNETS.NORM == "FrozenBN" != run.recipe.MODEL.RESNETS.NORM:
-        logger.info(
-            f"The backbone's norms are frozen, because a batch has {solver.IMS_PER_BATCH} images; "
-            f"MODEL.RESNETS.NORM {run.recipe.MODEL.RESNETS.NORM} trains them."
+def _log_frozen_norms(run: Training) -> None:
+    norm, before = (cfg.MODEL.RESNETS.NORM for cfg in (run.cfg, run.recipe))
+    if norm == "FrozenBN" != before and "MODEL.RESNETS.NORM" not in run.given:
+        logging.getLogger(__name__).info(
+            "The backbone's norms are frozen, because a batch has "
+            f"{run.cfg.SOLVER.IMS_PER_BATCH} images; MODEL.RESNETS.NORM {before} trains them."
         )
 
 

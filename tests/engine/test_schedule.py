@@ -129,6 +129,8 @@ def test_epochs_between_evaluations_are_the_users():
         (["MODEL.WEIGHTS", ""], "SyncBN"),
         (["MODEL.RESNETS.NORM", "SyncBN"], "SyncBN"),
         (["MODEL.RESNETS.NORM", "GN"], "GN"),
+        (["MODEL.RESNETS.ACTIVATION_CHECKPOINT", "light"], "SyncBN"),
+        (["MODEL.RESNETS.ACTIVATION_CHECKPOINT", "block"], "FrozenBN"),
     ],
 )
 def test_pretrained_norms_are_frozen_in_small_batches(opts, norm, caplog, monkeypatch):
@@ -136,6 +138,19 @@ def test_pretrained_norms_are_frozen_in_small_batches(opts, norm, caplog, monkey
     caplog.set_level(logging.INFO)
     assert fit(PUBLISHED[0], opts, images=160).MODEL.RESNETS.NORM == norm
     assert ("norms are frozen, because a batch has" in caplog.text) is (norm == "FrozenBN")
+
+
+@pytest.mark.parametrize("name", ["shapes_mine", "coco_2017_mine"])
+def test_own_data_with_a_name_like_a_recipes_is_own_data(name):
+    data = ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (name,)]
+    assert fit(PUBLISHED[0], images=160, data=data).SOLVER.EPOCHS == 100
+
+
+def test_norms_that_the_user_froze_are_not_explained(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    cfg = fit(PUBLISHED[0], ["MODEL.RESNETS.NORM", "FrozenBN"], images=160)
+    assert cfg.MODEL.RESNETS.NORM == "FrozenBN" and "norms are frozen" not in caplog.text
 
 
 def test_small_data_is_shown_more_often():
