@@ -134,7 +134,7 @@ def _size_keys(size: int) -> dict[str, object]:
     """
     if size < 1:
         raise UserError(f"--image-size is {size}; choose 1 or more pixels.")
-    longest = -(-5 * size // 3)
+    longest = max(size, 5 * size // 3)
     keys = {"MIN_SIZE_TRAIN": (size,), "MIN_SIZE_TRAIN_SAMPLING": "choice", "MIN_SIZE_TEST": size}
     keys |= {"MAX_SIZE_TRAIN": longest, "MAX_SIZE_TEST": longest}
     return {f"INPUT.{key}": value for key, value in keys.items()}

@@ -16,18 +16,19 @@ from .contradictions import DETECTOR_CONTRADICTIONS
 from .detector import DETECTOR_RANGES
 from .keys import get_key, with_defaults
 from .rules import Contradiction, Table
-from .run import RUN_CONTRADICTIONS, RUN_RANGES
+from .run import RUN_CONTRADICTIONS, RUN_RANGES, SCHEDULE_CONTRADICTIONS
 
 _ABSENT = object()
 _PUBLISHED_DEEP = 128  # output channels of the stem, from depth 101 on
 
 
-def check_config(cfg: CfgNode, *, predicting: bool = False) -> None:
+def check_config(cfg: CfgNode, *, predicting: bool = False, fitted: bool = True) -> None:
     """Checks that a config can work, independently of its datasets.
 
     Args:
         cfg: config; it is not changed.
         predicting: skip the checks that only concern training and evaluation.
+        fitted: whether the schedule is the one that runs; its checks are skipped if it is not.
 
     Raises:
         UserError: a key has an impossible value, or keys contradict each other.
@@ -37,6 +38,7 @@ def check_config(cfg: CfgNode, *, predicting: bool = False) -> None:
         (BACKBONE_RANGES, BACKBONE_CONTRADICTIONS, "resnest" in cfg.MODEL.BACKBONE.NAME),
         (DETECTOR_RANGES, DETECTOR_CONTRADICTIONS, True),
         (RUN_RANGES, RUN_CONTRADICTIONS, not predicting),
+        ((), SCHEDULE_CONTRADICTIONS, fitted and not predicting),
     ]
     asked = [part for part in parts if part[2]]
     for tables, _, _ in asked:  # all values first: contradictions rely on their types

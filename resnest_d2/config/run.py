@@ -168,8 +168,9 @@ def _nesterov(cfg: CfgNode) -> str | None:
     return None
 
 
+# Asked of a schedule that is fitted to its data: before, TEST.EVAL_PERIOD is a recipe's.
+SCHEDULE_CONTRADICTIONS: Sequence[Contradiction] = (_early_stopping,)
 RUN_CONTRADICTIONS: Sequence[Contradiction] = (
-    _early_stopping,
     _validation_loss,
     _average_and_precise_norms,
     _augmented_test,

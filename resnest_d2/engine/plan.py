@@ -55,9 +55,10 @@ def describe_training(
 def _data(cfg: CfgNode, images: Sequence[dict]) -> list[tuple[str, str, str]]:
     names = list(cfg.DATASETS.CLASSES)
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    objects = sum(len(image.get("annotations", ())) for image in images)
+    objects = sum(not a.get("iscrowd") for i in images for a in i.get("annotations", ()))
+    size, sets = f"{len(images)} images, {objects} objects", ", ".join(cfg.DATASETS.TRAIN)
     return [
-        ("training data", f"{len(images)} images, {objects} objects", cfg.DATASETS.TRAIN[0]),
+        ("training data", size, sets),
         *_evaluation_data(cfg),
         ("classes", str(len(names)) if names else "of the config", shown),
     ]

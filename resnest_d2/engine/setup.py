@@ -72,8 +72,9 @@ def setup(args: argparse.Namespace) -> Setup:
     _check_flags(args)
     args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
     cfg = load_config(args.config_file, args.opts)
-    check_config(cfg)
     given = given_keys(args.config_file, args.opts)
+    scheduled = is_written_by_a_run(args.config_file)
+    check_config(cfg, fitted=scheduled or "TEST.EVAL_PERIOD" in given)
     register_datasets(cfg, given=given)
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
@@ -90,7 +91,7 @@ def setup(args: argparse.Namespace) -> Setup:
     images = None
     if not args.eval_only:
         images = load_training_images(cfg)
-        cfg = _with_schedule(cfg, args, given, images=len(images))
+        cfg = _with_schedule(cfg, args, scheduled=scheduled, given=given, images=len(images))
     cfg.freeze()
     if args.dry_run:
         with whole_file(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
@@ -109,17 +110,22 @@ def setup(args: argparse.Namespace) -> Setup:
 def _check_flags(args: argparse.Namespace) -> None:
     """Checks options that contradict each other, before anything is read."""
     given = [f for f in ("overwrite", "resume", "dry_run", "eval_only") if getattr(args, f)]
-    if len(given) > 1 and given != ["resume", "dry_run"] and given != ["resume", "eval_only"]:
+    if len(given) > 1 and given != ["resume", "eval_only"]:
         first, second = (f"--{name.replace('_', '-')}" for name in given[:2])
         raise UserError(f"{first} and {second} exclude each other; give one of them.")
 
 
 def _with_schedule(
-    cfg: CfgNode, args: argparse.Namespace, given: frozenset[str], *, images: int
+    cfg: CfgNode,
+    args: argparse.Namespace,
+    *,
+    scheduled: bool,
+    given: frozenset[str],
+    images: int,
 ) -> CfgNode:
     """The config with the schedule that runs: fitted, or for a run's config.yaml its own."""
     processes = comm.get_world_size()
-    if is_written_by_a_run(args.config_file):
+    if scheduled:
         return scale_schedule(cfg, images=images, processes=processes, given=args.opts[::2])
     recipe = load_recipe(args.config_file)
     return fit_schedule(cfg, recipe, images=images, processes=processes, given=given)

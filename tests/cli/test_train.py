@@ -187,18 +187,18 @@ def test_a_published_detector_is_trained_on_from(monkeypatch, resnest_d2):
 def test_options_set_their_keys(monkeypatch, resnest_d2, trained):
     seen = []
     monkeypatch.setattr("resnest_d2.engine.launch", seen.append)
-    options = "--epochs 24 --batch-size 8 --lr 0.01 --image-size 480 --overwrite".split()
+    options = "--epochs 24 --batch-size 8 --lr 0.01 --image-size 800 --overwrite".split()
     assert resnest_d2("train", small.FASTER, *options).exit_code == 0
     keys = dict(zip(seen[0].opts[::2], seen[0].opts[1::2], strict=True))
     assert keys == {
         "SOLVER.EPOCHS": "24",
         "SOLVER.IMS_PER_BATCH": "8",
         "SOLVER.BASE_LR": "0.01",
-        "INPUT.MIN_SIZE_TRAIN": "(480,)",
+        "INPUT.MIN_SIZE_TRAIN": "(800,)",
         "INPUT.MIN_SIZE_TRAIN_SAMPLING": "'choice'",
-        "INPUT.MIN_SIZE_TEST": "480",
-        "INPUT.MAX_SIZE_TRAIN": "800",
-        "INPUT.MAX_SIZE_TEST": "800",
+        "INPUT.MIN_SIZE_TEST": "800",
+        "INPUT.MAX_SIZE_TRAIN": "1333",
+        "INPUT.MAX_SIZE_TEST": "1333",
     }
     assert seen[0].overwrite and not seen[0].dry_run
     for given, weights in (
@@ -225,6 +225,17 @@ def test_a_dry_run_writes_what_would_run_and_trains_nothing(run, folder):
     assert (written["SOLVER"]["EPOCHS"], written["SOLVER"]["MAX_ITER"]) == (20, 40)
 
 
+def test_early_stopping_needs_no_period(run):
+    """The schedule has one, although the recipe has none; the user's 0 is refused."""
+    data = ["--data", "cells/train.json", "cells/images", "--val", "cells/val.json"]
+    words = ["train", small.FASTER, *data, "--output", "early", "--dry-run", *small.KEYS]
+    words += ["SOLVER.EARLY_STOPPING.ENABLED", "True"]
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    done = run(*words, "TEST.EVAL_PERIOD", "0")
+    assert done.exit_code == 1 and "nothing is evaluated during training" in done.stderr
+
+
 def test_a_folder_with_a_run_is_not_written_to(run, folder, trained):
     data = ["--data", "cells/train.json", "cells/images"]
     before = (trained / "config.yaml").read_bytes()
@@ -237,3 +248,5 @@ def test_a_folder_with_a_run_is_not_written_to(run, folder, trained):
     assert (trained / "config.yaml").read_bytes() == before
     done = run("train", str(trained), "--resume", "--overwrite")
     assert done.exit_code == 1 and "--overwrite and --resume exclude each other" in done.stderr
+    done = run("train", str(trained), "--resume", "--dry-run")  # it would write config.yaml
+    assert done.exit_code == 1 and "--resume and --dry-run exclude each other" in done.stderr
