@@ -28,17 +28,29 @@ from resnest_d2.errors import MissingPackageError, UserError
 
 from .scoring import FastCocoEval, Results, has_fast_scoring
 
-_TASKS = {"bbox", "segm"}
 _COCOS_LIMIT = 100  # detections per image
+_ALL = 100_000  # stands for TEST.DETECTIONS_PER_IMAGE -1; more than any detector returns
 
 
 class CocoEvaluator(COCOEvaluator):
     """detectron2's evaluator; accepts files without the fields that only COCO's own code needs.
 
     ``use_fast_impl`` (detectron2's default) uses faster-coco-eval if it is installed.
+    ``detections`` is TEST.DETECTIONS_PER_IMAGE. Boxes and masks are scored with that limit, but
+    with COCO's own 100 if it is lower, which changes nothing.
     """
 
-    def __init__(self, dataset_name: str, *args: Any, use_fast_impl: bool = True, **kwargs: Any):
+    def __init__(
+        self,
+        dataset_name: str,
+        *args: Any,
+        use_fast_impl: bool = True,
+        detections: int = _COCOS_LIMIT,
+        **kwargs: Any,
+    ):
+        detections = _ALL if detections < 0 else detections
+        if detections > _COCOS_LIMIT:
+            kwargs["max_dets_per_image"] = detections
         self._numbers: Numbers | None = None
         self.fast = use_fast_impl and has_fast_scoring()
         with self._scoring(), reading_annotations(read_api):
@@ -46,8 +58,7 @@ class CocoEvaluator(COCOEvaluator):
         annotations = annotations_of(self)
         if annotations is not None and "annotations" in annotations.dataset:
             complete_annotations(annotations)
-            limit = kwargs.get("max_dets_per_image") or _COCOS_LIMIT
-            _warn_of_objects(annotations, dataset_name, limit)
+            _warn_of_objects(annotations, dataset_name, detections)
             if can_replace_scoring():
                 self._numbers = _number(annotations, dataset_name)
 
@@ -63,10 +74,10 @@ class CocoEvaluator(COCOEvaluator):
             results = super().evaluate(img_ids)
         annotations = annotations_of(self)
         if annotations is not None and any(not a["iscrowd"] for a in annotations.anns.values()):
-            for task in _TASKS & (results or {}).keys():
-                if all(math.isnan(value) for value in results[task].values()):
+            for metrics in (results or {}).values():
+                if "AP" in metrics and all(math.isnan(value) for value in metrics.values()):
                     # detectron2's result if there are no detections at all.
-                    results[task] |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
+                    metrics |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
         return results
 
     def _scoring(self) -> contextlib.AbstractContextManager:
@@ -118,22 +129,22 @@ _EVALUATORS = {  # by evaluator_type of a dataset's metadata
 }
 
 
-def build_evaluator(dataset_name: str, folder: str, *, detections: int = 100) -> DatasetEvaluators:
+def build_evaluator(
+    dataset_name: str, folder: str, *, detections: int = _COCOS_LIMIT
+) -> DatasetEvaluators:
     """Builds the evaluator of a dataset from its metadata's evaluator_type.
 
     Args:
         dataset_name: name of a registered dataset.
         folder: output folder of the results.
-        detections: TEST.DETECTIONS_PER_IMAGE, the limit that boxes and masks are scored with;
-            COCO's own 100 if it is lower, which changes nothing.
+        detections: TEST.DETECTIONS_PER_IMAGE, see :class:`CocoEvaluator`.
 
     Raises:
         MissingPackageError, UserError: see :func:`check_evaluation`.
     """
     # Without faster-coco-eval use pycocotools, not a compiled class that detectron2 may have.
-    options: dict[type, dict] = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
-    if detections > _COCOS_LIMIT:
-        options[CocoEvaluator]["max_dets_per_image"] = detections
+    own = {"use_fast_impl": has_fast_scoring(), "detections": detections}
+    options: dict[type, dict] = {CocoEvaluator: own}
     return DatasetEvaluators(
         [
             evaluator(dataset_name, output_dir=folder, **options.get(evaluator, {}))

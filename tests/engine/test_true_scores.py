@@ -117,10 +117,11 @@ def test_image_ids_of_any_kind(kind, fast, truth, tmp_path):
     assert {r["category_id"] for r in written} == {6, 7}  # the file's own
 
 
+@pytest.mark.parametrize("limit", [300, -1])
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
-def test_more_objects_than_100(fast, truth, caplog, monkeypatch):
+def test_more_objects_than_100(fast, limit, truth, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
-    assert truth(objects=180, classes=1, fast=fast, limit=300)["bbox"]["AP"] == pytest.approx(100)
+    assert truth(objects=180, classes=1, fast=fast, limit=limit)["bbox"]["AP"] == pytest.approx(100)
     assert "detections per image" not in caplog.text
 
 
@@ -129,6 +130,12 @@ def test_more_objects_than_are_scored_is_a_warning(truth, caplog, monkeypatch):
     assert truth(objects=180)["bbox"]["AP"] == pytest.approx(100)  # the limit is per class
     assert "3 images of truth have more than 100 objects, up to 180" in caplog.text
     assert "set TEST.DETECTIONS_PER_IMAGE 180" in caplog.text
+
+
+def test_a_limit_below_cocos_is_the_one_in_the_warning(truth, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    truth(objects=30, limit=20)
+    assert "more than 20 objects, up to 30, but only 20 detections" in caplog.text
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
