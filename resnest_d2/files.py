@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
@@ -65,6 +65,22 @@ def whole_files(paths: Iterable[str | os.PathLike], mode: str = "wb") -> Iterato
         for file in files:  # a full disk shows itself before the first takes its place
             file.flush()
             os.fsync(file.fileno())
+
+
+def write_json_files(contents: Mapping[str, Any]) -> None:
+    """Writes JSON files and their folders, all of the files or none.
+
+    Args:
+        contents: path -> what the file holds.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    for path in contents:
+        make_folder(os.path.dirname(path))
+    with whole_files(contents, "w") as files:
+        for file, content in zip(files, contents.values(), strict=True):
+            json.dump(content, file)
 
 
 def require_new(paths: Iterable[str | os.PathLike], *, overwrite: bool) -> None:

@@ -179,7 +179,7 @@ class ReportingCheckpointer(SavingCheckpointer):
         own = [name for name in self.model.state_dict() if COUNTER not in name]
         reshaped = tuple(incompatible.incorrect_shapes)
         changed = {name for name, _, _ in reshaped}
-        absent = {*incompatible.missing_keys, *self._unfilled(incompatible.missing_keys)}
+        absent = {*incompatible.missing_keys, *self._filled_in(incompatible.missing_keys)}
         missing = [name for name in own if name in absent and name not in changed]
         self.report = LoadReport(
             path=self._path,
@@ -195,7 +195,7 @@ class ReportingCheckpointer(SavingCheckpointer):
             )
         return incompatible
 
-    def _unfilled(self, missing: Iterable[str]) -> list[str]:
+    def _filled_in(self, missing: Iterable[str]) -> list[str]:
         """Statistics of frozen norms, which detectron2 fills in where a file has none of a norm."""
         norms = {name for name, m in self.model.named_modules() if isinstance(m, FrozenBatchNorm2d)}
         lacking = {name.removesuffix(".weight") for name in missing if name.endswith(".weight")}

@@ -1,12 +1,11 @@
 """Config keys, config files and their checks. Importing this registers nothing."""
 
+from resnest_d2.shipped import config_dir, find_config, list_configs
+
 from .checks import check_backbone, check_config, resolve_backbone
 from .files import (
-    config_dir,
-    find_config,
     given_keys,
     is_written_by_a_run,
-    list_configs,
     load_config,
     load_recipe,
     override,

@@ -14,11 +14,10 @@ from resnest_d2.errors import UserError
 from .backbone import BACKBONE_CONTRADICTIONS, BACKBONE_RANGES
 from .contradictions import DETECTOR_CONTRADICTIONS
 from .detector import DETECTOR_RANGES
-from .keys import get_key, with_defaults
+from .keys import ABSENT, get_key, with_defaults
 from .rules import Contradiction, Table
 from .run import RUN_CONTRADICTIONS, RUN_RANGES, SCHEDULE_CONTRADICTIONS
 
-_ABSENT = object()
 _PUBLISHED_DEEP = 128  # output channels of the stem, from depth 101 on
 
 
@@ -63,8 +62,8 @@ def _check_values(cfg: CfgNode, tables: Iterable[Table]) -> None:
         if not table.concerns(cfg):
             continue
         for key, rule in table.rules.items():
-            value = get_key(cfg, key, _ABSENT)  # missing in another version of detectron2
-            if value is not _ABSENT and not rule.holds(value):
+            value = get_key(cfg, key, ABSENT)  # missing in another version of detectron2
+            if value is not ABSENT and not rule.holds(value):
                 raise UserError(f"{key} is {value!r}; choose {rule.choices()}.")
 
 

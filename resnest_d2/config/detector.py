@@ -32,6 +32,21 @@ from .rules import (
     section,
 )
 
+_ANCHORS = section(
+    "ANCHOR_GENERATOR",
+    NAME=registered("ANCHOR_GENERATOR_REGISTRY"),
+    SIZES=per_level(ABOVE_ZERO),
+    ASPECT_RATIOS=per_level(ABOVE_ZERO),
+)
+# Of a head that pools its regions.
+_POOLED = {
+    "POOLER_RESOLUTION": POSITIVE,
+    "POOLER_SAMPLING_RATIO": COUNT,
+    "POOLER_TYPE": POOLERS,
+    "NUM_CONV": COUNT,
+    "CONV_DIM": POSITIVE,
+    "NORM": NORM,
+}
 DETECTOR_RANGES = (
     Table(
         always,
@@ -61,9 +76,7 @@ DETECTOR_RANGES = (
         {
             "MODEL.PROPOSAL_GENERATOR.NAME": registered("PROPOSAL_GENERATOR_REGISTRY"),
             "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": COUNT,
-            "MODEL.ANCHOR_GENERATOR.NAME": registered("ANCHOR_GENERATOR_REGISTRY"),
-            "MODEL.ANCHOR_GENERATOR.SIZES": per_level(ABOVE_ZERO),
-            "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": per_level(ABOVE_ZERO),
+            **_ANCHORS,
             **section(
                 "RPN",
                 HEAD_NAME=registered("RPN_HEAD_REGISTRY"),
@@ -102,14 +115,9 @@ DETECTOR_RANGES = (
             NAME=registered("ROI_BOX_HEAD_REGISTRY"),
             BBOX_REG_LOSS_TYPE=BOX_LOSSES,
             SMOOTH_L1_BETA=COUNT,
-            POOLER_RESOLUTION=POSITIVE,
-            POOLER_SAMPLING_RATIO=COUNT,
-            POOLER_TYPE=POOLERS,
             NUM_FC=COUNT,
             FC_DIM=POSITIVE,
-            NUM_CONV=COUNT,
-            CONV_DIM=POSITIVE,
-            NORM=NORM,
+            **_POOLED,
         ),
     ),
     Table(
@@ -117,12 +125,7 @@ DETECTOR_RANGES = (
         section(
             "ROI_MASK_HEAD",
             NAME=registered("ROI_MASK_HEAD_REGISTRY"),
-            POOLER_RESOLUTION=POSITIVE,
-            POOLER_SAMPLING_RATIO=COUNT,
-            POOLER_TYPE=POOLERS,
-            NUM_CONV=COUNT,
-            CONV_DIM=POSITIVE,
-            NORM=NORM,
+            **_POOLED,
         ),
     ),
     Table(
@@ -142,9 +145,7 @@ DETECTOR_RANGES = (
     Table(
         is_retinanet,
         {
-            "MODEL.ANCHOR_GENERATOR.NAME": registered("ANCHOR_GENERATOR_REGISTRY"),
-            "MODEL.ANCHOR_GENERATOR.SIZES": per_level(ABOVE_ZERO),
-            "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": per_level(ABOVE_ZERO),
+            **_ANCHORS,
             **section(
                 "RETINANET",
                 NUM_CLASSES=POSITIVE,

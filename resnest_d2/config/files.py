@@ -10,24 +10,13 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from resnest_d2.errors import UserError
-from resnest_d2.shipped import config_dir, find_config, list_configs
+from resnest_d2.shipped import config_dir, find_config
 
 from .checks import resolve_backbone
 from .keys import get_cfg, get_key, leaves
 from .merging import merge
 from .reading import read_files
 
-__all__ = [
-    "config_dir",
-    "find_config",
-    "given_keys",
-    "is_written_by_a_run",
-    "list_configs",
-    "load_config",
-    "load_recipe",
-    "override",
-    "resolve_dataset_paths",
-]
 # Keys in epochs, and the keys in iterations that they replace.
 _REPLACED = (
     ("SOLVER.EPOCHS", "SOLVER.MAX_ITER"),
@@ -47,7 +36,7 @@ def load_config(name: str, opts: Sequence = ()) -> CfgNode:
     """Reads a config file.
 
     Args:
-        name: path of the file, or one of :func:`list_configs`.
+        name: path of the file, or one of :func:`resnest_d2.shipped.list_configs`.
         opts: overrides ``[key, value, key, value, ...]``, as on train_net.py's command line.
 
     Returns:

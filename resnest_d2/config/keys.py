@@ -11,6 +11,8 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+ABSENT = object()  # stands for a key that a config does not have
+
 
 def add_resnest_config(cfg: CfgNode) -> None:
     """Adds the keys of this package to a detectron2 config; existing keys are unchanged."""
@@ -198,13 +200,12 @@ def with_defaults(cfg: CfgNode) -> CfgNode:
 
 def _lacking(cfg: CfgNode) -> dict[str, Any]:
     """Keys that are missing, or lists instead of tuples, and their correct values."""
-    found = {key: get_key(cfg, key, _ABSENT) for key, _ in OUR_KEYS}
+    found = {key: get_key(cfg, key, ABSENT) for key, _ in OUR_KEYS}
     return {
-        key: default if found[key] is _ABSENT else tuple(found[key])
+        key: default if found[key] is ABSENT else tuple(found[key])
         for key, default in OUR_KEYS
-        if found[key] is _ABSENT or (isinstance(default, tuple) and isinstance(found[key], list))
+        if found[key] is ABSENT or (isinstance(default, tuple) and isinstance(found[key], list))
     }
 
 
-_ABSENT = object()
 OUR_KEYS = tuple(_our_keys())

@@ -12,10 +12,9 @@ from detectron2.config import CfgNode
 
 from resnest_d2.errors import UserError
 
-from .keys import get_key, leaves
+from .keys import ABSENT, get_key, leaves
 
 _SHOWN = 5
-_ABSENT = object()
 _LISTS = (list, tuple)
 _VALUES = (bool, int, float, str, list, tuple)
 
@@ -32,7 +31,7 @@ def merge(cfg: CfgNode, values: Mapping[Any, object], *, origin: str) -> None:
         UserError: a key does not exist (similar keys are suggested) or has another type.
     """
     values = {str(key): value for key, value in values.items()}
-    unknown = [key for key in values if get_key(cfg, key, _ABSENT) is _ABSENT]
+    unknown = [key for key in values if get_key(cfg, key, ABSENT) is ABSENT]
     if unknown:
         known = [key for key, _ in leaves(cfg)]
         lines = [f"{key}{_close(key, known)}" for key in unknown[:_SHOWN]]

@@ -12,7 +12,8 @@ from collections.abc import Collection
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnest_d2.config import fill_defaults, get_cfg, resolve_dataset_paths
+from resnest_d2.config import fill_defaults, resolve_dataset_paths
+from resnest_d2.config.keys import default_of, get_key, set_key
 from resnest_d2.errors import UserError
 
 from .coco import read_categories, register_coco
@@ -150,18 +151,15 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
 
 def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collection[str]) -> None:
     """Set a key to what the data demands, unless the user set it to something else."""
-    *path, leaf = key.split(".")
-    node, default = cfg, get_cfg()
-    for part in path:
-        node, default = node[part], default.get(part, {})
-    if node[leaf] == value:
+    before = get_key(cfg, key)
+    if before == value:
         return
-    if key in given or node[leaf] != default.get(leaf):
+    if key in given or before != default_of(key):
         raise UserError(
-            f"{key} is {node[leaf]!r}, but {because}: it must be {value!r}. Correct it, or leave "
+            f"{key} is {before!r}, but {because}: it must be {value!r}. Correct it, or leave "
             "it out of the config: it is then taken from the data."
         )
-    node[leaf] = value
+    set_key(cfg, key, value)
 
 
 def _show(classes: list[str]) -> str:

@@ -1,6 +1,5 @@
 """Writes splits of other formats as COCO JSON, with the same class ids in all splits."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from resnest_d2.data.validate.rules import area_of
 from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
-from resnest_d2.files import make_folder, require_new, whole_files
+from resnest_d2.files import require_new, write_json_files
 
 from .cvat import read_cvat
 from .duplicates import require_imagehash
@@ -33,12 +32,8 @@ FORMATS: dict[str, Callable[[Path, Faults], Iterator[Split]]] = {
     "labelstudio": read_labelstudio,
     "roboflow": read_roboflow,
 }
-_SUPERVISED = (
-    "yolo",
-    "voc",
-    "labelme",
-    "cvat",
-)  # read with supervision, or the XML parser it brings
+# Read with supervision, or with the XML parser that it brings.
+_SUPERVISED = ("yolo", "voc", "labelme", "cvat")
 _APART = ("cvat", "labelstudio")  # whose images can be in any folder
 
 
@@ -183,11 +178,7 @@ def _number(splits: list[Split]) -> dict[str, int]:
 
 
 def _write(parts: list[tuple[str, dict, Split, str]]) -> list[Imported]:
-    for target, *_ in parts:
-        make_folder(os.path.dirname(target))
-    with whole_files([target for target, *_ in parts], "w") as files:
-        for file, (_, data, _, _) in zip(files, parts, strict=True):
-            json.dump(data, file)
+    write_json_files({target: data for target, data, *_ in parts})
     return [
         Imported(target, str(split.folder), len(data["images"]), len(data["annotations"]), name)
         for target, data, split, name in parts

@@ -1,13 +1,12 @@
 """Splits a COCO file into training, validation and test sets, or into folds."""
 
-import json
 import os
 from typing import NamedTuple
 
 import numpy as np
 
 from resnest_d2.errors import UserError
-from resnest_d2.files import make_folder, read_json, require_new, whole_files
+from resnest_d2.files import read_json, require_new, write_json_files
 
 from .duplicates import MAX_DISTANCE, group_images, group_keys
 from .sides import Sides, count_objects, describe, side_table
@@ -147,24 +146,12 @@ def split_data(
             raise UserError(f"{target} is the file to split itself; give another --output.")
     data = read_json(json_file)
     sides = assign(data, image_root, plan)
-    write_sides(data, targets_of(sides, output))
+    chosen = targets_of(sides, output)
+    write_json_files({target: select(data, own) for target, own in chosen.items()})
     notes = describe(data, sides)
     if old := sorted(_of_other_splits(output) - set(targets)):
         notes.append(f"Of an earlier split, which can share images with this: {', '.join(old)}.")
     return SplitFiles(targets, side_table(data, sides), notes, facts.mask_format != "")
-
-
-def write_sides(data: dict, targets: dict[str, np.ndarray]) -> None:
-    """Writes each file with its images, all of them or none.
-
-    Raises:
-        WriteError: a file cannot be written.
-    """
-    for target in targets:
-        make_folder(os.path.dirname(target))
-    with whole_files(targets, "w") as files:
-        for file, chosen in zip(files, targets.values(), strict=True):
-            json.dump(select(data, chosen), file)
 
 
 def _of_other_splits(output: str) -> set[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from resnest_d2.errors import UserError
-from resnest_d2.files import OutputExistsError, make_folder, whole_file
+from resnest_d2.files import make_folder, require_new, whole_file
 
 from .check import DataCheck
 from .entries import AnnotationFile, check_entries
@@ -205,5 +205,4 @@ def _check_outputs(inputs: list[str], outputs: Sequence[str], *, overwrite: bool
     for output in map(str, outputs):
         if os.path.realpath(output) in map(os.path.realpath, inputs):
             raise UserError(f"{output} is an input, which is never changed; give another output.")
-        if os.path.exists(output) and not overwrite:
-            raise OutputExistsError(f"{output} exists; give another output or ask to overwrite it.")
+    require_new(outputs, overwrite=overwrite)

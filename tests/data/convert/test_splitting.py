@@ -178,7 +178,7 @@ def test_nothing_is_replaced_or_half_written(source, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("resnest_d2.data.convert.splitting.json.dump", fail)
+        patch.setattr("resnest_d2.files.json.dump", fail)
         with pytest.raises(OSError, match="cannot be written"):
             split(source, tmp_path, plan, overwrite=True)
     assert (tmp_path / "val.json").read_text() == "mine"
