@@ -1,7 +1,7 @@
-"""Registers a config's data sets and derives NUM_CLASSES, DATASETS.CLASSES and MASK_FORMAT.
+"""Registers a config's datasets and derives NUM_CLASSES, DATASETS.CLASSES and MASK_FORMAT.
 
-Reading a config does neither: whoever needs the data calls :func:`register_datasets`, as often as
-it likes; whoever only predicts calls :func:`learn_classes`, which registers nothing.
+Reading a config does neither. Call :func:`register_datasets` before the data is used; for
+prediction alone, :func:`learn_classes` reads the classes and registers nothing.
 """
 
 import difflib
@@ -22,15 +22,14 @@ _CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEAD
 
 
 def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
-    """Register DATASETS.COCO and take the classes and the mask format from the data.
+    """Registers DATASETS.COCO and takes the classes and the mask format from the data.
 
-    May be called again. Config and metadata of data sets that others registered are compared too.
+    It may be called again. The config is also compared with datasets that others registered.
 
     Args:
         cfg: config, changed in place if it is not frozen.
-        given: keys that the user set, and that the data must not overrule, as
-            :func:`resnest_d2.config.given_keys` names them. A value other than detectron2's
-            default counts as set in any case.
+        given: keys that the user set, see :func:`resnest_d2.config.given_keys`; an error is raised
+            if the data disagrees with them, or with a value that is not detectron2's default.
 
     Raises:
         MissingFileError: a file or folder is missing.
@@ -85,11 +84,10 @@ def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) ->
 
 
 def learn_classes(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
-    """Fill in DATASETS.CLASSES, CATEGORY_IDS and the number of classes, for prediction.
+    """Fills in DATASETS.CLASSES, CATEGORY_IDS and the number of classes, for prediction.
 
-    What the config leaves out comes from the first annotation file or registered data set that
-    knows it; ids only from one that has the config's classes. No data is needed: where nothing
-    knows the classes, the keys stay empty.
+    Missing values come from the first annotation file or registered dataset that has them; ids only
+    from one that has the config's classes. If there is none, the keys stay empty.
 
     Args:
         cfg: config, changed in place.
@@ -150,7 +148,7 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
 
 
 def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collection[str]) -> None:
-    """Set a key to what the data demands, unless the user set it to something else."""
+    """Sets a key to the value of the data; raises an error if the user set another."""
     before = get_key(cfg, key)
     if before == value:
         return
