@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -109,7 +110,9 @@ _EVALUATORS = {  # by evaluator_type of a dataset's metadata
 }
 
 
-def build_evaluator(dataset_name: str, folder: str, *, detections: int = 100) -> DatasetEvaluators:
+def build_evaluator(
+    dataset_name: str, folder: str, *, detections: int = 100, sigmas: Sequence[float] = ()
+) -> DatasetEvaluators:
     """Builds the evaluator of a dataset from its metadata's evaluator_type.
 
     Args:
@@ -117,12 +120,14 @@ def build_evaluator(dataset_name: str, folder: str, *, detections: int = 100) ->
         folder: output folder of the results.
         detections: TEST.DETECTIONS_PER_IMAGE, the limit that boxes and masks are scored with;
             COCO's own 100 if it is lower, which changes nothing.
+        sigmas: TEST.KEYPOINT_OKS_SIGMAS, one for each keypoint; COCO's if empty.
 
     Raises:
         MissingPackageError, UserError: see :func:`check_evaluation`.
     """
     # Without faster-coco-eval use pycocotools, not a compiled class that detectron2 may have.
-    options: dict[type, dict] = {CocoEvaluator: {"use_fast_impl": has_fast_scoring()}}
+    coco = {"use_fast_impl": has_fast_scoring(), "kpt_oks_sigmas": tuple(sigmas)}
+    options: dict[type, dict] = {CocoEvaluator: coco}
     if detections > _COCOS_LIMIT:
         options[CocoEvaluator]["max_dets_per_image"] = detections
     return DatasetEvaluators(

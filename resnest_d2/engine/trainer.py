@@ -99,7 +99,8 @@ class Trainer(DefaultTrainer):
     ) -> DatasetEvaluators:
         """Builds the evaluator of a dataset from its metadata's evaluator_type."""
         path = os.path.join(cfg.OUTPUT_DIR, folder, dataset_name)
-        return build_evaluator(dataset_name, path, detections=cfg.TEST.DETECTIONS_PER_IMAGE)
+        limit, sigmas = cfg.TEST.DETECTIONS_PER_IMAGE, cfg.TEST.KEYPOINT_OKS_SIGMAS
+        return build_evaluator(dataset_name, path, detections=limit, sigmas=sigmas)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:

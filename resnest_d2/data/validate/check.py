@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from resnest_d2.data.normalise import printable, shown
 from resnest_d2.errors import MissingFileError, UserError
 
 from .entries import AnnotationFile, check_entries, read_annotations
-from .findings import Finding
+from .findings import Finding, listed
 from .images import check_images
 from .statistics import Anchors, ClassFacts, check_anchors, describe_classes
 
+_ALONE = 3  # findings of one kind in a file that have rows of their own
 _SEVERITIES = ("error", "warning", "note")
 
 
@@ -39,10 +41,17 @@ class DataCheck(NamedTuple):
         return f"{', '.join(said)} in {images} images with {objects} annotations."
 
     def table(self, limit: int | None = None) -> str:
-        """Table of the first ``limit`` findings, with file, id and reason."""
-        rows = [(f.severity, f.kind, f.file, f.entry, f.reason) for f in self.findings[:limit]]
-        text = tabulate(rows, ("severity", "kind", "file", "entry", "reason"))
-        more = len(self.findings) - len(rows)
+        """Table of findings; more than three of a kind in a file take one row.
+
+        Args:
+            limit: number of rows to show.
+        """
+        groups: dict[tuple[str, str], list[Finding]] = {}
+        for finding in self.findings:
+            groups.setdefault((finding.kind, finding.file), []).append(finding)
+        rows = [row for group in groups.values() for row in _rows(group)]
+        text = tabulate(rows[:limit], ("severity", "kind", "file", "entry", "reason"))
+        more = len(rows) - len(rows[:limit])
         return text + (f"\n... and {more} more" if more else "")
 
     def class_table(self) -> str:
@@ -51,13 +60,23 @@ class DataCheck(NamedTuple):
         with_anchors = any(facts.overlaps is not None for facts in self.classes)
         rows = []
         for c in self.classes:
-            row = [c.file, c.name, c.objects, c.images, f"{c.share:.1%}", f"{c.side:.0f} px"]
+            row = [c.file, shown(c.name), c.objects, c.images, f"{c.share:.1%}", f"{c.side:.0f} px"]
             if with_anchors:
                 met = c.overlaps if c.overlaps is not None and c.objects else np.zeros(1)
                 parts = [(met >= t).mean() for t in (0.5, 0.7)]
                 row += [f"{part:.0%}" for part in parts]
             rows.append(row)
         return tabulate(rows, headers + ["anchor IoU >= 0.5", ">= 0.7"] * with_anchors)
+
+
+def _rows(findings: list[Finding]) -> list[tuple]:
+    first = findings[0]
+    if len(findings) <= _ALONE:
+        return [(f.severity, f.kind, f.file, f.entry, printable(f.reason)) for f in findings]
+    what = first.entry.rpartition(" ")[0]
+    entry = f"{what} {listed([f.entry.rpartition(' ')[2] for f in findings])}"
+    reason = printable(f"{len(findings)} of them, the first: {first.reason}")
+    return [(first.severity, first.kind, first.file, entry, reason)]
 
 
 def pair_paths(paths: Sequence[str]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from resnest_d2.files import OutputExistsError, make_folder, whole_file
 from .check import DataCheck
 from .entries import AnnotationFile, check_entries
 from .findings import KINDS, SHOWN, Finding
-from .rules import area_of, is_polygon
+from .masks import area_of, is_polygon
 
 Drop = Callable[[dict], None]
 
@@ -58,7 +58,18 @@ def _clipped(data: dict, entry: dict, drop: Drop) -> str:
 
 def _without_polygons(data: dict, entry: dict, drop: Drop) -> str:
     entry["segmentation"] = [part for part in entry["segmentation"] if is_polygon(part)]
-    return "polygon dropped" if entry["segmentation"] else _dropped(data, entry, drop)
+    return "polygon dropped" if entry["segmentation"] else _without_mask(data, entry, drop)
+
+
+def _without_mask(data: dict, entry: dict, drop: Drop) -> str:
+    entry["segmentation"] = []
+    return "mask dropped, box kept: lost to a detector with masks"
+
+
+def _without_keypoints(data: dict, entry: dict, drop: Drop) -> str:
+    for field in ("keypoints", "num_keypoints"):
+        entry.pop(field, None)
+    return "keypoints dropped, box kept"
 
 
 def _with_area(data: dict, entry: dict, drop: Drop) -> str:
@@ -104,7 +115,9 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "unknown image": _dropped,
     "unknown category": _dropped,
     "not a box": _dropped,
-    "not a mask": _dropped,
+    "not a mask": _without_mask,
+    "keypoints": _without_keypoints,
+    "pixels": _dropped,
     "ignored": _dropped,
     "iscrowd": _with_iscrowd,
     "negative box": _dropped,
@@ -112,6 +125,7 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "unusable box": _dropped,
     "box beyond image": _clipped,
     "polygon": _without_polygons,
+    "empty mask": _without_mask,
     "area": _with_area,
     "no iscrowd": _with_iscrowd,
     "unused category": _dropped,
@@ -143,6 +157,11 @@ def fix_data(
     """
     if unread := [str(finding) for finding in check.findings if finding.kind == "file"]:
         raise UserError(f"Nothing was repaired: {unread[0]}")
+    if guessed := [f for f in check.findings if f.kind in ("normalised boxes", "corners")]:
+        raise UserError(
+            f"Nothing was written: {guessed[0].file}: {guessed[0]}. Correct it by hand, or the "
+            "repairs would clip and drop boxes that are only written in another form."
+        )
     _check_outputs([file.json_file for file in check.files], outputs, overwrite=overwrite)
     files = [file._replace(data=copy.deepcopy(file.data)) for file in check.files]
     repairs: list[Repair] = []
