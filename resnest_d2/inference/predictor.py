@@ -18,7 +18,7 @@ from resnest_d2.errors import UserError
 
 from .detector import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
-from .sources import ORDERS, InputImage, Source, open_source
+from .sources import GREY, InputImage, Source, open_source
 from .stream import Failure, Predictions, Stream
 
 CHUNK = 4  # batches per chunk, within which images of similar size are grouped
@@ -178,7 +178,7 @@ class Predictor:
 
 
 def _read(image: InputImage, order: str) -> np.ndarray:
-    """Pixels (H, W, C) in the form of INPUT.FORMAT, also "L" and "YUV-BT.601" as in training."""
-    if order in ORDERS:
+    """Pixels in the form of INPUT.FORMAT: (H, W, 3), or (H, W, 1) as in training for "L"."""
+    if order != GREY:
         return image.read(order)
-    return convert_PIL_to_numpy(Image.fromarray(np.ascontiguousarray(image.read("RGB"))), order)
+    return convert_PIL_to_numpy(Image.fromarray(np.ascontiguousarray(image.read("RGB"))), GREY)
