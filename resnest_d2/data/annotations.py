@@ -55,7 +55,7 @@ def _log(path: str, version: tuple[int, int], readings: list[Reading]) -> None:
         _logged[path] = version
         for r in readings:
             logging.getLogger(__name__).info(
-                f"{r.count} {r.section} of {os.path.basename(path)}: {r}."
+                f"{r.number} {r.section} of {os.path.basename(path)}: {r}."
             )
 
 

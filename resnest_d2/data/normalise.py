@@ -18,18 +18,20 @@ class Reading(NamedTuple):
     Attributes:
         section: "images", "categories" or "annotations".
         field: name of the field.
-        count: number of entries.
+        number: number of entries.
         written: the first entry's value in the file.
         read: what it was read as.
     """
 
     section: str
     field: str
-    count: int
+    number: int
     written: Any
     read: Any
 
     def __str__(self) -> str:
+        if isinstance(self.written, str):
+            return f"control characters of the {self.field} are escaped, {shown(self.read)}"
         return f"{self.field} written as {shown(self.written)} is read as {shown(self.read)}"
 
 
@@ -67,7 +69,7 @@ def normalise(content: Any) -> list[Reading]:
                         entry[field] = value
                         first = Reading(section, field, 0, written, value)
                         known = found.get((section, field), first)
-                        found[section, field] = known._replace(count=known.count + 1)
+                        found[section, field] = known._replace(number=known.number + 1)
     return list(found.values())
 
 

@@ -145,7 +145,14 @@ def test_all_planted_faults_and_nothing_else(planted):
         not {kind for kind, (s, _) in KINDS.items() if s != "note"}
         - {kind for kind, _ in expected}
         - {"categories differ"}
-        - {"keypoints", "normalised boxes", "corners", "empty mask", "pixels"}  # test_written.py
+        - {
+            "keypoints",
+            "normalised boxes",
+            "corners",
+            "empty mask",
+            "pixels",
+            "many objects",
+        }  # test_written.py
     )
     text = check.table()
     assert "its bbox [70, 5, 10, 10] is outside its image of 60 x 40" in text

@@ -17,7 +17,7 @@ from resnest_d2.data import read_coco
 from resnest_d2.data.coco import load_images
 from resnest_d2.data.coco_api import complete_annotations, read_api
 from resnest_d2.data.mapper import NamingDatasetMapper
-from resnest_d2.data.validate import check_data, fix_data
+from resnest_d2.data.validate import check_data, fix_data, repair_table
 from resnest_d2.errors import UserError
 
 HEIGHT, WIDTH = 40, 60
@@ -271,6 +271,21 @@ def test_a_byte_order_mark_is_no_fault(written):
     assert read_coco(*written(encoding="utf-8-sig")).num_annotations == 4
 
 
+def test_more_objects_than_detections_are_reported(written):
+    paths = written()
+    (finding,) = check_data([paths], detections=1, progress=False).findings
+    assert (finding.severity, finding.entry) == ("warning", "image id 2, 1")
+    assert finding.reason.startswith("2 with more than 1 objects, up to 2, which cannot all be")
+    assert not check_data([paths], detections=2, progress=False).findings
+
+
+def test_many_equal_repairs_take_one_line(written, tmp_path):
+    paths = written(every(lambda a: a.update(segmentation=[[]])))
+    repairs = fix_data(check_data([paths], progress=False), [str(tmp_path / "clean.json")])
+    assert len(repairs) == 4 and len(repair_table(repairs).splitlines()) == 3
+    assert "lost to a detector with masks" in repair_table(repairs)
+
+
 def test_many_equal_findings_take_one_line(written):
     check = check_data([written(every(lambda a: a.pop("area")))], progress=False)
     rows = [line for line in check.table().splitlines() if line.startswith("warning")]
@@ -283,6 +298,8 @@ def test_more_than_8_bits_are_refused_everywhere(dtype, written, tmp_path):
     paths = written(image_field(file_name="1.tif"))
     Image.fromarray(np.full((HEIGHT, WIDTH), 500, dtype)).save(tmp_path / "images" / "1.tif")
     assert counts(paths) == {"pixels": 1}
+    with pytest.raises(UserError, match="Nothing was written.*scale its values to 0 .. 255"):
+        fix_data(check_data([paths], progress=False), [str(tmp_path / "clean.json")])
     with pytest.raises(UserError, match="image id 1: 1.tif: it has more than 8 bits per channel"):
         read_coco(*paths)
     record = {"file_name": str(tmp_path / "images" / "1.tif"), "image_id": 1, "annotations": []}

@@ -88,7 +88,7 @@ def _check_file(file: AnnotationFile) -> Iterator[Finding]:
     yield from guess_boxes(file.json_file, annotations, images)
     yield from _summaries(file)
     for r in file.readings:
-        yield Finding("read as", file.json_file, "", f"{r.count} {r.section}: {r}")
+        yield Finding("read as", file.json_file, "", f"{r.number} {r.section}: {r}")
 
 
 def _check_fields(file: AnnotationFile, section: str) -> Iterator[Finding]:

@@ -41,6 +41,7 @@ KINDS = {
     "unused category": ("warning", "categories have no objects"),
     "name twice": ("warning", "categories share their name with another"),
     "listed twice": ("warning", "images share their file with another"),
+    "many objects": ("warning", "images have more objects than can be found"),
     "in two sets": ("warning", "images are in another set too"),
     "crowd": ("note", ""),
     "no objects": ("note", ""),

@@ -87,10 +87,13 @@ def _polygon_fault(polygons: list, image: dict | None) -> str | None:
 def bad_polygon(annotation: dict, image: dict | None) -> str | None:
     """Checks that no polygon of a mask is skipped."""
     mask = annotation.get("segmentation")
-    for part in mask if isinstance(mask, list) else ():
+    polygons = mask if isinstance(mask, list) else []
+    for part in polygons:
         if isinstance(part, _POLYGONS) and not is_polygon(part):
             what = "an odd number of coordinates" if len(part) % 2 else "under three points"
-            left = "" if any(map(is_polygon, mask)) else ", and no other; only its box can be used"
+            left = (
+                "" if any(map(is_polygon, polygons)) else ", and no other; only its box can be used"
+            )
             return f"has a polygon with {what}{left}: {list(part[:10])}"
     return None
 

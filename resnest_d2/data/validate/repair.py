@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from resnest_d2.data.normalise import printable
 from resnest_d2.errors import UserError
 from resnest_d2.files import OutputExistsError, make_folder, whole_file
 
-from .check import DataCheck
+from .check import DataCheck, rows_of
 from .entries import AnnotationFile, check_entries
 from .findings import KINDS, SHOWN, Finding
 from .masks import area_of, is_polygon
@@ -117,7 +118,6 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "not a box": _dropped,
     "not a mask": _without_mask,
     "keypoints": _without_keypoints,
-    "pixels": _dropped,
     "ignored": _dropped,
     "iscrowd": _with_iscrowd,
     "negative box": _dropped,
@@ -132,6 +132,10 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "name twice": _merged_category,
     "listed twice": _merged_image,
 }
+
+
+# Kinds that stop a repair, because all of a data set may be written so.
+_BY_HAND = ("normalised boxes", "corners", "pixels")
 
 
 def fix_data(
@@ -157,10 +161,11 @@ def fix_data(
     """
     if unread := [str(finding) for finding in check.findings if finding.kind == "file"]:
         raise UserError(f"Nothing was repaired: {unread[0]}")
-    if guessed := [f for f in check.findings if f.kind in ("normalised boxes", "corners")]:
+    if unclear := [finding for finding in check.findings if finding.kind in _BY_HAND]:
+        first = unclear[0]
         raise UserError(
-            f"Nothing was written: {guessed[0].file}: {guessed[0]}. Correct it by hand, or the "
-            "repairs would clip and drop boxes that are only written in another form."
+            f"Nothing was written: {first.file}: {first}. Correct it by hand: a repair would drop "
+            "or clip what is only written in another form."
         )
     _check_outputs([file.json_file for file in check.files], outputs, overwrite=overwrite)
     files = [file._replace(data=copy.deepcopy(file.data)) for file in check.files]
@@ -183,8 +188,17 @@ def fix_data(
 
 
 def repair_table(repairs: Sequence[Repair]) -> str:
-    """Table of the repairs."""
-    rows = [(r.finding.file, r.finding.entry, r.finding.reason, r.done) for r in repairs]
+    """Table of the repairs; more than three alike take one row."""
+    groups: dict[tuple[str, str, str], list[Repair]] = {}
+    for repair in repairs:
+        groups.setdefault((repair.finding.kind, repair.finding.file, repair.done), []).append(
+            repair
+        )
+    rows = [
+        (*row[2:], printable(done))
+        for (*_, done), group in groups.items()
+        for row in rows_of([repair.finding for repair in group])
+    ]
     return tabulate(rows, ("file", "entry", "reason", "done"))
 
 
