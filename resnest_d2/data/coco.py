@@ -21,7 +21,7 @@ from .records import load_images
 from .validate.entries import check_entries, read_annotations
 from .validate.findings import KINDS, PARTIAL, SHOWN, Finding, listed
 from .validate.images import check_pixels
-from .validate.masks import usable_mask
+from .validate.masks import has_polygon_or_rle
 from .validate.rules import field_fault, has_usable_box
 
 
@@ -94,13 +94,18 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     _warn(json_file, findings)
     categories = sorted(file.data["categories"], key=lambda category: category["id"])
     images = {image["id"]: image for image in file.data["images"]}
-    objects = [a for a in file.data["annotations"] if is_trained(a, images[a["image_id"]])]
-    masks = [usable_mask(a, images[a["image_id"]]) for a in objects]
-    without = [a["id"] for a, mask in zip(objects, masks, strict=True) if not mask]
+    faulty = {f.where for f in findings if f.kind in ("not a mask", "empty mask")}
+    objects = [
+        (annotation, ("annotations", i) not in faulty and has_polygon_or_rle(annotation))
+        for i, annotation in enumerate(file.data["annotations"])
+        if is_trained(annotation, images[annotation["image_id"]])
+    ]
+    kinds = {type(a["segmentation"]) if usable else type(None) for a, usable in objects}
+    without = [a["id"] for a, usable in objects if not usable]
     return CocoFacts(
         classes=tuple(category["name"] for category in categories),
         category_ids=tuple(category["id"] for category in categories),
-        mask_format=_mask_format(set(map(type, masks))),
+        mask_format=_mask_format(kinds),
         num_annotations=len(objects),
         without_mask=_without("mask", without, findings, len(objects)),
         keypoints=keypoints_of(categories, file.data["annotations"]),

@@ -83,9 +83,6 @@ def _check_file(file: AnnotationFile) -> Iterator[Finding]:
         yield from _check_fields(file, section)
     yield from _check_images(file)
     yield from _check_annotations(file)
-    images = {image["id"]: image for _, image in sound_entries(file, "images")}
-    annotations = [a for _, a in sound_entries(file, "annotations")]
-    yield from guess_boxes(file.json_file, annotations, images)
     yield from _summaries(file)
     for r in file.readings:
         yield Finding("read as", file.json_file, "", f"{r.number} {r.section}: {r}")
@@ -128,9 +125,11 @@ def _check_annotations(file: AnnotationFile) -> Iterator[Finding]:
     image_ids, category_ids = _ids(file.data["images"]), _ids(file.data["categories"])
     images = {image["id"]: image for _, image in sound_entries(file, "images")}
     known = listed(sorted(category_ids, key=str))
-    annotations = [a for _, a in sound_entries(file, "annotations")]
+    sound = list(sound_entries(file, "annotations"))
+    annotations = [annotation for _, annotation in sound]
+    yield from guess_boxes(file.json_file, annotations, images)
     number = len(keypoints_of([c for _, c in sound_entries(file, "categories")], annotations).names)
-    for i, annotation in sound_entries(file, "annotations"):
+    for i, annotation in sound:
         name, where = f"annotation id {annotation['id']}", ("annotations", i)
         if annotation["image_id"] not in image_ids:
             fault = f"its image_id {annotation['image_id']} is not among the images"

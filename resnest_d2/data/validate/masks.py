@@ -29,6 +29,12 @@ def is_polygon(part: Sequence[float]) -> bool:
     return len(part) >= 6 and len(part) % 2 == 0
 
 
+def has_polygon_or_rle(annotation: dict) -> bool:
+    """Whether an annotation without faults of its mask has one to train on."""
+    mask = annotation.get("segmentation")
+    return any(map(is_polygon, mask)) if isinstance(mask, list) else bool(mask)
+
+
 def usable_mask(annotation: dict, image: dict | None) -> list | dict | None:
     """Returns the mask to train and evaluate on, None without one.
 
