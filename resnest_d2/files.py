@@ -150,7 +150,7 @@ def read_text(path: str | os.PathLike) -> str:
         UserError: no text.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # also without a byte order mark
             return file.read()
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no file {path}.") from error

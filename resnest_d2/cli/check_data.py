@@ -1,14 +1,11 @@
 """``resnest-d2 check-data``: checks annotations and images, and writes a clean copy."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from .common import complete_config, prepare, require_coco
-
-if TYPE_CHECKING:
-    from resnest_d2.data.validate import Anchors
 
 
 def check_data(
@@ -23,7 +20,7 @@ def check_data(
     config: Annotated[
         Optional[str],
         typer.Option(
-            help="Compare object sizes with the anchors of this config, published detector or run.",
+            help="Compare objects with the anchors and limits of a config, detector or run.",
             autocompletion=complete_config,
         ),
     ] = None,
@@ -57,7 +54,8 @@ def check_data(
     for i, path in enumerate(map(Path, paths)):
         if i == 0 or not path.is_dir():
             require_coco(path)
-    result = check(pair_paths(paths), anchors=_anchors(config) if config else None)
+    options = _of_config(config) if config else {}
+    result = check(pair_paths(paths), **options)
     if result.findings:
         typer.echo(result.table(show or None) + "\n")
     typer.echo(f"{result.class_table()}\n\n{result.summary()}")
@@ -68,8 +66,8 @@ def check_data(
         raise typer.Exit(1)
 
 
-def _anchors(config: str) -> "Anchors":
-    """Of a config file, whose own data sets are not looked at."""
+def _of_config(config: str) -> dict[str, Any]:
+    """Anchors and limit of detections of a config file, without reading its datasets."""
     from resnest_d2.config import load_config
     from resnest_d2.data.validate import Anchors
     from resnest_d2.model_zoo import find_detector
@@ -77,4 +75,6 @@ def _anchors(config: str) -> "Anchors":
     prepare()
     cfg = load_config(find_detector(config).config)
     keys = cfg.MODEL.ANCHOR_GENERATOR
-    return Anchors(keys.SIZES, keys.ASPECT_RATIOS, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+    anchors = Anchors(keys.SIZES, keys.ASPECT_RATIOS, *sizes)
+    return {"anchors": anchors, "detections": cfg.TEST.DETECTIONS_PER_IMAGE}

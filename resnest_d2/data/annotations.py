@@ -5,6 +5,7 @@ and they are packed during parsing, so that the lists never exist all at once.
 """
 
 import gc
+import logging
 import os
 from array import array
 from collections.abc import Iterable, Iterator
@@ -13,11 +14,14 @@ from typing import Any
 
 from resnest_d2.files import read_json
 
+from .normalise import Reading, normalise
+
 _kept: dict[str, tuple[tuple[int, int], Any]] = {}
+_logged: dict[str, tuple[int, int]] = {}  # version of a file whose readings were logged
 
 
 def load_annotations(json_file: str) -> Any:
-    """Loads an annotation file, with polygons as arrays of doubles.
+    """Loads an annotation file, normalised, with polygons as arrays of doubles.
 
     Args:
         json_file: path of the file; parsed again only if it has changed.
@@ -33,7 +37,9 @@ def load_annotations(json_file: str) -> Any:
     if path not in _kept or _kept[path][0] != version:
         _kept.pop(path, None)  # before the new contents use as much memory
         with _no_collection():
-            _kept[path] = (version, read_json(path, object_hook=_packed))
+            content = read_json(path, object_hook=_packed)
+        _log(path, version, normalise(content))
+        _kept[path] = (version, content)
     return _kept[path][1]
 
 
@@ -41,6 +47,16 @@ def release_annotations(json_files: Iterable[str]) -> None:
     """Frees files that are not needed soon; they are parsed again if needed."""
     for json_file in json_files:
         _kept.pop(os.path.abspath(json_file), None)
+
+
+def _log(path: str, version: tuple[int, int], readings: list[Reading]) -> None:
+    """Logs what was read in another form, once for each version of a file."""
+    if _logged.get(path) != version:
+        _logged[path] = version
+        for r in readings:
+            logging.getLogger(__name__).info(
+                f"{r.number} {r.section} of {os.path.basename(path)}: {r}."
+            )
 
 
 @contextmanager

@@ -8,18 +8,21 @@ import logging
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
 
 from resnest_d2.errors import UserError
 
 from .annotations import load_annotations, release_annotations
+from .keypoints import Keypoints, keypoints_of, names_of
+from .normalise import shown
+from .records import load_images
 from .validate.entries import check_entries, read_annotations
-from .validate.findings import KINDS, SHOWN, Finding, listed
-from .validate.rules import field_fault, has_usable_box, is_polygon
+from .validate.findings import KINDS, PARTIAL, SHOWN, Finding, listed
+from .validate.images import check_pixels
+from .validate.masks import has_polygon_or_rle
+from .validate.rules import field_fault, has_usable_box
 
 
 class CocoFacts(NamedTuple):
@@ -34,6 +37,9 @@ class CocoFacts(NamedTuple):
     category_ids: tuple[int, ...]
     mask_format: str
     num_annotations: int
+    without_mask: str = ""
+    keypoints: Keypoints = Keypoints()
+    keypoint_fault: str = ""
 
 
 def read_coco(json_file: str, image_root: str) -> CocoFacts:
@@ -76,8 +82,9 @@ def read_categories(json_file: str) -> dict[int, str]:
 def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     del mtime  # only part of the cache key
     file = read_annotations(json_file, image_root, shared=True)
-    findings = check_entries([file])
-    if errors := [str(finding) for finding in findings if finding.severity == "error"]:
+    findings = [*check_entries([file]), *check_pixels(file)]
+    errors = [str(f) for f in findings if f.severity == "error" and f.kind not in PARTIAL]
+    if errors:
         more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
         raise UserError(
             f"{json_file} cannot be used for training or evaluation:\n  "
@@ -85,17 +92,30 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
             + more
         )
     _warn(json_file, findings)
-    annotations = file.data["annotations"]
     categories = sorted(file.data["categories"], key=lambda category: category["id"])
     images = {image["id"]: image for image in file.data["images"]}
-    usable = [a for a in annotations if has_usable_box(a, images[a["image_id"]])]
-    kinds = {type(annotation.get("segmentation") or None) for annotation in annotations}
+    faulty = {f.where for f in findings if f.kind in ("not a mask", "empty mask")}
+    objects = [
+        (annotation, ("annotations", i) not in faulty and has_polygon_or_rle(annotation))
+        for i, annotation in enumerate(file.data["annotations"])
+        if is_trained(annotation, images[annotation["image_id"]])
+    ]
+    kinds = {type(a["segmentation"]) if usable else type(None) for a, usable in objects}
+    without = [a["id"] for a, usable in objects if not usable]
     return CocoFacts(
         classes=tuple(category["name"] for category in categories),
         category_ids=tuple(category["id"] for category in categories),
         mask_format=_mask_format(kinds),
-        num_annotations=sum(not annotation.get("iscrowd") for annotation in usable),
+        num_annotations=len(objects),
+        without_mask=_without("mask", without, findings, len(objects)),
+        keypoints=keypoints_of(categories, file.data["annotations"]),
+        keypoint_fault=_keypoint_fault(categories, findings),
     )
+
+
+def is_trained(annotation: dict, image: dict) -> bool:
+    """Whether training uses an annotation: no crowd, and a box with a part inside its image."""
+    return not annotation.get("iscrowd") and has_usable_box(annotation, image)
 
 
 def _mask_format(kinds: set[type]) -> str:
@@ -104,14 +124,35 @@ def _mask_format(kinds: set[type]) -> str:
     return "bitmask" if dict in kinds else "polygon"
 
 
+def _keypoint_fault(categories: list[dict], findings: list[Finding]) -> str:
+    """Says why a detector of keypoints cannot use a file."""
+    kinds = {names for category in categories if (names := names_of(category))}
+    if len(kinds) > 1:
+        first, second, *_ = sorted(kinds)
+        return f"its categories have different keypoints, {shown(first)} and {shown(second)}"
+    faults = [finding for finding in findings if finding.kind == "keypoints"]
+    return f"{len(faults)} annotations have unusable keypoints: {faults[0]}" if faults else ""
+
+
+def _without(part: str, ids: list, findings: list[Finding], number: int) -> str:
+    """Says which annotations lack a mask or keypoints that can be used, and why the first does."""
+    first = next((f"; {f}" for f in findings if PARTIAL.get(f.kind) == part), "")
+    return f"{len(ids)} of {number} (ids {listed(ids)}{first})" if ids else ""
+
+
 def _warn(json_file: str, findings: list[Finding]) -> None:
     """Logs one line for each kind of warning, also for what detectron2 ignores silently."""
     for kind, (severity, what) in KINDS.items():
-        ids = [f.entry.rpartition(" ")[2] for f in findings if f.kind == kind]
-        if severity == "warning" and ids:
-            logging.getLogger(__name__).warning(
-                f"{json_file}: {len(ids)} {what}: ids {listed(ids)}"
+        found = [f for f in findings if f.kind == kind]
+        if not found or (severity != "warning" and kind not in PARTIAL):
+            continue
+        ids = [f.entry.rpartition(" ")[2] for f in found if f.entry]
+        message = f"{len(ids)} {what}: ids {listed(ids)}" if ids else found[0].reason
+        if kind in PARTIAL:
+            message += (
+                f". A detector without {PARTIAL[kind].rstrip('s')}s uses their boxes: {found[0]}"
             )
+        logging.getLogger(__name__).warning(f"{json_file}: {message}")
 
 
 def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
@@ -148,63 +189,11 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(facts.category_ids)},
         # None without annotations: then no mask is missing.
         mask_format=facts.mask_format if facts.num_annotations else None,
+        without_mask=facts.without_mask,
+        keypoint_fault=facts.keypoint_fault,
+        **(facts.keypoints.metadata() if facts.keypoints.names else {}),
     )
     return facts
-
-
-def id_order(id_: Any) -> tuple[bool, Any]:
-    """Key to sort image ids by: numbers before texts."""
-    return isinstance(id_, str), id_
-
-
-def load_images(json_file: str, image_root: str) -> list[dict]:
-    """Loads a dataset in the form of detectron2's load_coco_json.
-
-    https://detectron2.readthedocs.io/tutorials/datasets.html#standard-dataset-dicts
-
-    Args:
-        json_file: path of a file that :func:`read_coco` accepts.
-        image_root: folder of its images.
-
-    Returns:
-        Dictionaries of the images, sorted by id; categories are numbered from 0 in the order of
-        their ids. Polygons are arrays of doubles.
-    """
-    content = load_annotations(json_file)
-    index = {id_: i for i, id_ in enumerate(sorted(c["id"] for c in content["categories"]))}
-    records = {}
-    for image in sorted(content["images"], key=lambda image: id_order(image["id"])):
-        records[image["id"]] = {
-            "file_name": os.path.join(image_root, image["file_name"]),
-            "height": image["height"],
-            "width": image["width"],
-            "image_id": image["id"],
-            "annotations": [],
-        }
-    for annotation in content.get("annotations", ()):
-        if (record := _object(annotation, index)) is not None:
-            records[annotation["image_id"]]["annotations"].append(record)
-    logging.getLogger(__name__).info(f"Loaded {len(records)} images of {json_file}.")
-    return list(records.values())
-
-
-def _object(annotation: dict, index: dict[int, int]) -> dict | None:
-    """Converts an annotation to detectron2's form; None if it only has invalid polygons."""
-    found = {key: annotation[key] for key in ("iscrowd", "bbox") if key in annotation}
-    found["bbox_mode"] = BoxMode.XYWH_ABS
-    found["category_id"] = index[annotation["category_id"]]
-    mask = annotation.get("segmentation")
-    if isinstance(mask, list) and mask:
-        mask = [part for part in mask if is_polygon(part)]
-        if not mask:
-            return None
-    elif mask and isinstance(mask["counts"], list):
-        mask = mask_util.frPyObjects(mask, *mask["size"])
-    if mask:
-        found["segmentation"] = mask
-    if points := annotation.get("keypoints"):  # pixel centres: shift x and y by half a pixel
-        found["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(points)]
-    return found
 
 
 def release_datasets(names: Iterable[str]) -> None:

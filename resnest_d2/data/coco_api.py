@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from pycocotools.coco import COCO
 
 from .annotations import load_annotations
-from .coco import id_order
-from .validate.rules import area_of, is_polygon
+from .keypoints import keypoints_of, labelled
+from .records import id_order
+from .validate.masks import area_of, usable_mask
 
 
 def read_api(json_file: str) -> COCO:
@@ -86,20 +87,22 @@ def complete_annotations(api: COCO) -> None:
     """Fills in fields that many tools omit or write differently, in place.
 
     Defaults are an empty ``info``, an ``iscrowd`` of 0, and an ``area`` of the mask or else the
-    box. Polygons that training skips are removed; an annotation without other polygons gets its box
-    as mask.
+    box. Polygons that training skips are removed; an annotation without a usable mask gets its box.
     """
     api.dataset.setdefault("info", {})
+    masks = any(annotation.get("segmentation") for annotation in api.dataset["annotations"])
+    number = len(keypoints_of(api.dataset["categories"], api.dataset["annotations"]).names)
     for annotation in api.dataset["annotations"]:
+        if number:
+            annotation["keypoints"] = labelled(annotation, number)
+            annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
         if annotation.get("iscrowd") not in (0, 1):
             annotation["iscrowd"] = 0
-        mask = annotation.get("segmentation")
-        if mask and isinstance(mask, list):
-            mask = [part for part in mask if is_polygon(part)]
-            if not mask:
-                x, y, w, h = annotation["bbox"]
-                mask = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-            annotation["segmentation"] = mask
+        image = api.imgs[annotation["image_id"]]
+        if annotation.get("segmentation") or (masks and annotation["iscrowd"]):
+            x, y, w, h = annotation["bbox"]
+            box = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            annotation["segmentation"] = usable_mask(annotation, image) or box
         area = annotation.get("area")
         if not isinstance(area, int | float) or not area >= 0:  # nor NaN
-            annotation["area"] = area_of(annotation, api.imgs[annotation["image_id"]])
+            annotation["area"] = area_of(annotation, image)

@@ -6,9 +6,10 @@ from detectron2.data.detection_utils import SizeMismatchError, read_image
 
 from resnest_d2.config import with_defaults
 from resnest_d2.errors import UserError
-from resnest_d2.files import reading_image
+from resnest_d2.files import UnreadableError, reading_image
 
 from .resize import with_resizer
+from .validate.images import require_8_bits
 
 
 class NamingDatasetMapper(DatasetMapper):
@@ -24,14 +25,19 @@ class NamingDatasetMapper(DatasetMapper):
         """See :class:`detectron2.data.DatasetMapper`.
 
         Raises:
-            UserError: an image that cannot be read, or that is of another size than annotated.
+            UserError: an image that cannot be read, that is of another size than annotated, or
+                that has more than 8 bits per channel.
             RuntimeError: any other error, with the image that it came up with.
         """
         try:
+            require_8_bits(dataset_dict["file_name"])
             return super().__call__(dataset_dict)
         except Exception as error:
             name = f"{dataset_dict['file_name']} (image id {dataset_dict.get('image_id')})"
-            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, UserError) and error.__cause__ is None:
+                raise UserError(f"{name} cannot be used: {error}.") from error
+            cause = error.__cause__ if isinstance(error, UnreadableError) else error
+            reason = f"{type(cause).__name__}: {cause}"
             if not isinstance(error, SizeMismatchError) and _can_be_read(dataset_dict["file_name"]):
                 raise RuntimeError(f"{name} makes the mapper fail: {reason}") from error
             raise UserError(

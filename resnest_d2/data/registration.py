@@ -6,6 +6,7 @@ prediction alone, :func:`learn_classes` reads the classes and registers nothing.
 
 import difflib
 import functools
+import logging
 import os
 from collections.abc import Collection
 
@@ -17,7 +18,10 @@ from resnest_d2.config.keys import default_of, get_key, set_key
 from resnest_d2.errors import UserError
 
 from .coco import read_categories, register_coco
+from .keypoints import DEFAULT_SIGMA
+from .normalise import shown
 
+_COCOS_KEYPOINTS = 17  # whose sigmas are pycocotools' default
 _CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEADS
 
 
@@ -42,6 +46,7 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     resolve_dataset_paths(cfg)
     for entry in cfg.DATASETS.COCO:
         facts = register_coco(*entry)
+        _check_early_stopping(cfg, entry[0], facts.num_annotations)
         if entry[0] in cfg.DATASETS.TRAIN and not facts.num_annotations:
             raise UserError(
                 f"{entry[0]} ({entry[1]}) has no annotations to train on (crowds, and boxes that "
@@ -58,8 +63,23 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     _agree_on_classes(cfg, names, given)
     if cfg.MODEL.MASK_ON:
         _agree_on_masks(cfg, given)
+    if cfg.MODEL.KEYPOINT_ON:
+        _agree_on_keypoints(cfg, given)
     if frozen:
         cfg.freeze()
+
+
+def _check_early_stopping(cfg: CfgNode, name: str, number: int) -> None:
+    first = name == next(iter(cfg.DATASETS.TEST), None)
+    if first and not number and cfg.SOLVER.EARLY_STOPPING.ENABLED:
+        raise UserError(
+            f"SOLVER.EARLY_STOPPING.ENABLED is True, but {name} has no objects to evaluate on; "
+            "its AP is undefined. Take another set, or set it False."
+        )
+    if name in cfg.DATASETS.TEST and not number:
+        logging.getLogger(__name__).warning(
+            f"{name} has no objects: there is nothing to evaluate on, and its AP is undefined."
+        )
 
 
 def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) -> None:
@@ -132,8 +152,8 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
         mask_format = MetadataCatalog.get(name).get("mask_format")  # None: not one of ours
         if mask_format == "":
             raise UserError(
-                f"MODEL.MASK_ON is True, but annotations of {name} have no segmentation; use a "
-                "config without masks (faster_rcnn, cascade_rcnn), or set MODEL.MASK_ON False."
+                f"{_no_masks(name)}; draw them, use a config without masks (faster_rcnn, "
+                "cascade_rcnn), or set MODEL.MASK_ON False."
             )
         if mask_format == "bitmask":  # which takes polygons too, so that sets may be mixed
             because = f"{name} has RLE masks"
@@ -141,10 +161,43 @@ def _agree_on_masks(cfg: CfgNode, given: Collection[str]) -> None:
     for name in cfg.DATASETS.TEST:
         if MetadataCatalog.get(name).get("mask_format") == "":
             raise UserError(
-                f"MODEL.MASK_ON is True, but annotations of {name} have no segmentation to "
-                "evaluate masks on; leave it out of DATASETS.TEST, or evaluate boxes only: set "
-                "MODEL.MASK_ON False."
+                f"{_no_masks(name)}; masks cannot be evaluated on them. Leave the set out of "
+                "DATASETS.TEST, or evaluate boxes only: set MODEL.MASK_ON False."
             )
+
+
+def _agree_on_keypoints(cfg: CfgNode, given: Collection[str]) -> None:
+    for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("keypoint_fault"):
+            raise UserError(f"MODEL.KEYPOINT_ON is True, but of {name} {metadata.keypoint_fault}.")
+        if metadata.get("keypoint_fault") is not None and not metadata.get("keypoint_names"):
+            raise UserError(
+                f"MODEL.KEYPOINT_ON is True, but {name} has no keypoints; set it False."
+            )
+        if not (number := len(metadata.get("keypoint_names", ()))):  # not one of ours
+            continue
+        because = f"{name} has {number} keypoints"
+        _agree(cfg, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", number, because=because, given=given)
+        sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+        if not sigmas and number != _COCOS_KEYPOINTS:
+            sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS = [DEFAULT_SIGMA] * number
+            logging.getLogger(__name__).info(
+                f"TEST.KEYPOINT_OKS_SIGMAS is empty: {because}, and each gets {DEFAULT_SIGMA}."
+            )
+        if sigmas and len(sigmas) != number:
+            raise UserError(
+                f"TEST.KEYPOINT_OKS_SIGMAS has {len(sigmas)} values, but {because}; give one for "
+                "each, or none."
+            )
+
+
+def _no_masks(name: str) -> str:
+    which = MetadataCatalog.get(name).get("without_mask", "")
+    return (
+        f"MODEL.MASK_ON is True, but annotations of {name} have no segmentation that can be used"
+        + (f": {which}" if which else "")
+    )
 
 
 def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collection[str]) -> None:
@@ -162,4 +215,4 @@ def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collec
 
 def _show(classes: list[str]) -> str:
     more = ", ..." if len(classes) > 5 else ""
-    return f"{len(classes)} classes ({', '.join(classes[:5])}{more})"
+    return f"{len(classes)} classes ({', '.join(map(shown, classes[:5]))}{more})"

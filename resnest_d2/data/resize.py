@@ -1,4 +1,4 @@
-"""Resizing with OpenCV as in mmdetection, instead of detectron2's with PIL.
+"""Resizing to at least one pixel, with PIL as in detectron2 or with OpenCV as in mmdetection.
 
 When shrinking, PIL's bilinear filter uses antialiasing and OpenCV's does not. The pixels differ,
 and COCO AP differs in its second decimal.
@@ -29,15 +29,24 @@ class Cv2ResizeTransform(T.ResizeTransform):
         return resized.reshape(self.new_h, self.new_w, *img.shape[2:])  # cv2 drops a C of 1
 
 
-class Cv2ResizeShortestEdge(T.ResizeShortestEdge):
-    """ResizeShortestEdge with OpenCV."""
+class PilResizeShortestEdge(T.ResizeShortestEdge):
+    """ResizeShortestEdge whose sides are at least one pixel: thin images would get none."""
+
+    transform: type[T.ResizeTransform] = T.ResizeTransform
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Transform to a size drawn like that of :class:`ResizeShortestEdge`."""
         chosen = super().get_transform(image)
         if not isinstance(chosen, T.ResizeTransform):  # a size of 0 changes nothing
             return chosen
-        return Cv2ResizeTransform(chosen.h, chosen.w, chosen.new_h, chosen.new_w, chosen.interp)
+        height, width = max(1, chosen.new_h), max(1, chosen.new_w)
+        return self.transform(chosen.h, chosen.w, height, width, chosen.interp)
+
+
+class Cv2ResizeShortestEdge(PilResizeShortestEdge):
+    """PilResizeShortestEdge with OpenCV."""
+
+    transform = Cv2ResizeTransform
 
 
 def with_resizer(augmentations: Sequence[T.Augmentation], resizer: str) -> list[T.Augmentation]:
@@ -52,12 +61,9 @@ def with_resizer(augmentations: Sequence[T.Augmentation], resizer: str) -> list[
     """
     if resizer not in RESIZERS:
         raise UserError(f"INPUT.RESIZE is {resizer!r}; choose from {RESIZERS}.")
-    if resizer == "pil":
-        return list(augmentations)
+    chosen = PilResizeShortestEdge if resizer == "pil" else Cv2ResizeShortestEdge
     return [
-        Cv2ResizeShortestEdge(
-            a.short_edge_length, a.max_size, "range" if a.is_range else "choice", a.interp
-        )
+        chosen(a.short_edge_length, a.max_size, "range" if a.is_range else "choice", a.interp)
         if type(a) is T.ResizeShortestEdge
         else a
         for a in augmentations

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -130,7 +131,11 @@ _EVALUATORS = {  # by evaluator_type of a dataset's metadata
 
 
 def build_evaluator(
-    dataset_name: str, folder: str, *, detections: int = _COCOS_LIMIT
+    dataset_name: str,
+    folder: str,
+    *,
+    detections: int = _COCOS_LIMIT,
+    sigmas: Sequence[float] = (),
 ) -> DatasetEvaluators:
     """Builds the evaluator of a dataset from its metadata's evaluator_type.
 
@@ -138,12 +143,17 @@ def build_evaluator(
         dataset_name: name of a registered dataset.
         folder: output folder of the results.
         detections: TEST.DETECTIONS_PER_IMAGE, see :class:`CocoEvaluator`.
+        sigmas: TEST.KEYPOINT_OKS_SIGMAS, one for each keypoint; COCO's if empty.
 
     Raises:
         MissingPackageError, UserError: see :func:`check_evaluation`.
     """
     # Without faster-coco-eval use pycocotools, not a compiled class that detectron2 may have.
-    own = {"use_fast_impl": has_fast_scoring(), "detections": detections}
+    own = {
+        "use_fast_impl": has_fast_scoring(),
+        "detections": detections,
+        "kpt_oks_sigmas": tuple(sigmas),
+    }
     options: dict[type, dict] = {CocoEvaluator: own}
     return DatasetEvaluators(
         [

@@ -99,7 +99,8 @@ class Trainer(DefaultTrainer):
     ) -> DatasetEvaluators:
         """Builds the evaluator of a dataset from its metadata's evaluator_type."""
         path = os.path.join(cfg.OUTPUT_DIR, folder, dataset_name)
-        return build_evaluator(dataset_name, path, detections=cfg.TEST.DETECTIONS_PER_IMAGE)
+        limit, sigmas = cfg.TEST.DETECTIONS_PER_IMAGE, cfg.TEST.KEYPOINT_OKS_SIGMAS
+        return build_evaluator(dataset_name, path, detections=limit, sigmas=sigmas)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
@@ -122,10 +123,8 @@ class Trainer(DefaultTrainer):
         names = cfg.DATASETS.TEST
         evaluators = [cls.build_evaluator(cfg, n, folder="inference" + TTA) for n in names]
         results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
-        results = {
-            name: {task + TTA: metrics for task, metrics in tasks.items()}
-            for name, tasks in by_dataset(results, names).items()
-        }
+        by_name = by_dataset(results, names).items()
+        results = {n: {task + TTA: found for task, found in tasks.items()} for n, tasks in by_name}
         publish(results, cfg.OUTPUT_DIR, beside=True)
         return results[names[0]] if len(names) == 1 else results
 

@@ -16,7 +16,7 @@ from resnest_d2.data.registration import learn_classes
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.model_zoo import RUN_WEIGHTS, find_detector
 
-from .sources import ORDERS
+from .sources import GREY, ORDERS
 
 _THRESHOLDS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST")
 
@@ -66,8 +66,8 @@ def prediction_config(
                 raise MissingFileError(
                     f"{model} has none of {', '.join(RUN_WEIGHTS)}; pass the weights argument."
                 )
-    if cfg.INPUT.FORMAT not in ORDERS:
-        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {ORDERS}.")
+    if cfg.INPUT.FORMAT not in (*ORDERS, GREY):
+        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; choose from {(*ORDERS, GREY)}.")
     cfg.MODEL.WEIGHTS = os.fspath(weights or cfg.MODEL.WEIGHTS)
     cfg.MODEL.DEVICE = _choose_device(cfg.MODEL.DEVICE if "MODEL.DEVICE" in opts[::2] else device)
     if score_threshold is not None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import build_augmentation
+from detectron2.data.detection_utils import build_augmentation, convert_PIL_to_numpy
+from PIL import Image
 
 from resnest_d2.data.resize import with_resizer
 from resnest_d2.deploy import optimize_for_inference
@@ -17,7 +18,7 @@ from resnest_d2.errors import UserError
 
 from .detector import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
-from .sources import InputImage, Source, open_source
+from .sources import GREY, InputImage, Source, open_source
 from .stream import Failure, Predictions, Stream
 
 CHUNK = 4  # batches per chunk, within which images of similar size are grouped
@@ -153,7 +154,7 @@ class Predictor:
         return [results[i] for i in range(len(images))]
 
     def _prepare(self, image: InputImage) -> dict:
-        pixels = image.read(self.cfg.INPUT.FORMAT)
+        pixels = _read(image, self.cfg.INPUT.FORMAT)
         resized = T.AugInput(pixels)
         self.augmentations(resized)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
@@ -174,3 +175,10 @@ class Predictor:
             threshold=self.score_threshold,
             panoptic=None if segments is None else (segments.cpu(), info),
         )
+
+
+def _read(image: InputImage, order: str) -> np.ndarray:
+    """Pixels in the form of INPUT.FORMAT: (H, W, 3), or (H, W, 1) as in training for "L"."""
+    if order != GREY:
+        return image.read(order)
+    return convert_PIL_to_numpy(Image.fromarray(np.ascontiguousarray(image.read("RGB"))), GREY)

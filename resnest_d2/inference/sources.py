@@ -21,6 +21,7 @@ from resnest_d2.files import UnreadableError, reading_image
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 ORDERS = ("RGB", "BGR")
+GREY = "L"  # the one form of INPUT.FORMAT with one channel
 
 
 class InputImage(NamedTuple):

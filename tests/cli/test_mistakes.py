@@ -300,14 +300,17 @@ CASES = [
             ("short_box.json", "annotation id 1"),
             ("text_box.json", "annotation id 1"),
             ("negative.json", "annotation id 1"),
-            ("rle.json", "annotation id 1"),
-            ("polygon.json", "annotation id 1"),
             ("iscrowd.json", "annotation id 1"),
             ("twice.json", "annotation id 1"),
             ("no_id.json", "has no id"),
             ("no_classes.json", "no_classes.json"),
             ("gone_image.json", "gone.png"),
         )
+    ),
+    *(  # a detector without masks trains on the boxes
+        ("JSON", command, "annotation id 1")
+        for name in ("rle.json", "polygon.json")
+        for command in (check(name), [*trained_on(name), "MODEL.MASK_ON", "True"])
     ),
     ("JSON", trained_on("no_annotations.json"), "no_annotations.json"),
     ("JSON", [*importing("yolo", "yolo7"), "--categories", "text.json"], "txt"),

@@ -4,6 +4,7 @@ import gc
 import os
 from array import array
 
+import pycocotools.mask as mask_util
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -32,9 +33,10 @@ def varied(data):
     first, second = data["annotations"]
     first.update(segmentation=[[1, 2, 3, 4, 5, 6], [1, 2, 3, 4]], iscrowd=0, area=9, ignore=0)
     second["segmentation"] = {"size": [40, 60], "counts": [100, 50, 2250]}
-    rle = {"size": [40, 60], "counts": "d3b0a1"}
+    rle = mask_util.frPyObjects(second["segmentation"], 40, 60)
+    rle = {"size": [40, 60], "counts": rle["counts"].decode()}
     others = [
-        {"segmentation": [[1, 2, 3, 4]]},  # no polygon: left out
+        {"segmentation": [[1, 2, 3, 4]]},  # no polygon: detectron2 leaves out its box too
         {"segmentation": rle, "iscrowd": 1},
         {"keypoints": [1, 2, 2, 30, 5, 0]},
         {},
@@ -56,8 +58,13 @@ def test_data_is_as_detectron2_loads_it(coco_files):
             mask = annotation.get("segmentation")
             if isinstance(mask, list):
                 annotation["segmentation"] = [list(part) for part in mask]
+    for annotation in (a for record in ours for a in record["annotations"]):
+        if annotation["keypoints"][2::3] == [0, 0]:  # not labelled, for a detector of keypoints
+            del annotation["keypoints"]
+    kept = ours[1]["annotations"].pop(1)
+    assert kept["bbox"] == [1.5, 2, 3, 4] and "segmentation" not in kept
     assert ours == theirs and [len(r["annotations"]) for r in ours] == [1, 4]
-    again = load_images(json_file, images)[1]["annotations"][2]
+    again = load_images(json_file, images)[1]["annotations"][3]
     assert again["keypoints"] == [1.5, 2.5, 2, 30.5, 5.5, 0]  # not moved a second time
 
 

@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from resnest_d2 import Predictor
+from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.deploy.cpu import allocator
 from resnest_d2.inference import prediction_config
@@ -230,6 +231,24 @@ def test_refuses_a_checkpoint_without_heads(run, tmp_path):
     torch.save({"model": body}, tmp_path / "body.pth")
     with pytest.raises(ValueError, match="refuses an incomplete detector.*roi_heads"):
         Predictor(run, weights=tmp_path / "body.pth")
+
+
+def test_predicts_with_one_channel_as_in_training(pixels, tmp_path):
+    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", *SMALL, "INPUT.FORMAT", "L"])
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [110.0], [1.0]
+    cfg.DATASETS.COCO, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = [], (), ()
+    torch.manual_seed(0)
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "weights.pth")
+    height, width = pixels[0].shape[:2]
+    Image.fromarray(pixels[0]).save(tmp_path / "a.png")
+    trained = Predictor(cfg, weights=tmp_path / "weights.pth", score_threshold=0.0)
+    record = {"file_name": str(tmp_path / "a.png"), "height": height, "width": width}
+    mapped = NamingDatasetMapper(trained.cfg, is_train=False)({**record, "image_id": 1})
+    assert mapped["image"].shape[0] == 1
+    with torch.no_grad():
+        (theirs,) = trained.model([mapped])
+    ours = trained(str(tmp_path / "a.png")).instances
+    assert len(ours) > 0 and torch.equal(ours.scores, theirs["instances"].scores)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from resnest_d2.data.validate.rules import area_of
+from resnest_d2.data.validate.masks import area_of
 from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
 from resnest_d2.files import require_new, write_json_files
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import yaml
 
-from resnest_d2.data.validate.rules import is_polygon
+from resnest_d2.data.validate.masks import is_polygon
 
 
 class Lost:

@@ -6,21 +6,28 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from resnest_d2.data.annotations import load_annotations
+from resnest_d2.data.keypoints import keypoint_fault, keypoints_of
+from resnest_d2.data.normalise import Reading, normalise
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_json
 
 from .findings import Finding, listed
+from .guesses import guess_boxes
 from .rules import ANNOTATION_RULES, field_fault, missing_file
 
 _SINGULAR = {"categories": "category", "images": "image", "annotations": "annotation"}
 
 
 class AnnotationFile(NamedTuple):
-    """Path of an annotation file, folder of its images, and contents of the file."""
+    """Path of an annotation file, folder of its images, and contents of the file.
+
+    ``readings`` are the fields that were read in another form than they were written in.
+    """
 
     json_file: str
     image_root: str
     data: dict[str, Any]
+    readings: tuple[Reading, ...] = ()
 
 
 def read_annotations(json_file: str, image_root: str, *, shared: bool = False) -> AnnotationFile:
@@ -41,13 +48,14 @@ def read_annotations(json_file: str, image_root: str, *, shared: bool = False) -
     if not os.path.isdir(image_root):
         raise UserError(f"The image folder {image_root} is a file; give the folder of the images.")
     data = load_annotations(json_file) if shared else read_json(json_file)
+    readings = () if shared else tuple(normalise(data))  # the shared contents are normalised
     if not isinstance(data, dict):
         data = {}
     lists = {"images": data.get("images"), "categories": data.get("categories")}
     lists["annotations"] = data.get("annotations", [])
     if missing := [name for name, value in lists.items() if not isinstance(value, list)]:
         raise UserError(f"{json_file} is not in COCO format: it has no list {missing}.")
-    return AnnotationFile(json_file, image_root, {**data, **lists})
+    return AnnotationFile(json_file, image_root, {**data, **lists}, readings)
 
 
 def check_entries(files: list[AnnotationFile]) -> list[Finding]:
@@ -76,6 +84,8 @@ def _check_file(file: AnnotationFile) -> Iterator[Finding]:
     yield from _check_images(file)
     yield from _check_annotations(file)
     yield from _summaries(file)
+    for r in file.readings:
+        yield Finding("read as", file.json_file, "", f"{r.number} {r.section}: {r}")
 
 
 def _check_fields(file: AnnotationFile, section: str) -> Iterator[Finding]:
@@ -115,7 +125,11 @@ def _check_annotations(file: AnnotationFile) -> Iterator[Finding]:
     image_ids, category_ids = _ids(file.data["images"]), _ids(file.data["categories"])
     images = {image["id"]: image for _, image in sound_entries(file, "images")}
     known = listed(sorted(category_ids, key=str))
-    for i, annotation in sound_entries(file, "annotations"):
+    sound = list(sound_entries(file, "annotations"))
+    annotations = [annotation for _, annotation in sound]
+    yield from guess_boxes(file.json_file, annotations, images)
+    number = len(keypoints_of([c for _, c in sound_entries(file, "categories")], annotations).names)
+    for i, annotation in sound:
         name, where = f"annotation id {annotation['id']}", ("annotations", i)
         if annotation["image_id"] not in image_ids:
             fault = f"its image_id {annotation['image_id']} is not among the images"
@@ -123,6 +137,8 @@ def _check_annotations(file: AnnotationFile) -> Iterator[Finding]:
         if annotation["category_id"] not in category_ids:
             fault = f"its category_id {annotation['category_id']} is not among the categories"
             yield Finding("unknown category", file.json_file, name, f"{fault} [{known}]", where)
+        if reason := keypoint_fault(annotation, number):
+            yield Finding("keypoints", file.json_file, name, reason, where)
         image = images.get(annotation["image_id"])
         for kind, rule in ANNOTATION_RULES.items():
             if reason := rule(annotation, image):
@@ -135,7 +151,7 @@ def _summaries(file: AnnotationFile) -> Iterator[Finding]:
     used = {a["image_id"] for a in annotations}
     empty = [i["id"] for _, i in sound_entries(file, "images") if i["id"] not in used]
     crowds = [a["id"] for a in annotations if a.get("iscrowd") == 1]
-    bare = [a["id"] for a in annotations if not a.get("segmentation")]
+    bare = [a["id"] for a in annotations if not a.get("segmentation") and a.get("iscrowd") != 1]
     for kind, ids, what, reason in (
         (
             "no objects",
@@ -144,9 +160,14 @@ def _summaries(file: AnnotationFile) -> Iterator[Finding]:
             "without objects, skipped in training by FILTER_EMPTY_ANNOTATIONS",
         ),
         ("crowd", crowds, "annotation", "crowds, not used in training and evaluation"),
-        ("masks missing", bare, "annotation", "without a mask, although others have one"),
+        (
+            "masks missing",
+            bare,
+            "annotation",
+            "without a mask, which only a detector without masks can train on",
+        ),
     ):
-        if ids and (kind != "masks missing" or len(bare) < len(annotations)):
+        if ids and (kind != "masks missing" or any(a.get("segmentation") for a in annotations)):
             yield Finding(kind, file.json_file, f"{what} id {listed(ids)}", f"{len(ids)} {reason}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -45,10 +46,48 @@ def image_size(path: str) -> tuple[int, int]:
         return image.size[::-1] if quarter else image.size
 
 
+def _deep(image: Image.Image) -> str | None:
+    """Checks that an image has no more than 8 bits per channel: Pillow cuts values off at 255."""
+    if not image.mode.startswith(("I", "F")):
+        return None
+    return (
+        f"it has more than 8 bits per channel (mode {image.mode}), which would be cut off at 255; "
+        "scale its values to 0 .. 255 and save it with 8 bits"
+    )
+
+
+def require_8_bits(path: str) -> None:
+    """Refuses an image with more than 8 bits per channel, by its header.
+
+    Raises:
+        UserError: more than 8 bits, or no image.
+    """
+    with reading_image(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+        if fault := _deep(image):
+            raise UserError(fault)
+
+
+def check_pixels(file: AnnotationFile) -> Iterator[Finding]:
+    """Checks the headers of images for more than 8 bits per channel, which JPEG cannot have."""
+    for i, image in sound_entries(file, "images"):
+        path = os.path.join(file.image_root, image["file_name"])
+        if path.lower().endswith((".jpg", ".jpeg")) or not os.path.isfile(path):
+            continue
+        try:
+            require_8_bits(path)
+        except UserError as error:
+            if error.__cause__ is None:  # the file can be read
+                reason = f"{image['file_name']}: {error}"
+                name = f"image id {image['id']}"
+                yield Finding("pixels", file.json_file, name, reason, ("images", i))
+
+
 def inspect_image(path: str) -> ImageFacts:
     """Decodes an image. If that fails, the result has a ``fault``."""
     try:
         with reading_image(path), Image.open(path) as image:
+            if fault := _deep(image):
+                return ImageFacts(fault=("pixels", fault))
             orientation = image.getexif().get(_ORIENTATION, 1)
             pixels = hashlib.blake2b(image.tobytes(), digest_size=16)  # decodes it
             pixels.update(f"{image.size} {image.mode}".encode())

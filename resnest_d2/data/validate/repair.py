@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from resnest_d2.data.normalise import printable
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, require_new, whole_file
 
-from .check import DataCheck
+from .check import DataCheck, rows_of
 from .entries import AnnotationFile, check_entries
 from .findings import KINDS, SHOWN, Finding
-from .rules import area_of, is_polygon
+from .masks import area_of, is_polygon
 
 Drop = Callable[[dict], None]
 
@@ -58,7 +59,18 @@ def _clipped(data: dict, entry: dict, drop: Drop) -> str:
 
 def _without_polygons(data: dict, entry: dict, drop: Drop) -> str:
     entry["segmentation"] = [part for part in entry["segmentation"] if is_polygon(part)]
-    return "polygon dropped" if entry["segmentation"] else _dropped(data, entry, drop)
+    return "polygon dropped" if entry["segmentation"] else _without_mask(data, entry, drop)
+
+
+def _without_mask(data: dict, entry: dict, drop: Drop) -> str:
+    entry["segmentation"] = []
+    return "mask dropped, box kept: lost to a detector with masks"
+
+
+def _without_keypoints(data: dict, entry: dict, drop: Drop) -> str:
+    for field in ("keypoints", "num_keypoints"):
+        entry.pop(field, None)
+    return "keypoints dropped, box kept"
 
 
 def _with_area(data: dict, entry: dict, drop: Drop) -> str:
@@ -104,7 +116,8 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "unknown image": _dropped,
     "unknown category": _dropped,
     "not a box": _dropped,
-    "not a mask": _dropped,
+    "not a mask": _without_mask,
+    "keypoints": _without_keypoints,
     "ignored": _dropped,
     "iscrowd": _with_iscrowd,
     "negative box": _dropped,
@@ -112,12 +125,17 @@ _REPAIRS: dict[str, Callable[[dict, dict, Drop], str]] = {
     "unusable box": _dropped,
     "box beyond image": _clipped,
     "polygon": _without_polygons,
+    "empty mask": _without_mask,
     "area": _with_area,
     "no iscrowd": _with_iscrowd,
     "unused category": _dropped,
     "name twice": _merged_category,
     "listed twice": _merged_image,
 }
+
+
+# Kinds that stop a repair, because all of a data set may be written so.
+_BY_HAND = ("normalised boxes", "corners", "pixels")
 
 
 def fix_data(
@@ -143,6 +161,12 @@ def fix_data(
     """
     if unread := [str(finding) for finding in check.findings if finding.kind == "file"]:
         raise UserError(f"Nothing was repaired: {unread[0]}")
+    if unclear := [finding for finding in check.findings if finding.kind in _BY_HAND]:
+        first = unclear[0]
+        raise UserError(
+            f"Nothing was written: {first.file}: {first}. Correct it by hand: a repair would drop "
+            "or clip what is only written in another form."
+        )
     _check_outputs([file.json_file for file in check.files], outputs, overwrite=overwrite)
     files = [file._replace(data=copy.deepcopy(file.data)) for file in check.files]
     repairs: list[Repair] = []
@@ -164,8 +188,17 @@ def fix_data(
 
 
 def repair_table(repairs: Sequence[Repair]) -> str:
-    """Table of the repairs."""
-    rows = [(r.finding.file, r.finding.entry, r.finding.reason, r.done) for r in repairs]
+    """Table of the repairs; more than three alike take one row."""
+    groups: dict[tuple[str, str, str], list[Repair]] = {}
+    for repair in repairs:
+        groups.setdefault((repair.finding.kind, repair.finding.file, repair.done), []).append(
+            repair
+        )
+    rows = [
+        (*row[2:], printable(done))
+        for (*_, done), group in groups.items()
+        for row in rows_of([repair.finding for repair in group])
+    ]
     return tabulate(rows, ("file", "entry", "reason", "done"))
 
 

@@ -49,7 +49,7 @@ class ShortestEdge:
         size = shapes_to_tensor(list(image.shape[-2:])).double()
         new = size * (self.min_size / size.min())
         new = new * (self.max_size / new.max()).clamp(max=1)
-        return (new + 0.5).floor().long()
+        return (new + 0.5).floor().clamp(min=1).long()  # thin images keep a pixel
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Resizes (3, H, W) to (3, h, w), both float32 with integer values."""
