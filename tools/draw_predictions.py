@@ -20,6 +20,7 @@ from resnest_d2.data import register_datasets
 from resnest_d2.engine import choose_device
 from resnest_d2.errors import UserError, run_program
 from resnest_d2.files import make_folder
+from resnest_d2.inference.drawing import plain_names
 
 SCALE = 2.0  # of the drawing, to make labels on small images legible
 
@@ -51,7 +52,8 @@ def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.n
         canvas = Visualizer(
             image[:, :, ::-1], predictor.metadata, SCALE, instance_mode=ColorMode.IMAGE
         )
-        sides.append(paint(canvas).get_image()[:, :, ::-1])
+        with plain_names():
+            sides.append(paint(canvas).get_image()[:, :, ::-1])
     return np.hstack(sides)
 
 

@@ -1,5 +1,8 @@
 """Draws detections with detectron2's Visualizer."""
 
+import contextlib
+
+import matplotlib
 import numpy as np
 import torch
 from detectron2.data.catalog import Metadata
@@ -25,9 +28,15 @@ def draw(
         panoptic: map of segments (H, W), and their descriptions; drawn instead of the instances.
         scale: scale of the drawing relative to the image.
     """
-    canvas = Visualizer(pixels, metadata, scale, instance_mode=ColorMode.IMAGE)
-    if panoptic is not None:
-        drawn = canvas.draw_panoptic_seg(*panoptic)
-    else:
-        drawn = canvas.draw_instance_predictions(instances)
-    return Image.fromarray(drawn.get_image())
+    with plain_names():
+        canvas = Visualizer(pixels, metadata, scale, instance_mode=ColorMode.IMAGE)
+        if panoptic is not None:
+            drawn = canvas.draw_panoptic_seg(*panoptic)
+        else:
+            drawn = canvas.draw_instance_predictions(instances)
+        return Image.fromarray(drawn.get_image())
+
+
+def plain_names() -> contextlib.AbstractContextManager:
+    """Has matplotlib draw names as they are: US$1 or US$5 is no formula."""
+    return matplotlib.rc_context({"text.parse_math": False})

@@ -189,6 +189,6 @@ def _check_categories(files: list[AnnotationFile]) -> Iterator[Finding]:
                 fault = f"its name {name} is also that of category id {first[name]}"
                 yield Finding("name twice", file.json_file, entry, fault, where)
             elif used and id_ not in used and counts[name] == 1:
-                fault = f"no object is a {name}"
+                fault = f"no object is of the class {name}"
                 yield Finding("unused category", file.json_file, entry, fault, where)
             first.setdefault(name, id_)
