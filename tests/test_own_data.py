@@ -67,6 +67,6 @@ def test_an_empty_box_is_named_and_does_not_stop_the_training(data, tmp_path, ca
     folder = data(with_an_empty_box)
     read_coco(str(folder / "train.json"), str(folder / "images"))
     assert "1 annotations have a box that is empty or outside" in caplog.text
-    assert "are not trained on: ids 1" in caplog.text
+    assert "are not used: ids 1" in caplog.text
     _, latest = small.train_two_steps(FASTER, small.data_keys(folder, "own_empty"), tmp_path)
     assert latest["total_loss"][0] > 0

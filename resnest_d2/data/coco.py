@@ -20,7 +20,7 @@ from .normalise import shown
 from .records import load_images
 from .validate.entries import check_entries, read_annotations
 from .validate.findings import KINDS, PARTIAL, SHOWN, Finding, listed
-from .validate.images import check_pixels
+from .validate.images import check_headers
 from .validate.masks import has_polygon_or_rle
 from .validate.rules import field_fault, has_usable_box
 
@@ -82,7 +82,7 @@ def read_categories(json_file: str) -> dict[int, str]:
 def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
     del mtime  # only part of the cache key
     file = read_annotations(json_file, image_root, shared=True)
-    findings = [*check_entries([file]), *check_pixels(file)]
+    findings = [*check_entries([file]), *check_headers(file)]
     errors = [str(f) for f in findings if f.severity == "error" and f.kind not in PARTIAL]
     if errors:
         more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""

@@ -5,6 +5,7 @@ They come from :mod:`resnest_d2.data.annotations`, which has parsed them for tra
 
 import contextlib
 import io
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from .annotations import load_annotations
 from .keypoints import keypoints_of, labelled
 from .records import id_order
 from .validate.masks import area_of, usable_mask
+from .validate.rules import has_usable_box
 
 
 def read_api(json_file: str) -> COCO:
@@ -27,15 +29,14 @@ def read_api(json_file: str) -> COCO:
     api.dataset = {**content, "images": [dict(image) for image in content["images"]]}
     if "annotations" in content:  # otherwise the evaluator only writes the detections
         api.dataset["annotations"] = [_unpacked(a) for a in content["annotations"]]
-    with contextlib.redirect_stdout(io.StringIO()):
-        api.createIndex()
+    _create_index(api)
     return api
 
 
 def _unpacked(annotation: dict) -> dict:
     mask = annotation.get("segmentation")
     if isinstance(mask, list):
-        mask = [list(part) for part in mask]
+        mask = [list(part) if isinstance(part, array) else part for part in mask]
     return {**annotation, "segmentation": mask} if mask else {**annotation}
 
 
@@ -78,9 +79,24 @@ def number_ids(api: COCO, categories: dict[Any, int], names: Sequence[str]) -> N
         annotation["image_id"] = numbers.images[annotation["image_id"]]
         annotation["category_id"] = numbers.categories[annotation["category_id"]]
     api.dataset["categories"] = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    _create_index(api)
+    return numbers
+
+
+def _drop_unusable(api: COCO) -> None:
+    kept = [
+        annotation
+        for annotation in api.dataset["annotations"]
+        if annotation.get("iscrowd") or has_usable_box(annotation, api.imgs[annotation["image_id"]])
+    ]
+    if len(kept) < len(api.dataset["annotations"]):
+        api.dataset["annotations"] = kept
+        _create_index(api)
+
+
+def _create_index(api: COCO) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
-    return numbers
 
 
 def complete_annotations(api: COCO) -> None:
@@ -88,8 +104,10 @@ def complete_annotations(api: COCO) -> None:
 
     Defaults are an empty ``info``, an ``iscrowd`` of 0, and an ``area`` of the mask or else the
     box. Polygons that training skips are removed; an annotation without a usable mask gets its box.
+    Objects whose box is empty or outside the image, which training skips, are removed.
     """
     api.dataset.setdefault("info", {})
+    _drop_unusable(api)
     masks = any(annotation.get("segmentation") for annotation in api.dataset["annotations"])
     number = len(keypoints_of(api.dataset["categories"], api.dataset["annotations"]).names)
     for annotation in api.dataset["annotations"]:

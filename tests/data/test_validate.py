@@ -304,7 +304,7 @@ def test_pairing_of_paths(sound, tmp_path):
 
 def test_training_refuses_what_the_check_calls_an_error(planted):
     paths, _ = planted
-    with pytest.raises(ValueError, match="(?s)annotation id 1: its bbox.*and 2 more"):
+    with pytest.raises(ValueError, match="(?s)annotation id 1: its bbox.*and 5 more"):
         read_coco(*paths[:2])
 
 

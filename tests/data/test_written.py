@@ -103,6 +103,11 @@ REFUSED = {
     "infinite width": (image_field(width=math.inf), "field", "has width inf"),
     "broken width": (image_field(width=60.5), "field", "has a size of 60.5 x 40 pixels"),
     "size as text": (image_field(width="60"), "field", "has width '60', which is no number"),
+    "another height": (
+        image_field(height=41),
+        "image size",
+        "image id 1: 1.png has 60 x 40 pixels, not 60 x 41",
+    ),
     "NaN id": (image_field(id=math.nan), "field", "has id nan, which is no number"),
     "NaN box": (
         every(lambda a: a.update(bbox=[1, 2, math.nan, 4])),

@@ -29,7 +29,7 @@ KINDS = {
     "negative box": ("error", "annotations have a box of negative size"),
     "unusable box": (
         "warning",
-        "annotations have a box that is empty or outside its image and are not trained on",
+        "annotations have a box that is empty or outside its image and are not used",
     ),
     "box beyond image": ("warning", "annotations have a box that reaches beyond its image"),
     "normalised boxes": ("warning", "boxes look like normalised boxes"),

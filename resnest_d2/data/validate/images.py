@@ -1,9 +1,10 @@
-"""Checks of images. They are decoded completely, because truncated ones open without error."""
+"""Checks of images. check-data decodes them, because truncated ones open without error."""
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from detectron2.utils.file_io import PathManager
@@ -67,30 +68,20 @@ def require_8_bits(path: str) -> None:
             raise UserError(fault)
 
 
-def check_pixels(file: AnnotationFile) -> Iterator[Finding]:
-    """Checks the headers of images for more than 8 bits per channel, which JPEG cannot have."""
-    for i, image in sound_entries(file, "images"):
-        path = os.path.join(file.image_root, image["file_name"])
-        if path.lower().endswith((".jpg", ".jpeg")) or not os.path.isfile(path):
-            continue
-        try:
-            require_8_bits(path)
-        except UserError as error:
-            if error.__cause__ is None:  # the file can be read
-                reason = f"{image['file_name']}: {error}"
-                name = f"image id {image['id']}"
-                yield Finding("pixels", file.json_file, name, reason, ("images", i))
-
-
-def inspect_image(path: str) -> ImageFacts:
-    """Decodes an image. If that fails, the result has a ``fault``."""
+def inspect_image(path: str, *, decode: bool = True) -> ImageFacts:
+    """Decodes an image, or reads its header alone. If that fails, the result has a ``fault``."""
+    digest = b""
     try:
         with reading_image(path), Image.open(path) as image:
             if fault := _deep(image):
                 return ImageFacts(fault=("pixels", fault))
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            pixels = hashlib.blake2b(image.tobytes(), digest_size=16)  # decodes it
-            pixels.update(f"{image.size} {image.mode}".encode())
+            # Pillow decodes a PNG to look for EXIF behind its pixels.
+            known = decode or image.format != "PNG" or "exif" in image.info
+            orientation = image.getexif().get(_ORIENTATION, 1) if known else 1
+            if decode:
+                pixels = hashlib.blake2b(image.tobytes(), digest_size=16)
+                pixels.update(f"{image.size} {image.mode}".encode())
+                digest = pixels.digest()
             width, height = image.size
     except UserError as error:
         cause = error.__cause__
@@ -100,21 +91,34 @@ def inspect_image(path: str) -> ImageFacts:
         kind = "truncated image" if truncated else "unreadable image"
         return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
     size = (height, width) if orientation in _QUARTERS else (width, height)
-    return ImageFacts(size, orientation, pixels.digest())
+    return ImageFacts(size, orientation, digest)
 
 
-def inspect_images(paths: Sequence[str], *, progress: bool = True) -> dict[str, ImageFacts]:
-    """Decodes images with all threads.
+def inspect_images(
+    paths: Sequence[str], *, decode: bool = True, progress: bool = True
+) -> dict[str, ImageFacts]:
+    """Decodes images, or reads their headers, with all threads.
 
     Args:
         paths: paths of the files; duplicates are read once.
+        decode: decode the pixels.
         progress: show a progress bar.
     """
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the GIL when decoding
-        facts = threads.map(inspect_image, unique)
+        facts = threads.map(partial(inspect_image, decode=decode), unique)
         bar = tqdm(facts, "Images", total=len(unique), disable=not progress)
         return dict(zip(unique, bar, strict=True))
+
+
+def check_headers(file: AnnotationFile) -> list[Finding]:
+    """Checks the images of a file by their headers: readable, of the annotated size, 8 bits."""
+    present = _present(file)
+    facts = inspect_images([path for *_, path in present], decode=False, progress=False)
+    for _, image, path in present:
+        if facts[path].size != (image["width"], image["height"]):
+            facts[path] = inspect_image(path)  # a PNG may have been rotated
+    return list(_check_file(file, present, facts))
 
 
 def check_images(files: list[AnnotationFile], *, progress: bool = True) -> list[Finding]:
@@ -124,19 +128,21 @@ def check_images(files: list[AnnotationFile], *, progress: bool = True) -> list[
         files: annotation files, the training set first.
         progress: show a progress bar.
     """
-    present = [
-        [
-            (i, image, os.path.realpath(os.path.join(file.image_root, image["file_name"])))
-            for i, image in sound_entries(file, "images")
-            if not missing_file(image, file.image_root)
-        ]
-        for file in files
-    ]
+    present = [_present(file) for file in files]
     facts = inspect_images([path for images in present for *_, path in images], progress=progress)
     findings: list[Finding] = []
     for file, images in zip(files, present, strict=True):
         findings += _check_file(file, images, facts)
     return findings + list(_check_copies(files, present, facts))
+
+
+def _present(file: AnnotationFile) -> list[tuple[int, dict, str]]:
+    """Position, entry and path of each image whose file is there."""
+    return [
+        (i, image, os.path.realpath(os.path.join(file.image_root, image["file_name"])))
+        for i, image in sound_entries(file, "images")
+        if not missing_file(image, file.image_root)
+    ]
 
 
 def _check_file(file: AnnotationFile, images: list, facts: dict) -> Iterator[Finding]:
