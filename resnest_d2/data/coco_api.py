@@ -5,7 +5,7 @@ They come from :mod:`resnest_d2.data.annotations`, which has parsed them for tra
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
@@ -81,6 +81,24 @@ def number_ids(api: COCO, categories: dict[Any, int], names: Sequence[str]) -> N
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
     return numbers
+
+
+def keep_categories(api: COCO, names: Mapping[Any, str]) -> None:
+    """Removes all other categories of an annotation file and their annotations, in place.
+
+    Args:
+        api: annotations.
+        names: category id -> name to give it.
+    """
+    data = api.dataset
+    kept = [{**c, "name": names[c["id"]]} for c in data["categories"] if c["id"] in names]
+    if kept == data["categories"]:
+        return
+    data["categories"] = kept
+    if "annotations" in data:
+        data["annotations"] = [a for a in data["annotations"] if a["category_id"] in names]
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
 
 
 def complete_annotations(api: COCO) -> None:

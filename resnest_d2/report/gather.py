@@ -3,13 +3,18 @@
 import json
 import math
 import os
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
-from resnest_d2.data.coco_api import complete_annotations, read_api
+from resnest_d2.data.annotations import load_annotations
+from resnest_d2.data.categories import Match, describe_match, match_categories
+from resnest_d2.data.coco import is_ours, read_categories
+from resnest_d2.data.coco_api import complete_annotations, keep_categories, read_api
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_json, read_text, read_yaml
 
@@ -120,15 +125,53 @@ def datasets_of(run: Run) -> list[DataSet]:
     return found
 
 
-def read_annotations(json_file: str) -> COCO:
+def detector_classes(run: Run, dataset: DataSet) -> list[str]:
+    """Names of the detector's classes, which the dataset's categories are matched to.
+
+    They are those of the run's config, or of the dataset as it is registered. Empty if neither is
+    known, and for a dataset that others registered, with the detector's own categories.
+    """
+    keys = config_of(run).get("DATASETS", {})
+    if dataset.name in [entry[0] for entry in keys.get("COCO", [])]:
+        return list(keys.get("CLASSES", []))
+    return list(MetadataCatalog.get(dataset.name).thing_classes) if is_ours(dataset.name) else []
+
+
+def match_notes(json_file: str, classes: Sequence[str]) -> list[str]:
+    """Sentences on the differences of a file's categories and a detector's classes."""
+    if not classes:
+        return []
+    objects = Counter(
+        annotation["category_id"]
+        for annotation in load_annotations(PathManager.get_local_path(json_file))["annotations"]
+        if not annotation.get("iscrowd")
+    )
+    return list(describe_match(_match(json_file, classes), objects=objects))
+
+
+def _match(json_file: str, classes: Sequence[str]) -> Match:
+    categories = read_categories(PathManager.get_local_path(json_file))
+    return match_categories(categories, classes, source=json_file)
+
+
+def read_annotations(json_file: str, classes: Sequence[str] = ()) -> COCO:
     """Annotations of a data set, all masks as RLE.
+
+    Args:
+        json_file: path of the annotation file.
+        classes: names of the detector's classes; categories that match none of them are left out,
+            as in the evaluation. All are kept if empty.
 
     Raises:
         MissingFileError: the file has been moved or removed since the evaluation.
+        UserError: none of its categories matches.
     """
     if not os.path.isfile(PathManager.get_local_path(json_file)):
         raise MissingFileError(f"The annotations {json_file} are gone; put the file back.")
     api = read_api(PathManager.get_local_path(json_file))
+    if classes:
+        index = _match(json_file, classes).numbers
+        keep_categories(api, {id_: classes[i] for id_, i in index.items()})
     complete_annotations(api)
     for annotation in api.anns.values():
         if annotation.get("segmentation"):

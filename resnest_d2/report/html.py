@@ -17,6 +17,8 @@ from .gather import (
     Run,
     config_of,
     datasets_of,
+    detector_classes,
+    match_notes,
     read_annotations,
     read_detections,
     read_run,
@@ -73,8 +75,10 @@ def write_report(
 
 def _section(run: Run, dataset: DataSet, images: int) -> dict:
     tasks = scored_tasks(run.results.get(dataset.name, {}))
-    api = read_annotations(dataset.json_file)
+    classes = detector_classes(run, dataset)
+    api = read_annotations(dataset.json_file, classes)
     section = {
+        "notes": match_notes(dataset.json_file, classes),
         "name": dataset.name,
         "number": {"images": len(api.imgs), "annotations": len(api.anns)},
         "tasks": {task_label(task): metrics for task, metrics in tasks.items()},
@@ -84,14 +88,14 @@ def _section(run: Run, dataset: DataSet, images: int) -> dict:
     detections = read_detections(run.folder, dataset.name)
     plain = {task: metrics for task, metrics in tasks.items() if task in ("bbox", "segm")}
     analysis = analyse(api, detections, list(plain))
-    classes = {i: category["name"] for i, category in api.cats.items()}
+    names = {i: category["name"] for i, category in api.cats.items()}
     return {
         **section,
         "analysis": analysis,
         "figures": dataset_figures(analysis, plain),
         "classes": class_rows(analysis, plain),
         "task": task_label(analysis.task),
-        "images": worst_images(analysis, dataset, number=images, classes=classes),
+        "images": worst_images(analysis, dataset, number=images, classes=names),
     }
 
 

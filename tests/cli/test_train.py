@@ -76,6 +76,48 @@ def test_scores_a_run_beside_it(trained, run):
     assert (trained / "config.yaml").read_text() == before  # what it was trained with
 
 
+def detections(folder, json_file):
+    """Image, class name and score of what a run found."""
+    names = {c["id"]: c["name"] for c in json.loads(json_file.read_text())["categories"]}
+    (path,) = (folder / "inference").glob("*/coco_instances_results.json")
+    found = json.loads(path.read_text())
+    return [(d["image_id"], names[d["category_id"]], d["score"]) for d in found]
+
+
+def test_scores_a_run_on_a_file_with_other_ids(trained, run, folder):
+    val = folder / "cells" / "val.json"
+    data = json.loads(val.read_text())
+    ids = {c["id"]: 20 - c["id"] for c in data["categories"]}
+    for entry in data["categories"]:
+        entry["id"] = ids[entry["id"]]
+    for entry in data["annotations"]:
+        entry["category_id"] = ids[entry["category_id"]]
+    renumbered = folder / "cells" / "renumbered_val.json"
+    data["categories"].append({"id": 1, "name": "wolf"})
+    data["annotations"].append({**data["annotations"][0], "id": 999, "category_id": 1})
+    renumbered.write_text(json.dumps(data))
+    beside = [small.FASTER, "--weights", trained / "model_best.pth"]  # names: its config.yaml's
+    models = {"plain": ([trained], val), "named": ([trained], renumbered)}
+    for name, (model, path) in {**models, "beside": (beside, renumbered)}.items():
+        more = small.KEYS if model is beside else []
+        words = [*model, "--data", path, "cells/images", "--output", name, *more]
+        done = run("eval", *words)
+        assert done.exit_code == 0, done.stderr
+    assert detections(folder / "plain", val) == detections(folder / "named", renumbered) != []
+    assert detections(folder / "plain", val) == detections(folder / "beside", renumbered)
+    config = yaml.safe_load((folder / "named" / "config.yaml").read_text())["DATASETS"]
+    before = yaml.safe_load((trained / "config.yaml").read_text())["DATASETS"]
+    assert config["CLASSES"] == before["CLASSES"]
+    assert config["CATEGORY_IDS"] == before["CATEGORY_IDS"]
+    assert "1 objects are not counted: wolf." in (folder / "named" / "report.html").read_text()
+    for entry in data["categories"]:
+        entry["name"] += " of another kind"
+    renumbered.write_text(json.dumps(data))
+    done = run("eval", trained, "--data", renumbered, "cells/images", "--output", "named")
+    assert done.exit_code == 1 and "has no class of the detector" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("last", ["model_final.pth", None])
 def test_scores_a_checkpoint_of_a_run(last, trained, run, monkeypatch, tmp_path):
     seen, folder = [], trained

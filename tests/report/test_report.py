@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from resnest_d2 import get_cfg
 from resnest_d2.cli.main import app
 from resnest_d2.data import register_coco
+from resnest_d2.data.categories import match_dataset
 from resnest_d2.engine.evaluation import CocoEvaluator
 from resnest_d2.engine.reporting import report
 from resnest_d2.report import DataSet, write_comparison, write_report
@@ -49,16 +50,18 @@ def run(coco_files, tmp_path):
     """A function that scores detections as the evaluator does and leaves a run's folder."""
     names = []
 
-    def make(found=FOUND, change=lambda data: None, name="run"):
+    def make(found=FOUND, change=lambda data: None, name="run", classes=None):
         data = DataSet(f"set_{name}", *coco_files(change, name=name))
         register_coco(*data)
         names.append(data.name)
+        if classes:
+            match_dataset(data.name, classes)
         folder = tmp_path / name
         evaluator = CocoEvaluator(
             data.name, tasks=("bbox",), output_dir=str(folder / "inference" / data.name)
         )
         evaluator.reset()
-        contiguous = {3: 0, 7: 1}
+        contiguous = evaluator._metadata.thing_dataset_id_to_contiguous_id
         evaluator._predictions = [
             {
                 "image_id": i,
@@ -261,6 +264,37 @@ def test_comparison(run, tmp_path):
     (second / "results.json").write_text('{"other": {}}')
     with pytest.raises(ValueError, match="nothing to compare"):
         write_comparison(first, str(second), str(tmp_path / "both.html"))
+
+
+def test_only_the_classes_of_the_detector_are_shown(run, tmp_path):
+    def more(data):
+        data["categories"].append({"id": 1, "name": "wolf"})
+        data["annotations"].append({**data["annotations"][0], "id": 3, "category_id": 1})
+        data["categories"][0]["name"] = "Cat"
+
+    folders, pages = [], []
+    for name, classes in (("both", ["dog", "cat", "ox"]), ("one", ["cat"])):
+        kept = [d for d in FOUND if d["category_id"] == 7 or len(classes) > 1]
+        folder, data, results = run(kept, change=more, name=name, classes=classes)
+        folders.append(folder)
+        os.rename(f"{folder}/inference/{data.name}", f"{folder}/inference/val")
+        (tmp_path / name / "results.json").write_text(json.dumps({"val": results}))
+        keys = f"{{COCO: [[val, {tmp_path}/both.json, {data.image_root}]], CLASSES: {classes}}}"
+        (tmp_path / name / "config.yaml").write_text(f"DATASETS: {keys}\n")
+        pages.append(write_report(folder).read_text())
+    assert [row[0] for row in cells(pages[0], "classes")[1:]] == ["dog", "cat"]
+    assert [row[0] for row in cells(pages[1], "classes")[1:]] == ["cat"]
+    assert cells(pages[0], "classes")[2][2] == f"{run_ap(folders[0], 'AP-cat'):.2f}"
+    assert "get no AP: ox." in pages[0] and "get no AP" not in pages[1]
+    for page, number in zip(pages, (1, 1), strict=True):
+        assert f"their {number} objects are not counted: " in page
+    page = write_comparison(*folders, str(tmp_path / "page.html")).read_text()
+    assert "AP are means of different classes: dog." in " ".join(page.split())
+
+
+def run_ap(folder, metric):
+    with open(f"{folder}/results.json") as file:
+        return json.load(file)["val"]["bbox"][metric]
 
 
 def test_one_name_for_two_data_sets_is_not_compared(run, tmp_path):
