@@ -15,6 +15,9 @@ from .keypoints import keypoints_of, labelled
 from .records import id_order
 from .validate.masks import area_of, usable_mask
 
+COCOS_LIMIT = 100
+_ALL = 100_000  # stands for -1; more than any detector returns
+
 
 def read_api(json_file: str) -> COCO:
     """pycocotools' COCO of a file, whose images and annotations may be changed.
@@ -37,6 +40,26 @@ def _unpacked(annotation: dict) -> dict:
     if isinstance(mask, list):
         mask = [list(part) for part in mask]
     return {**annotation, "segmentation": mask} if mask else {**annotation}
+
+
+def detection_limit(detections: int) -> str:
+    """The limit of an evaluation in words.
+
+    Args:
+        detections: TEST.DETECTIONS_PER_IMAGE.
+    """
+    if detections < 0:
+        return "with all detections of an image"
+    return f"at up to {detections} detections per image"
+
+
+def scored_detections(detections: int) -> int:
+    """COCO's limit of detections per image and class in an evaluation.
+
+    Args:
+        detections: TEST.DETECTIONS_PER_IMAGE. A limit below COCO's 100 changes nothing there.
+    """
+    return _ALL if detections < 0 else max(detections, COCOS_LIMIT)
 
 
 class Numbers(NamedTuple):

@@ -28,19 +28,18 @@ from resnest_d2.compat.detectron import (
 )
 from resnest_d2.data.coco import is_ours
 from resnest_d2.data.coco_api import (
+    COCOS_LIMIT,
     Numbers,
     complete_annotations,
     keep_categories,
     number_ids,
     read_api,
+    scored_detections,
 )
 from resnest_d2.errors import MissingPackageError, UserError
 
 from .scored_classes import scored_classes
 from .scoring import FastCocoEval, Results, has_fast_scoring
-
-_COCOS_LIMIT = 100  # detections per image
-_ALL = 100_000  # stands for TEST.DETECTIONS_PER_IMAGE -1; more than any detector returns
 
 
 class CocoEvaluator(COCOEvaluator):
@@ -56,12 +55,11 @@ class CocoEvaluator(COCOEvaluator):
         dataset_name: str,
         *args: Any,
         use_fast_impl: bool = True,
-        detections: int = _COCOS_LIMIT,
+        detections: int = COCOS_LIMIT,
         **kwargs: Any,
     ):
-        detections = _ALL if detections < 0 else detections
-        if detections > _COCOS_LIMIT:
-            kwargs["max_dets_per_image"] = detections
+        if (limit := scored_detections(detections)) > COCOS_LIMIT:
+            kwargs["max_dets_per_image"] = detections = limit
         self._numbers: Numbers | None = None
         self.fast = use_fast_impl and has_fast_scoring()
         with self._scoring(), reading_annotations(read_api):
@@ -156,7 +154,7 @@ def build_evaluator(
     dataset_name: str,
     folder: str,
     *,
-    detections: int = _COCOS_LIMIT,
+    detections: int = COCOS_LIMIT,
     sigmas: Sequence[float] = (),
 ) -> DatasetEvaluators:
     """Builds the evaluator of a dataset from its metadata's evaluator_type.

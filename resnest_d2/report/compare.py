@@ -13,6 +13,7 @@ from .gather import (
     Run,
     config_of,
     datasets_of,
+    detections_per_image,
     detector_classes,
     read_annotations,
     read_detections,
@@ -119,7 +120,7 @@ def _section(runs: list[Run], names: list[str], dataset: DataSet, *, images: int
     if not all(api.anns for api in apis) or not scored:
         return section
     found = [
-        analyse(api, read_detections(run.folder, dataset.name), scored)
+        analyse(api, read_detections(run, dataset.name), scored, limit=detections_per_image(run))
         for run, api in zip(runs, apis, strict=True)
     ]
     main = [t[found[0].task] for t in tasks]

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
 from resnest_d2.data.categories import match_dataset
 from resnest_d2.engine import evaluation, metrics
@@ -201,7 +202,9 @@ def test_no_objects_is_a_warning_and_no_nan_in_the_file(truth, tmp_path, caplog,
     truth(objects=0)
     assert "truth has no objects to evaluate on: its AP is undefined" in caplog.text
     results = {"truth": {"bbox": {"AP": float("nan"), "AP50": 1.5}}}
-    metrics.publish(results, str(tmp_path))
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    metrics.publish(results, cfg)
     assert json.loads((tmp_path / "results.json").read_text()) == {
         "truth": {"bbox": {"AP": None, "AP50": 1.5}}
     }

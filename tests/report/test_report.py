@@ -24,7 +24,7 @@ from resnest_d2.engine.reporting import report
 from resnest_d2.report import DataSet, write_comparison, write_report
 from resnest_d2.report.analysis import analyse
 from resnest_d2.report.figures import Line, draw_bars, draw_lines
-from resnest_d2.report.gather import read_annotations, read_detections
+from resnest_d2.report.gather import read_annotations, read_detections, read_run
 from resnest_d2.report.images import outline_found, thumbnail
 from resnest_d2.report.matching import NONE, match_images
 from resnest_d2.report.sections import dataset_figures
@@ -129,7 +129,7 @@ def test_numbers_are_the_evaluators(run):
 def test_analysis(run):
     folder, data, results = run()
     api = read_annotations(data.json_file)
-    found = analyse(api, read_detections(folder, data.name), ["bbox"])
+    found = analyse(api, read_detections(read_run(folder), data.name), ["bbox"])
     assert found.classes == ["dog", "cat"] and found.threshold == 0.9
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [1, 1, 0], [0, 1, 0]])
     for t, name in enumerate(("AP50", "AP75")):  # the curves are the evaluator's
@@ -145,7 +145,9 @@ def test_a_crowd_is_not_judged(run):
         data["annotations"][1].update(iscrowd=1, segmentation=None)
 
     folder, data, _ = run([detection(1, 7, CAT, 0.9), detection(2, 7, CAT, 0.9)], crowd)
-    found = analyse(read_annotations(data.json_file), read_detections(folder, data.name), ["bbox"])
+    found = analyse(
+        read_annotations(data.json_file), read_detections(read_run(folder), data.name), ["bbox"]
+    )
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     assert not any(wrong.total for _, wrong in found.images)
 
@@ -219,7 +221,7 @@ def test_nothing_found_and_nothing_annotated(run):
     assert "found no objects" in page and page.count("1 missed") == 2
     folder, data, _ = run(change=lambda data: data["annotations"].clear(), name="bare")
     page = write_report(folder, datasets=[data]).read_text()
-    assert "has no annotations" in page and "<svg" not in page
+    assert "has no objects" in page and "<svg" not in page
 
 
 def test_many_classes_are_cut_to_the_readable(run):
@@ -227,7 +229,7 @@ def test_many_classes_are_cut_to_the_readable(run):
     api = read_annotations(data.json_file)
     api.cats.update({i: {"id": i, "name": f"c{i}"} for i in range(100, 178)})
     api.dataset["categories"] = list(api.cats.values())
-    found = analyse(api, read_detections(folder, data.name), ["bbox"])
+    found = analyse(api, read_detections(read_run(folder), data.name), ["bbox"])
     figures = {f.title: f for f in dataset_figures(found, {"bbox": {"AP": 1.0, "AP-cat": 1.0}})}
     assert "The 30 lowest of 80 classes" in figures["AP by class"].note
     assert "The 20 of 80 classes" in figures["Confusion matrix"].note
@@ -295,6 +297,22 @@ def test_only_the_classes_of_the_detector_are_shown(run, tmp_path):
 def run_ap(folder, metric):
     with open(f"{folder}/results.json") as file:
         return json.load(file)["val"]["bbox"][metric]
+
+
+@pytest.mark.parametrize(("limit", "ap50"), [(100, 0.50495), (300, 1.0), (-1, 1.0)])
+def test_the_curves_have_the_limit_of_the_evaluation(limit, ap50, run, tmp_path):
+    def more(data):
+        boxes = [[x, y, 1, 1] for x in range(20) for y in range(10)]
+        objects = [dict(data["annotations"][0], id=i, bbox=b) for i, b in enumerate(boxes, 1)]
+        data["annotations"] = [{**a, "segmentation": [], "area": 1} for a in objects]
+
+    found = [detection(1, 7, [x, y, 1, 1], 0.9) for x in range(20) for y in range(10)]
+    folder, data, _ = run(found, change=more)
+    (tmp_path / "run/config.yaml").write_text(f"TEST: {{DETECTIONS_PER_IMAGE: {limit}}}\n")
+    page = " ".join(write_report(folder, datasets=[data]).read_text().split())
+    words = "with all detections of an image" if limit < 0 else f"at up to {limit} detections per"
+    assert f"Average precision in percent, {words}" in page
+    assert f"AP50: {100 * ap50:.2f}" in html.unescape(page)
 
 
 def test_one_name_for_two_data_sets_is_not_compared(run, tmp_path):
