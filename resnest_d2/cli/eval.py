@@ -98,7 +98,8 @@ def _score(
         flags["--data"] = {f"DATASETS.{key}": value for key, value in keys.items()}
         given = weights or _value_of("MODEL.WEIGHTS", opts)
         source = path if run or not given else _config_beside(given)
-        flags["--data"].update(_classes(source, opts if source == path else None))
+        if not _value_of("DATASETS.CLASSES", opts):
+            flags["--data"].update(_classes(source, opts if source == path else None))
     if run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
         raise MissingFileError(
             f"{model} has no checkpoint; give one with --weights, or resume the run with "

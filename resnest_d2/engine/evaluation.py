@@ -68,8 +68,9 @@ class CocoEvaluator(COCOEvaluator):
         metadata = MetadataCatalog.get(dataset_name)
         self._scored = scored_classes(metadata) if is_ours(dataset_name) else None
         if self._scored is not None:
-            metadata = self._scored.metadata
-            set_metadata(self, metadata)
+            if self._scored.metadata != metadata:
+                metadata = self._scored.metadata
+                set_metadata(self, metadata)
             if annotations is not None:
                 keep_categories(annotations, self._scored.names)
         if annotations is not None and "annotations" in annotations.dataset:

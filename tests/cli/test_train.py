@@ -7,7 +7,8 @@ import small
 import torch
 import yaml
 
-from resnest_d2 import get_cfg
+from resnest_d2 import get_cfg, model_zoo
+from resnest_d2.cli import eval as eval_command
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,10 @@ def test_scores_a_run_beside_it(trained, run):
     config = yaml.safe_load((trained / "eval" / "config.yaml").read_text())
     assert config["MODEL"]["WEIGHTS"] == str(trained / "model_best.pth")
     assert json.loads((trained / "eval" / "results.json").read_text())
+    weights = json.loads((trained / "eval" / "weights.json").read_text())
+    assert (weights["file"], weights["training"]) == (str(trained / "model_best.pth"), False)
+    page = " ".join((trained / "eval" / "report.html").read_text().split())
+    assert f"Scores of {weights['file']}, after {weights['trained']} iterations." in page
     assert (trained / "config.yaml").read_text() == before  # what it was trained with
 
 
@@ -163,6 +168,27 @@ def test_scores_on_other_data(trained, folder, run):
     assert yaml.safe_load((folder / "other" / "config.yaml").read_text())["DATASETS"]["TEST"] == [
         "cells_train"
     ]
+
+
+def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run):
+    alone = folder / "alone.pth"
+    alone.write_bytes((trained / "model_final.pth").read_bytes())
+    data = ["--data", "cells/val.json", "cells/images", "--weights", alone]
+    done = run("eval", small.FASTER, *data, "--output", "unnamed", *small.KEYS)
+    assert done.exit_code == 0, done.stderr
+    assert "The names of the detector's classes are unknown" in done.stderr
+    names = ["DATASETS.CLASSES", "['square', 'wolf', 'circle']"]
+    done = run("eval", small.FASTER, *data, "--output", "named_by_hand", *small.KEYS, *names)
+    assert done.exit_code == 0, done.stderr
+    config = yaml.safe_load((folder / "named_by_hand" / "config.yaml").read_text())["DATASETS"]
+    assert config["CLASSES"] == ["square", "wolf", "circle"]
+
+
+def test_a_published_detector_has_the_classes_of_coco():
+    config = model_zoo.find_detector("mask_rcnn_s50").config
+    keys = eval_command._classes(config, None)
+    assert keys["DATASETS.CLASSES"][::79] == ["person", "toothbrush"]
+    assert keys["DATASETS.CATEGORY_IDS"][::79] == [1, 90]
 
 
 def test_without_val_it_says_what_is_missing(run, folder):

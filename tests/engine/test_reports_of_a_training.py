@@ -58,12 +58,15 @@ def test_every_evaluation_is_in_the_reports(train, tmp_path):
         assert trained == f"{steps[number - 1]} iterations" + (" of 21" if number < 7 else "")
         best = max(range(number), key=aps.__getitem__)
         assert run.results["tiny"]["bbox"]["AP"] == aps[best]
-        assert f"Of model_best.pth, after {steps[best]} iterations" in page
+        assert f"Scores of model_best.pth, after {steps[best]} iterations" in page
         assert bool(run.last) == (best != number - 1)
         if run.last:
             assert run.last["tiny"]["bbox"]["AP"] == aps[number - 1]
             name = "model_final.pth" if number == 7 else "the weights in training"
-            assert f"Last evaluation, of {name}, after {steps[number - 1]} iterations: box" in page
+            text = (
+                f"Scores of {name}, after {steps[number - 1]} iterations, the last evaluation: box"
+            )
+            assert text in page
     assert len(reports) == 7
     run, _ = reports[-1]
     assert [figure.title for figure in training_figures(run)] == [
@@ -102,11 +105,11 @@ def test_after_an_early_stop(train):
     )
     page = reports[-1][1]
     assert "<dt>Trained</dt><dd>2 iterations of 9</dd>" in page
-    assert "Of model_best.pth, after 1 iterations, moving average, which had the best AP" in page
-    assert "Last evaluation, of model_final.pth, after 2 iterations, moving average" in page
+    assert "Scores of model_best.pth, after 1 iterations, moving average: the best" in page
+    assert "Scores of model_final.pth, after 2 iterations, moving average, the last" in page
 
 
 def test_without_a_better_one_the_last_is_the_best(train):
     page = train([10.0, 20.0], SOLVER__MAX_ITER=2, TEST__EVAL_PERIOD=1)[-1][1]
-    assert "Of model_best.pth and model_final.pth, after 2 iterations." in page
-    assert "Last evaluation" not in page
+    assert "Scores of model_best.pth and model_final.pth, after 2 iterations." in page
+    assert "the last evaluation" not in page
