@@ -99,7 +99,8 @@ def _score(
         given = weights or _value_of("MODEL.WEIGHTS", opts)
         source = path if run or not given else _config_beside(given)
         if not _value_of("DATASETS.CLASSES", opts):
-            flags["--data"].update(_classes(source, opts if source == path else None))
+            own = opts if source == path else None
+            flags["--data"].update(_classes(source, own, trained=bool(run or given or found)))
     if run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
         raise MissingFileError(
             f"{model} has no checkpoint; give one with --weights, or resume the run with "
@@ -127,12 +128,13 @@ def _config_beside(weights: str) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def _classes(config: str | None, opts: list[str] | None) -> dict[str, Any]:
+def _classes(config: str | None, opts: list[str] | None, *, trained: bool) -> dict[str, Any]:
     """Keys that give a detector's classes, which the categories of --data are matched to.
 
     Args:
         config: config that the detector was trained with, if it is known.
         opts: KEY VALUE pairs to apply to it.
+        trained: whether there are weights; otherwise the config's own are the only ones.
     """
     from resnest_d2.config import given_keys, load_config
     from resnest_d2.data.registration import learn_classes
@@ -145,6 +147,8 @@ def _classes(config: str | None, opts: list[str] | None) -> dict[str, Any]:
         )
         return {}
     cfg = load_config(config, opts or ())
+    if not (trained or cfg.MODEL.WEIGHTS):
+        return {}
     learn_classes(cfg, given=given_keys(config, opts or ()))
     keys = {"CLASSES": list(cfg.DATASETS.CLASSES), "CATEGORY_IDS": list(cfg.DATASETS.CATEGORY_IDS)}
     known = {f"DATASETS.{key}": value for key, value in keys.items() if value}

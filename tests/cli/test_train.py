@@ -186,7 +186,7 @@ def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run):
 
 def test_a_published_detector_has_the_classes_of_coco():
     config = model_zoo.find_detector("mask_rcnn_s50").config
-    keys = eval_command._classes(config, None)
+    keys = eval_command._classes(config, None, trained=True)
     assert keys["DATASETS.CLASSES"][::79] == ["person", "toothbrush"]
     assert keys["DATASETS.CATEGORY_IDS"][::79] == [1, 90]
 

@@ -1,4 +1,5 @@
 import itertools
+import logging
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -123,8 +124,9 @@ def test_a_test_set_is_matched_to_the_training_set_by_name(config, coco_files, t
     sets = f'[["{name}", "train.json", "images"], ["{name}_val", "val.json", "images"]]'
     opts = ["DATASETS.COCO", sets, "DATASETS.TRAIN", f"('{name}',)"]
     opts += ["DATASETS.TEST", f"('{name}_val',)"]
-    for _ in range(2):
-        cfg = config(opts=opts)
+    with caplog.at_level(logging.INFO, "resnest_d2"):
+        for _ in range(2):
+            cfg = config(opts=opts)
     assert (cfg.DATASETS.CLASSES, cfg.DATASETS.CATEGORY_IDS) == (["dog", "cat"], [3, 7])
     records = DatasetCatalog.get(f"{name}_val")  # whose losses are those in validation, too
     assert [[a["category_id"] for a in r["annotations"]] for r in records] == [[1], []]
