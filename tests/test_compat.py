@@ -171,6 +171,13 @@ class TestDetectron2:
             MetadataCatalog.remove("seen_by_compat")
         assert detectron.annotations_of(object()) is None
 
+    def test_metadata_of_an_evaluator(self):
+        evaluator = SimpleNamespace(_metadata="of the dataset")
+        detectron.set_metadata(evaluator, "of the common classes")
+        assert evaluator._metadata == "of the common classes"
+        with pytest.raises(UserError, match="other categories than the detector's"):
+            detectron.set_metadata(object(), "of the common classes")
+
     def test_a_failed_load_is_forgotten(self, tmp_path):
         checkpointer = DetectionCheckpointer(nn.Linear(1, 1), str(tmp_path))
         (tmp_path / "bad.pth").write_bytes(b"no checkpoint")

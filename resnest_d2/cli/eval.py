@@ -96,6 +96,11 @@ def _score(
         entry = dataset(*data)
         keys = {"COCO": [entry], "TRAIN": (), "TEST": (entry[0],)}
         flags["--data"] = {f"DATASETS.{key}": value for key, value in keys.items()}
+        given = weights or _value_of("MODEL.WEIGHTS", opts)
+        source = path if run or not given else _config_beside(given)
+        if not _value_of("DATASETS.CLASSES", opts):
+            own = opts if source == path else None
+            flags["--data"].update(_classes(source, own, trained=bool(run or given or found)))
     if run and not (found or weights or "MODEL.WEIGHTS" in (opts or ())):
         raise MissingFileError(
             f"{model} has no checkpoint; give one with --weights, or resume the run with "
@@ -110,3 +115,41 @@ def _score(
     args = argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
     args.opts, args.eval_only, args.num_gpus = with_flags(opts, flags), True, num_gpus
     launch(args)
+
+
+def _value_of(key: str, opts: list[str] | None) -> str | None:
+    pairs = iter(opts or ())
+    return dict(zip(pairs, pairs, strict=False)).get(key)
+
+
+def _config_beside(weights: str) -> str | None:
+    """config.yaml of the run that a checkpoint is in."""
+    path = Path(weights).parent / "config.yaml"
+    return str(path) if path.is_file() else None
+
+
+def _classes(config: str | None, opts: list[str] | None, *, trained: bool) -> dict[str, Any]:
+    """Keys that give a detector's classes, which the categories of --data are matched to.
+
+    Args:
+        config: config that the detector was trained with, if it is known.
+        opts: KEY VALUE pairs to apply to it.
+        trained: whether there are weights; otherwise the config's own are the only ones.
+    """
+    from resnest_d2.config import given_keys, load_config
+    from resnest_d2.data.registration import learn_classes
+
+    if config is None:
+        typer.echo(
+            "The names of the detector's classes are unknown: the categories of --data are taken "
+            "as its classes, in the order of their ids. DATASETS.CLASSES sets the names.",
+            err=True,
+        )
+        return {}
+    cfg = load_config(config, opts or ())
+    if not (trained or cfg.MODEL.WEIGHTS):
+        return {}
+    learn_classes(cfg, given=given_keys(config, opts or ()))
+    keys = {"CLASSES": list(cfg.DATASETS.CLASSES), "CATEGORY_IDS": list(cfg.DATASETS.CATEGORY_IDS)}
+    known = {f"DATASETS.{key}": value for key, value in keys.items() if value}
+    return {key: value for key, value in known.items() if not _value_of(key, opts)}

@@ -213,6 +213,21 @@ def annotations_of(evaluator: Any) -> "COCO | None":
     return found if isinstance(found, COCO) else None
 
 
+def set_metadata(evaluator: Any, metadata: Any) -> None:
+    """Give a COCOEvaluator other metadata than its dataset's.
+
+    Raises:
+        UserError: it keeps them elsewhere.
+    """
+    if not hasattr(evaluator, "_metadata"):
+        raise UserError(
+            "This detectron2 cannot evaluate on a file with other categories than the detector's "
+            "classes; give the file the same categories, or install a detectron2 that "
+            "`resnest-d2 doctor` accepts."
+        )
+    evaluator._metadata = metadata
+
+
 def forget_failed_load(checkpointer: Any) -> None:
     """Let a DetectionCheckpointer load again after a load that failed.
 

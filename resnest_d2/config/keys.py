@@ -106,8 +106,8 @@ def add_resnest_config(cfg: CfgNode) -> None:
     cfg.DATASETS.COCO = []
     # Base folder of the paths in COCO; "" for the config file's folder, else the current one.
     cfg.DATASETS.ROOT = ""
-    # Names of the classes in the order of their ids, and those ids. Read from the files in COCO, so
-    # that a saved config works without its data; if given, they must match the data.
+    # Names of the detector's classes in its order, and their category ids. Read from the files in
+    # COCO, so that a saved config works without its data. Test sets are matched by name.
     cfg.DATASETS.CLASSES = []
     cfg.DATASETS.CATEGORY_IDS = []
 

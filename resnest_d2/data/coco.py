@@ -6,7 +6,8 @@ detectron2 would report hours later or never; detectron2's dictionaries are buil
 
 import logging
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ class CocoFacts(NamedTuple):
 
     ``mask_format`` is detectron2's INPUT.MASK_FORMAT ("polygon" or "bitmask", which accepts RLE),
     or "" if some annotations have no mask. ``num_annotations`` counts those that can be trained on:
-    no crowds, and no boxes that are empty or outside their image.
+    no crowds, and no boxes that are empty or outside their image. ``objects`` counts them by
+    category id.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +42,12 @@ class CocoFacts(NamedTuple):
     without_mask: str = ""
     keypoints: Keypoints = Keypoints()
     keypoint_fault: str = ""
+    objects: Mapping[int, int] = {}
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Names of the classes by category id, in the order of the ids."""
+        return dict(zip(self.category_ids, self.classes, strict=True))
 
 
 def read_coco(json_file: str, image_root: str) -> CocoFacts:
@@ -110,6 +118,7 @@ def _read(json_file: str, image_root: str, mtime: int) -> CocoFacts:
         without_mask=_without("mask", without, findings, len(objects)),
         keypoints=keypoints_of(categories, file.data["annotations"]),
         keypoint_fault=_keypoint_fault(categories, findings),
+        objects=Counter(annotation["category_id"] for annotation, _ in objects),
     )
 
 
@@ -180,7 +189,12 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
                 f"{json_file} with {image_root}; give it another name."
             )
         return facts
-    DatasetCatalog.register(name, lambda: load_images(json_file, image_root))
+
+    def load() -> list[dict]:
+        index = MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id
+        return load_images(json_file, image_root, index)
+
+    DatasetCatalog.register(name, load)
     metadata.set(
         json_file=json_file,
         image_root=image_root,
@@ -194,6 +208,11 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         **(facts.keypoints.metadata() if facts.keypoints.names else {}),
     )
     return facts
+
+
+def is_ours(name: str) -> bool:
+    """Whether :func:`register_coco` registered a dataset."""
+    return MetadataCatalog.get(name).get("keypoint_fault") is not None
 
 
 def release_datasets(names: Iterable[str]) -> None:

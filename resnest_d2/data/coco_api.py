@@ -6,7 +6,7 @@ They come from :mod:`resnest_d2.data.annotations`, which has parsed them for tra
 import contextlib
 import io
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
@@ -16,6 +16,9 @@ from .keypoints import keypoints_of, labelled
 from .records import id_order
 from .validate.masks import area_of, usable_mask
 from .validate.rules import has_usable_box
+
+COCOS_LIMIT = 100
+_ALL = 100_000  # stands for -1; more than any detector returns
 
 
 def read_api(json_file: str) -> COCO:
@@ -38,6 +41,26 @@ def _unpacked(annotation: dict) -> dict:
     if isinstance(mask, list):
         mask = [list(part) if isinstance(part, array) else part for part in mask]
     return {**annotation, "segmentation": mask} if mask else {**annotation}
+
+
+def detection_limit(detections: int) -> str:
+    """The limit of an evaluation in words.
+
+    Args:
+        detections: TEST.DETECTIONS_PER_IMAGE.
+    """
+    if detections < 0:
+        return "with all detections of an image"
+    return f"at up to {detections} detections per image"
+
+
+def scored_detections(detections: int) -> int:
+    """COCO's limit of detections per image and class in an evaluation.
+
+    Args:
+        detections: TEST.DETECTIONS_PER_IMAGE. A limit below COCO's 100 changes nothing there.
+    """
+    return _ALL if detections < 0 else max(detections, COCOS_LIMIT)
 
 
 class Numbers(NamedTuple):
@@ -97,6 +120,23 @@ def _drop_unusable(api: COCO) -> None:
 def _create_index(api: COCO) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
+
+
+def keep_categories(api: COCO, names: Mapping[Any, str]) -> None:
+    """Removes all other categories of an annotation file and their annotations, in place.
+
+    Args:
+        api: annotations.
+        names: category id -> name to give it.
+    """
+    data = api.dataset
+    kept = [{**c, "name": names[c["id"]]} for c in data["categories"] if c["id"] in names]
+    if kept == data["categories"]:
+        return
+    data["categories"] = kept
+    if "annotations" in data:
+        data["annotations"] = [a for a in data["annotations"] if a["category_id"] in names]
+    _create_index(api)
 
 
 def complete_annotations(api: COCO) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import pycocotools.mask as mask_util
@@ -18,7 +19,9 @@ def id_order(id_: Any) -> tuple[bool, Any]:
     return isinstance(id_, str), id_
 
 
-def load_images(json_file: str, image_root: str) -> list[dict]:
+def load_images(
+    json_file: str, image_root: str, index: Mapping[int, int] | None = None
+) -> list[dict]:
     """Loads a dataset in the form of detectron2's load_coco_json.
 
     https://detectron2.readthedocs.io/tutorials/datasets.html#standard-dataset-dicts
@@ -26,13 +29,15 @@ def load_images(json_file: str, image_root: str) -> list[dict]:
     Args:
         json_file: path of a file that :func:`read_coco` accepts.
         image_root: folder of its images.
+        index: category id -> class, from 0; annotations of other categories are left out. By
+            default categories are numbered in the order of their ids.
 
     Returns:
-        Dictionaries of the images, sorted by id; categories are numbered from 0 in the order of
-        their ids. Polygons are arrays of doubles.
+        Dictionaries of the images, sorted by id. Polygons are arrays of doubles.
     """
     content = load_annotations(json_file)
-    index = {id_: i for i, id_ in enumerate(sorted(c["id"] for c in content["categories"]))}
+    if index is None:
+        index = {id_: i for i, id_ in enumerate(sorted(c["id"] for c in content["categories"]))}
     images = {image["id"]: image for image in content["images"]}
     annotations = content.get("annotations", ())
     number = len(keypoints_of(content["categories"], annotations).names)
@@ -47,6 +52,8 @@ def load_images(json_file: str, image_root: str) -> list[dict]:
         }
     for annotation in annotations:
         image = images[annotation["image_id"]]
+        if annotation["category_id"] not in index:
+            continue
         if annotation.get("iscrowd") or has_usable_box(annotation, image):
             record = _object(annotation, image, index)
             if number:  # pixel centres: shift x and y by half a pixel
@@ -57,7 +64,7 @@ def load_images(json_file: str, image_root: str) -> list[dict]:
     return list(records.values())
 
 
-def _object(annotation: dict, image: dict, index: dict[int, int]) -> dict:
+def _object(annotation: dict, image: dict, index: Mapping[int, int]) -> dict:
     """Converts an annotation to detectron2's form, without a mask that cannot be used."""
     found = {key: annotation[key] for key in ("iscrowd", "bbox") if key in annotation}
     found["bbox_mode"] = BoxMode.XYWH_ABS

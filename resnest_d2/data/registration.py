@@ -17,11 +17,16 @@ from resnest_d2.config import fill_defaults, resolve_dataset_paths
 from resnest_d2.config.keys import default_of, get_key, set_key
 from resnest_d2.errors import UserError
 
+from .categories import facts_of, match_dataset, show_classes
 from .coco import read_categories, register_coco
 from .keypoints import DEFAULT_SIGMA
-from .normalise import shown
 
 _COCOS_KEYPOINTS = 17  # whose sigmas are pycocotools' default
+_SAME = "Datasets to train on need the same categories."
+_BY_NAME = (
+    "Give its annotation file with --data or in DATASETS.COCO: its categories are then matched to "
+    "the detector's classes by name."
+)
 _CLASS_KEYS = {"RetinaNet": "RETINANET"}  # of meta architectures; else ROI_HEADS
 
 
@@ -46,7 +51,6 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     resolve_dataset_paths(cfg)
     for entry in cfg.DATASETS.COCO:
         facts = register_coco(*entry)
-        _check_early_stopping(cfg, entry[0], facts.num_annotations)
         if entry[0] in cfg.DATASETS.TRAIN and not facts.num_annotations:
             raise UserError(
                 f"{entry[0]} ({entry[1]}) has no annotations to train on (crowds, and boxes that "
@@ -69,38 +73,60 @@ def register_datasets(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
         cfg.freeze()
 
 
-def _check_early_stopping(cfg: CfgNode, name: str, number: int) -> None:
-    first = name == next(iter(cfg.DATASETS.TEST), None)
-    if first and not number and cfg.SOLVER.EARLY_STOPPING.ENABLED:
+def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) -> None:
+    """Takes the detector's classes from the data, and numbers all datasets as they are numbered.
+
+    Other datasets than ours are registered for all programs, so that they keep their numbers.
+    """
+    facts = {name: facts_of(name) for name in names}
+    classes = {
+        n: list(f.classes if f else MetadataCatalog.get(n).get("thing_classes") or ())
+        for n, f in facts.items()
+    }
+    classes = {n: c for n, c in classes.items() if c}
+    if not classes:
+        return
+    first, expected = next(iter(classes.items()))
+    agree = functools.partial(_agree, cfg, given=given)
+    source, recorded = f"{first} has", list(cfg.DATASETS.CLASSES)
+    if recorded:
+        if first in cfg.DATASETS.TRAIN and set(expected) != set(recorded):
+            agree("DATASETS.CLASSES", expected, because=f"{first} has {show_classes(expected)}")
+        source, expected = "DATASETS.CLASSES has", recorded
+    agree(_class_key(cfg), len(expected), because=f"{source} {show_classes(expected)}")
+    for name, other in classes.items():
+        same = facts[name] and set(other) == set(expected)
+        if other != expected and not same and (name in cfg.DATASETS.TRAIN or not facts[name]):
+            raise UserError(
+                f"{source.removesuffix(' has')} and {name} have different classes: "
+                f"{show_classes(expected)} and {show_classes(other)}. "
+                + (_SAME if name in cfg.DATASETS.TRAIN else _BY_NAME)
+            )
+    for name in classes:
+        if dataset := facts[name]:
+            match = match_dataset(name, expected)
+            _check_objects(cfg, name, sum(dataset.objects.get(id_, 0) for id_ in match.numbers))
+    if any(entry[0] == first for entry in cfg.DATASETS.COCO):  # others are always registered
+        agree("DATASETS.CLASSES", expected, because=f"{source} {show_classes(expected)}")
+        ids = _category_ids(first)
+        if first in cfg.DATASETS.TRAIN or (
+            not cfg.DATASETS.CATEGORY_IDS and len(ids) == len(expected)
+        ):
+            agree("DATASETS.CATEGORY_IDS", ids, because=f"{first} has the category ids {ids}")
+
+
+def _check_objects(cfg: CfgNode, name: str, number: int) -> None:
+    """Checks that there are objects of the detector's classes to evaluate on."""
+    if name not in cfg.DATASETS.TEST or number:
+        return
+    if name == cfg.DATASETS.TEST[0] and cfg.SOLVER.EARLY_STOPPING.ENABLED:
         raise UserError(
             f"SOLVER.EARLY_STOPPING.ENABLED is True, but {name} has no objects to evaluate on; "
             "its AP is undefined. Take another set, or set it False."
         )
-    if name in cfg.DATASETS.TEST and not number:
-        logging.getLogger(__name__).warning(
-            f"{name} has no objects: there is nothing to evaluate on, and its AP is undefined."
-        )
-
-
-def _agree_on_classes(cfg: CfgNode, names: list[str], given: Collection[str]) -> None:
-    classes = {n: MetadataCatalog.get(n).get("thing_classes") for n in names}
-    classes = {n: list(c) for n, c in classes.items() if c}
-    if not classes:
-        return
-    first, expected = next(iter(classes.items()))
-    for name, other in classes.items():
-        if other != expected:
-            raise UserError(
-                f"{first} and {name} have different classes: {_show(expected)} and {_show(other)}. "
-                "Data sets of one config need the same categories, in the order of their ids."
-            )
-    because = f"{first} has {_show(expected)}"
-    agree = functools.partial(_agree, cfg, because=because, given=given)
-    agree(_class_key(cfg), len(expected))
-    if any(entry[0] == first for entry in cfg.DATASETS.COCO):  # others are always registered
-        agree("DATASETS.CLASSES", expected)
-        ids = _category_ids(first)
-        agree("DATASETS.CATEGORY_IDS", ids, because=f"{first} has the category ids {ids}")
+    logging.getLogger(__name__).warning(
+        f"{name} has no objects: there is nothing to evaluate on, and its AP is undefined."
+    )
 
 
 def learn_classes(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
@@ -211,8 +237,3 @@ def _agree(cfg: CfgNode, key: str, value: object, *, because: str, given: Collec
             "it out of the config: it is then taken from the data."
         )
     set_key(cfg, key, value)
-
-
-def _show(classes: list[str]) -> str:
-    more = ", ..." if len(classes) > 5 else ""
-    return f"{len(classes)} classes ({', '.join(map(shown, classes[:5]))}{more})"

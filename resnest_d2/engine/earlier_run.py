@@ -13,7 +13,14 @@ from resnest_d2.errors import UserError
 
 # What tells a run: a folder with a config.yaml or a log alone has trained nothing.
 _SIGNS = ("metrics.json", "last_checkpoint", "model_*.pth")
-_RESULTS = ("best.json", "results.json", "report.html", "nonfinite_batch.pth", "inference*")
+_RESULTS = (
+    "best.json",
+    "results.json",
+    "weights.json",
+    "report.html",
+    "nonfinite_batch.pth",
+    "inference*",
+)
 _WRITTEN_BEFORE = ("config.yaml", "environment.txt", "log.txt*", "events.out.tfevents.*")
 
 

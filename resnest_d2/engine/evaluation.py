@@ -10,6 +10,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import (
     COCOEvaluator,
     COCOPanopticEvaluator,
@@ -23,14 +24,22 @@ from resnest_d2.compat.detectron import (
     can_replace_scoring,
     reading_annotations,
     scoring,
+    set_metadata,
 )
-from resnest_d2.data.coco_api import Numbers, complete_annotations, number_ids, read_api
+from resnest_d2.data.coco import is_ours
+from resnest_d2.data.coco_api import (
+    COCOS_LIMIT,
+    Numbers,
+    complete_annotations,
+    keep_categories,
+    number_ids,
+    read_api,
+    scored_detections,
+)
 from resnest_d2.errors import MissingPackageError, UserError
 
+from .scored_classes import scored_classes
 from .scoring import FastCocoEval, Results, has_fast_scoring
-
-_COCOS_LIMIT = 100  # detections per image
-_ALL = 100_000  # stands for TEST.DETECTIONS_PER_IMAGE -1; more than any detector returns
 
 
 class CocoEvaluator(COCOEvaluator):
@@ -46,22 +55,35 @@ class CocoEvaluator(COCOEvaluator):
         dataset_name: str,
         *args: Any,
         use_fast_impl: bool = True,
-        detections: int = _COCOS_LIMIT,
+        detections: int = COCOS_LIMIT,
         **kwargs: Any,
     ):
-        detections = _ALL if detections < 0 else detections
-        if detections > _COCOS_LIMIT:
-            kwargs["max_dets_per_image"] = detections
+        if (limit := scored_detections(detections)) > COCOS_LIMIT:
+            kwargs["max_dets_per_image"] = detections = limit
         self._numbers: Numbers | None = None
         self.fast = use_fast_impl and has_fast_scoring()
         with self._scoring(), reading_annotations(read_api):
             super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
         annotations = annotations_of(self)
+        metadata = MetadataCatalog.get(dataset_name)
+        self._scored = scored_classes(metadata) if is_ours(dataset_name) else None
+        if self._scored is not None:
+            if self._scored.metadata != metadata:
+                metadata = self._scored.metadata
+                set_metadata(self, metadata)
+            if annotations is not None:
+                keep_categories(annotations, self._scored.names)
         if annotations is not None and "annotations" in annotations.dataset:
             complete_annotations(annotations)
             _warn_of_objects(annotations, dataset_name, detections)
             if can_replace_scoring():
-                self._numbers = _number(annotations, dataset_name)
+                self._numbers = _number(annotations, metadata)
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """See detectron2's ``COCOEvaluator.process``."""
+        if self._scored is not None:
+            outputs = [self._scored.select(output) for output in outputs]
+        super().process(inputs, outputs)
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
         """See detectron2's ``COCOEvaluator.evaluate``.
@@ -114,8 +136,7 @@ def _warn_of_objects(annotations: COCO, dataset_name: str, limit: int) -> None:
         )
 
 
-def _number(annotations: COCO, dataset_name: str) -> Numbers:
-    metadata = MetadataCatalog.get(dataset_name)
+def _number(annotations: COCO, metadata: Metadata) -> Numbers:
     names = list(metadata.thing_classes)
     categories = metadata.get("thing_dataset_id_to_contiguous_id") or {
         category["id"]: i for i, category in enumerate(annotations.dataset["categories"])
@@ -134,7 +155,7 @@ def build_evaluator(
     dataset_name: str,
     folder: str,
     *,
-    detections: int = _COCOS_LIMIT,
+    detections: int = COCOS_LIMIT,
     sigmas: Sequence[float] = (),
 ) -> DatasetEvaluators:
     """Builds the evaluator of a dataset from its metadata's evaluator_type.

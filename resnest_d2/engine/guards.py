@@ -76,3 +76,18 @@ def warn_of_small_data(cfg: CfgNode, images: list[dict]) -> None:
             f"a batch (SOLVER.IMS_PER_BATCH {batch}): every batch contains some of them more than "
             "once. Lower it, and SOLVER.BASE_LR with it."
         )
+
+
+def warn_of_finished_run(start_iter: int, max_iter: int) -> None:
+    """Logs a warning if a run that is resumed has no iteration left.
+
+    Args:
+        start_iter: iterations of the checkpoint.
+        max_iter: SOLVER.MAX_ITER.
+    """
+    if start_iter >= max_iter:
+        logging.getLogger(__name__).warning(
+            f"Nothing is left to train: the checkpoint has {start_iter} iterations, and "
+            f"SOLVER.MAX_ITER is {max_iter}. It is only evaluated; to continue, set MAX_ITER (or "
+            "SOLVER.EPOCHS) higher."
+        )

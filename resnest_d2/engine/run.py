@@ -21,7 +21,7 @@ from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError, report_defect
 
 from .evaluation import check_evaluation
-from .metrics import by_dataset
+from .metrics import by_dataset, record_weights
 from .plan import describe_training
 from .reporting import report
 from .setup import setup
@@ -148,7 +148,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})
     model = Trainer.build_model(cfg)
     checkpointer = ReportingCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    resume = resume and checkpointer.has_checkpoint()
+    path = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
+    loaded = checkpointer.resume_or_load(path, resume=resume)
     if checkpointer.report is None:
         raise UserError(
             "Evaluation without a checkpoint: MODEL.WEIGHTS is empty; set it to a file. "
@@ -166,5 +168,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
         )
         both = {name: {**plain[name], **augmented[name]} for name in names}
         results = both[names[0]] if len(names) == 1 else both
+    trained = loaded["iteration"] + 1 if "iteration" in loaded else None
+    record_weights(cfg.OUTPUT_DIR, file=path, trained=trained, training=False)
     report(cfg)
     return results

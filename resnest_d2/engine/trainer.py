@@ -29,9 +29,9 @@ from . import hooks
 from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
 from .evaluation import build_evaluator, check_evaluation, main_metric
-from .guards import load_training_images, warn_of_small_data
+from .guards import load_training_images, warn_of_finished_run, warn_of_small_data
 from .logs import file_only_printer, tracebacks_in_file
-from .metrics import TTA, by_dataset, defined, publish
+from .metrics import TTA, by_dataset, defined, publish, record_weights
 from .precision import BFloat16Trainer
 from .reporting import report
 from .scaling import scale_schedule
@@ -111,7 +111,7 @@ class Trainer(DefaultTrainer):
         """
         results = super().test(cfg, model, evaluators)
         if cfg.DATASETS.TEST:
-            publish(by_dataset(results, cfg.DATASETS.TEST), cfg.OUTPUT_DIR)
+            publish(by_dataset(results, cfg.DATASETS.TEST), cfg)
         return results
 
     @classmethod
@@ -125,7 +125,7 @@ class Trainer(DefaultTrainer):
         results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
         by_name = by_dataset(results, names).items()
         results = {n: {task + TTA: found for task, found in tasks.items()} for n, tasks in by_name}
-        publish(results, cfg.OUTPUT_DIR, beside=True)
+        publish(results, cfg, beside=True)
         return results[names[0]] if len(names) == 1 else results
 
     def build_hooks(self) -> list[HookBase | None]:
@@ -159,7 +159,7 @@ class Trainer(DefaultTrainer):
             d2_hooks.EvalHook(period, self.validate) if cfg.TEST.VALIDATION_LOSS else None,
             d2_hooks.EvalHook(0, self._evaluate_augmented) if cfg.TEST.AUG.ENABLED else None,
             best,  # uses the evaluations above
-            hooks.build_early_stopping(cfg, best),
+            hooks.build_early_stopping(cfg, best, self._finish_early),
             d2_hooks.PeriodicWriter(writers) if main else None,  # writes what the others stored
             self._report,  # uses the files of the writers
         ]
@@ -180,13 +180,24 @@ class Trainer(DefaultTrainer):
     def _tested(self, test: Callable[[CfgNode, nn.Module], dict]) -> dict:
         with self._kept_weights():
             results = test(self.cfg, self.model)
+        self._record("model_final.pth" if self.iter + 1 >= self.max_iter else "")
         self._report.ask()
         return results
+
+    def _record(self, file: str) -> None:
+        trained = hooks.trained_iterations(self, self.storage.iter)
+        record_weights(self.cfg.OUTPUT_DIR, file=file, trained=trained, training=True)
+
+    def _finish_early(self) -> None:
+        self.checkpointer.save("model_final", iteration=self.iter)
+        if self.cfg.TEST.AUG.ENABLED:
+            self._evaluate_augmented()
+        self._record("model_final.pth")
 
     def validate(self) -> dict:
         """Computes the losses on DATASETS.TEST, see :func:`validation_losses`."""
         with self._kept_weights():
-            return validation_losses(self.model, self._validation_loader)
+            return defined(validation_losses(self.model, self._validation_loader))
 
     def build_writers(self) -> list[EventWriter]:
         """Writers of metrics.json, TensorBoard, W&B and the log; with a bar to log.txt only."""
@@ -207,22 +218,12 @@ class Trainer(DefaultTrainer):
             WriteError: a checkpoint cannot be written.
             UserError: an image cannot be read.
         """
-        if self.start_iter >= self.max_iter:
-            logging.getLogger(__name__).warning(
-                f"Nothing is left to train: the checkpoint has {self.start_iter} iterations, and "
-                f"SOLVER.MAX_ITER is {self.max_iter}. It is only evaluated; to continue, set "
-                "MAX_ITER (or SOLVER.EPOCHS) higher."
-            )
+        warn_of_finished_run(self.start_iter, self.max_iter)
         if self.start_iter == 0 and comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
         try:
-            with tracebacks_in_file():
+            with tracebacks_in_file(), contextlib.suppress(hooks.EarlyStop):
                 return super().train()
-        except hooks.EarlyStop:
-            self.checkpointer.save("model_final", iteration=self.iter)
-            if self.cfg.TEST.AUG.ENABLED:
-                self._evaluate_augmented()
-                report(self.cfg)  # again, because the hook's came before
             return None
         except WriteError:
             raise  # another attempt would fail too

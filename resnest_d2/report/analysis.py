@@ -11,6 +11,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from resnest_d2.data.coco_api import COCOS_LIMIT, scored_detections
+
 from .matching import CROWD, NONE, OVERLAPS, MatchedImage, judge, match_images
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, pixels
@@ -71,7 +73,9 @@ class Analysis(NamedTuple):
     detections: int
 
 
-def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
+def analyse(
+    api: COCO, detections: list[dict], tasks: list[str], *, limit: int = COCOS_LIMIT
+) -> Analysis:
     """Computes what the report shows in addition to the evaluator's metrics.
 
     Args:
@@ -79,6 +83,7 @@ def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
         detections: in COCO's result format.
         tasks: scored tasks, "bbox" and "segm". Everything but the curves uses masks if they were
             scored, else boxes.
+        limit: TEST.DETECTIONS_PER_IMAGE.
     """
     ids = sorted(api.cats)
     task = "segm" if "segm" in tasks else "bbox"
@@ -93,7 +98,11 @@ def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
     return Analysis(
         classes=[api.cats[i]["name"] for i in ids],
         task=task,
-        curves={t: precision_recall(api, detections, t) for t in tasks if detections and api.anns},
+        curves={
+            t: precision_recall(api, detections, t, limit=scored_detections(limit))
+            for t in tasks
+            if detections and api.anns
+        },
         threshold=threshold,
         confusion=confusion(judged, ids),
         calibration=calibrate(images),
@@ -103,13 +112,15 @@ def analyse(api: COCO, detections: list[dict], tasks: list[str]) -> Analysis:
     )
 
 
-def precision_recall(api: COCO, detections: list[dict], task: str) -> np.ndarray:
+def precision_recall(
+    api: COCO, detections: list[dict], task: str, *, limit: int = COCOS_LIMIT
+) -> np.ndarray:
     """Precision from COCOeval, (T, R, K); its mean over R and K is AP50 and AP75."""
     with contextlib.redirect_stdout(io.StringIO()):
         scorer = COCOeval(api, api.loadRes([dict(d) for d in detections]), task)
         scorer.params.iouThrs = np.array(OVERLAPS)
         scorer.params.areaRng, scorer.params.areaRngLbl = [[0, 1e10]], ["all"]
-        scorer.params.maxDets = [100]
+        scorer.params.maxDets = [limit]
         scorer.evaluate()
         scorer.accumulate()
     precision = scorer.eval["precision"][:, :, :, 0, 0]

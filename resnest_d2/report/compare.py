@@ -13,6 +13,8 @@ from .gather import (
     Run,
     config_of,
     datasets_of,
+    detections_per_image,
+    detector_classes,
     read_annotations,
     read_detections,
     read_run,
@@ -101,9 +103,11 @@ def _names(runs: list[Run]) -> list[str]:
 def _section(runs: list[Run], names: list[str], dataset: DataSet, *, images: int) -> dict:
     tasks = [scored_tasks(run.results[dataset.name]) for run in runs]
     shared = [task for task in tasks[0] if task in tasks[1]]
-    api = read_annotations(dataset.json_file)
+    apis = [read_annotations(dataset.json_file, detector_classes(run, dataset)) for run in runs]
+    names_of = [{category["name"] for category in api.cats.values()} for api in apis]
     section = {
         "name": dataset.name,
+        "differing": sorted(names_of[0] ^ names_of[1]),
         "rows": [
             (task_label(task), metric, tasks[0][task].get(metric), tasks[1][task].get(metric))
             for task in shared
@@ -113,29 +117,35 @@ def _section(runs: list[Run], names: list[str], dataset: DataSet, *, images: int
         "images": [],
     }
     scored = [task for task in shared if task in ("bbox", "segm")]
-    if not api.anns or not scored:
+    if not all(api.anns for api in apis) or not scored:
         return section
-    found = [analyse(api, read_detections(run.folder, dataset.name), scored) for run in runs]
+    found = [
+        analyse(api, read_detections(run, dataset.name), scored, limit=detections_per_image(run))
+        for run, api in zip(runs, apis, strict=True)
+    ]
     main = [t[found[0].task] for t in tasks]
     figures = [
         _curve(found, names, task=task, t=t) for task in scored for t in range(len(OVERLAPS))
     ]
-    if len(found[0].classes) > 1:
-        figures.insert(0, _class_differences(main, names, found[0]))
-    classes = {i: category["name"] for i, category in api.cats.items()}
+    shared_classes = [name for name in found[0].classes if name in found[1].classes]
+    if len(shared_classes) > 1:
+        figures.insert(0, _class_differences(main, names, shared_classes, task=found[0].task))
+    classes = {i: category["name"] for api in apis for i, category in api.cats.items()}
     changed = _changed(found, names, dataset, number=images, classes=classes)
     thresholds = [analysis.threshold for analysis in found]
     return {**section, "figures": figures, "images": list(changed), "thresholds": thresholds}
 
 
-def _class_differences(main: list[dict], names: list[str], analysis: Analysis) -> Figure:
-    aps = [class_ap(metrics, analysis.classes) for metrics in main]
-    change = {n: b - a for n, a, b in zip(analysis.classes, *aps, strict=True) if b == b and a == a}
+def _class_differences(
+    main: list[dict], names: list[str], classes: list[str], *, task: str
+) -> Figure:
+    aps = [class_ap(metrics, classes) for metrics in main]
+    change = {n: b - a for n, a, b in zip(classes, *aps, strict=True) if b == b and a == a}
     shown = sorted(change, key=lambda name: -abs(change[name]))[:_BARS]
     shown.sort(key=lambda name: -change[name])
     left_out = len(change) - len(shown)
     return draw_bars(
-        f"{task_label(analysis.task)} AP by class, {names[1]} minus {names[0]}",
+        f"{task_label(task)} AP by class, {names[1]} minus {names[0]}",
         shown,
         {"difference": [change[name] for name in shown]},
         xlabel="AP, percent",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jinja2
 
+from resnest_d2.data.coco_api import detection_limit
 from resnest_d2.files import make_folder, whole_file
 
 from .analysis import analyse
@@ -17,6 +18,9 @@ from .gather import (
     Run,
     config_of,
     datasets_of,
+    detections_per_image,
+    detector_classes,
+    match_notes,
     read_annotations,
     read_detections,
     read_run,
@@ -62,6 +66,8 @@ def write_report(
         "report.html.j2",
         title=run_name(output_dir),
         facts=describe(run),
+        run=run,
+        limit=detection_limit(detections_per_image(run)),
         sections=[_section(run, dataset, each) for dataset in datasets],
         training=training_figures(run),
         config=run.config,
@@ -72,26 +78,31 @@ def write_report(
 
 
 def _section(run: Run, dataset: DataSet, images: int) -> dict:
-    tasks = scored_tasks(run.results.get(dataset.name, {}))
-    api = read_annotations(dataset.json_file)
+    tasks, last = (
+        scored_tasks(results.get(dataset.name, {})) for results in (run.results, run.last)
+    )
+    classes = detector_classes(run, dataset)
+    api = read_annotations(dataset.json_file, classes)
     section = {
+        "notes": match_notes(dataset.json_file, classes),
         "name": dataset.name,
         "number": {"images": len(api.imgs), "annotations": len(api.anns)},
         "tasks": {task_label(task): metrics for task, metrics in tasks.items()},
+        "last": {task_label(task): metrics for task, metrics in last.items()},
     }
-    if not tasks or not api.anns:
+    if not tasks or all(annotation["iscrowd"] for annotation in api.anns.values()):
         return {**section, "analysis": None}
-    detections = read_detections(run.folder, dataset.name)
+    detections = read_detections(run, dataset.name)
     plain = {task: metrics for task, metrics in tasks.items() if task in ("bbox", "segm")}
-    analysis = analyse(api, detections, list(plain))
-    classes = {i: category["name"] for i, category in api.cats.items()}
+    analysis = analyse(api, detections, list(plain), limit=detections_per_image(run))
+    names = {i: category["name"] for i, category in api.cats.items()}
     return {
         **section,
         "analysis": analysis,
         "figures": dataset_figures(analysis, plain),
         "classes": class_rows(analysis, plain),
         "task": task_label(analysis.task),
-        "images": worst_images(analysis, dataset, number=images, classes=classes),
+        "images": worst_images(analysis, dataset, number=images, classes=names),
     }
 
 
@@ -106,9 +117,15 @@ def describe(run: Run) -> dict[str, str]:
     if keys := config_of(run).get("MODEL"):
         depth = keys.get("RESNETS", {}).get("DEPTH")
         facts["Model"] = f"{keys.get('META_ARCHITECTURE')}, ResNeSt-{depth}"
-        facts["Initial weights"] = keys.get("WEIGHTS") or "random weights"
+        if run.history:
+            facts["Initial weights"] = keys.get("WEIGHTS") or "random weights"
+    if run.weights:
+        facts["Evaluated weights"] = run.weights
     if iterations := [step["iteration"] for step in run.history if "total_loss" in step]:
         facts["Trained"] = f"{iterations[-1] + 1:,} iterations"
+        planned = config_of(run).get("SOLVER", {}).get("MAX_ITER", 0)
+        if planned > iterations[-1] + 1:
+            facts["Trained"] += f" of {planned:,}"
     return {**facts, "Folder": run.folder, "Written": time.strftime("%Y-%m-%d %H:%M")}
 
 

@@ -7,7 +7,8 @@ import small
 import torch
 import yaml
 
-from resnest_d2 import get_cfg
+from resnest_d2 import get_cfg, model_zoo
+from resnest_d2.cli import eval as eval_command
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,53 @@ def test_scores_a_run_beside_it(trained, run):
     config = yaml.safe_load((trained / "eval" / "config.yaml").read_text())
     assert config["MODEL"]["WEIGHTS"] == str(trained / "model_best.pth")
     assert json.loads((trained / "eval" / "results.json").read_text())
+    weights = json.loads((trained / "eval" / "weights.json").read_text())
+    assert (weights["file"], weights["training"]) == (str(trained / "model_best.pth"), False)
+    page = " ".join((trained / "eval" / "report.html").read_text().split())
+    assert f"Scores of {weights['file']}, after {weights['trained']} iterations." in page
     assert (trained / "config.yaml").read_text() == before  # what it was trained with
+
+
+def detections(folder, json_file):
+    """Image, class name and score of what a run found."""
+    names = {c["id"]: c["name"] for c in json.loads(json_file.read_text())["categories"]}
+    (path,) = (folder / "inference").glob("*/coco_instances_results.json")
+    found = json.loads(path.read_text())
+    return [(d["image_id"], names[d["category_id"]], d["score"]) for d in found]
+
+
+def test_scores_a_run_on_a_file_with_other_ids(trained, run, folder):
+    val = folder / "cells" / "val.json"
+    data = json.loads(val.read_text())
+    ids = {c["id"]: 20 - c["id"] for c in data["categories"]}
+    for entry in data["categories"]:
+        entry["id"] = ids[entry["id"]]
+    for entry in data["annotations"]:
+        entry["category_id"] = ids[entry["category_id"]]
+    renumbered = folder / "cells" / "renumbered_val.json"
+    data["categories"].append({"id": 1, "name": "wolf"})
+    data["annotations"].append({**data["annotations"][0], "id": 999, "category_id": 1})
+    renumbered.write_text(json.dumps(data))
+    beside = [small.FASTER, "--weights", trained / "model_best.pth"]  # names: its config.yaml's
+    models = {"plain": ([trained], val), "named": ([trained], renumbered)}
+    for name, (model, path) in {**models, "beside": (beside, renumbered)}.items():
+        more = small.KEYS if model is beside else []
+        words = [*model, "--data", path, "cells/images", "--output", name, *more]
+        done = run("eval", *words)
+        assert done.exit_code == 0, done.stderr
+    assert detections(folder / "plain", val) == detections(folder / "named", renumbered) != []
+    assert detections(folder / "plain", val) == detections(folder / "beside", renumbered)
+    config = yaml.safe_load((folder / "named" / "config.yaml").read_text())["DATASETS"]
+    before = yaml.safe_load((trained / "config.yaml").read_text())["DATASETS"]
+    assert config["CLASSES"] == before["CLASSES"]
+    assert config["CATEGORY_IDS"] == before["CATEGORY_IDS"]
+    assert "1 objects are not counted: wolf." in (folder / "named" / "report.html").read_text()
+    for entry in data["categories"]:
+        entry["name"] += " of another kind"
+    renumbered.write_text(json.dumps(data))
+    done = run("eval", trained, "--data", renumbered, "cells/images", "--output", "named")
+    assert done.exit_code == 1 and "has no class of the detector" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("last", ["model_final.pth", None])
@@ -121,6 +168,27 @@ def test_scores_on_other_data(trained, folder, run):
     assert yaml.safe_load((folder / "other" / "config.yaml").read_text())["DATASETS"]["TEST"] == [
         "cells_train"
     ]
+
+
+def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run):
+    alone = folder / "alone.pth"
+    alone.write_bytes((trained / "model_final.pth").read_bytes())
+    data = ["--data", "cells/val.json", "cells/images", "--weights", alone]
+    done = run("eval", small.FASTER, *data, "--output", "unnamed", *small.KEYS)
+    assert done.exit_code == 0, done.stderr
+    assert "The names of the detector's classes are unknown" in done.stderr
+    names = ["DATASETS.CLASSES", "['square', 'wolf', 'circle']"]
+    done = run("eval", small.FASTER, *data, "--output", "named_by_hand", *small.KEYS, *names)
+    assert done.exit_code == 0, done.stderr
+    config = yaml.safe_load((folder / "named_by_hand" / "config.yaml").read_text())["DATASETS"]
+    assert config["CLASSES"] == ["square", "wolf", "circle"]
+
+
+def test_a_published_detector_has_the_classes_of_coco():
+    config = model_zoo.find_detector("mask_rcnn_s50").config
+    keys = eval_command._classes(config, None, trained=True)
+    assert keys["DATASETS.CLASSES"][::79] == ["person", "toothbrush"]
+    assert keys["DATASETS.CATEGORY_IDS"][::79] == [1, 90]
 
 
 def test_without_val_it_says_what_is_missing(run, folder):

@@ -1,7 +1,8 @@
 import itertools
+import logging
 
 import pytest
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnest_d2 import get_cfg, register_datasets
 from resnest_d2.config import given_keys, load_config
@@ -97,11 +98,57 @@ def test_classes_are_known_without_the_data(config, tmp_path):
 
 
 def test_classes_that_disagree_with_the_data(config):
-    opts = ["DATASETS.CLASSES", "['cat', 'dog']"]
+    opts = ["DATASETS.CLASSES", "['cat', 'ox']"]
     with pytest.raises(ValueError, match="DATASETS.CLASSES is .* but .* 2 classes .dog, cat."):
         config(opts=opts)
     with pytest.raises(ValueError, match=r"CATEGORY_IDS is \[1, 2\], but .* ids \[3, 7\]"):
         config(opts=["DATASETS.CATEGORY_IDS", "[1, 2]"])
+
+
+def test_data_in_another_order_than_the_detectors_classes(config):
+    cfg = config(opts=["DATASETS.CLASSES", "['cat', 'dog']"])
+    assert cfg.DATASETS.CATEGORY_IDS == [7, 3]
+    (name,) = cfg.DATASETS.TRAIN
+    assert MetadataCatalog.get(name).thing_classes == ["cat", "dog"]
+    assert {a["category_id"] for r in DatasetCatalog.get(name) for a in r["annotations"]} == {0}
+
+
+def test_a_test_set_is_matched_to_the_training_set_by_name(config, coco_files, tmp_path, caplog):
+    def change(data):
+        data["categories"] = [{"id": 1, "name": "Cat"}, {"id": 2, "name": "wolf"}]
+        for annotation, category in zip(data["annotations"], (1, 2), strict=True):
+            annotation["category_id"] = category
+
+    coco_files(change, name="val")
+    name = f"registration_{next(_number)}"
+    sets = f'[["{name}", "train.json", "images"], ["{name}_val", "val.json", "images"]]'
+    opts = ["DATASETS.COCO", sets, "DATASETS.TRAIN", f"('{name}',)"]
+    opts += ["DATASETS.TEST", f"('{name}_val',)"]
+    with caplog.at_level(logging.INFO, "resnest_d2"):
+        for _ in range(2):
+            cfg = config(opts=opts)
+    assert (cfg.DATASETS.CLASSES, cfg.DATASETS.CATEGORY_IDS) == (["dog", "cat"], [3, 7])
+    records = DatasetCatalog.get(f"{name}_val")  # whose losses are those in validation, too
+    assert [[a["category_id"] for a in r["annotations"]] for r in records] == [[1], []]
+    assert caplog.text.count("1 objects are not counted: wolf.") == 1
+    assert caplog.text.count("Cat as cat") == caplog.text.count("get no AP: dog.") == 1
+    register_again = ["DATASETS.TEST", "()", "DATASETS.TRAIN", f"('{name}_val',)"]
+    assert config(opts=[*opts[:2], *register_again]).DATASETS.CLASSES == ["Cat", "wolf"]
+
+
+def test_a_test_set_without_objects_of_the_classes(config, coco_files, tmp_path):
+    def change(data):
+        data["categories"].append({"id": 9, "name": "wolf"})
+        for annotation in data["annotations"]:
+            annotation["category_id"] = 9
+
+    coco_files(change, name="val")
+    name = f"registration_{next(_number)}"
+    sets = f'[["{name}", "train.json", "images"], ["{name}_val", "val.json", "images"]]'
+    opts = ["DATASETS.COCO", sets, "DATASETS.TRAIN", f"('{name}',)"]
+    opts += ["DATASETS.TEST", f"('{name}_val',)", "SOLVER.EARLY_STOPPING.ENABLED", "True"]
+    with pytest.raises(ValueError, match=f"{name}_val has no objects to evaluate on"):
+        config(opts=opts)
 
 
 def test_other_classes_do_not_take_the_ids_of_the_data():

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import logging
 
 import pytest
 import torch
@@ -97,17 +98,36 @@ def test_names_the_ap_that_evaluations_are_compared_by(names, masks, expected):
 
 
 def test_augmented_results_stand_beside_the_plain_ones(tmp_path):
-    publish({"val": {"bbox": {"AP": 1.0}}}, str(tmp_path))
-    publish({"val": {"bbox_TTA": {"AP": 2.0}}}, str(tmp_path), beside=True)
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    publish({"val": {"bbox": {"AP": 1.0}}}, cfg)
+    publish({"val": {"bbox_TTA": {"AP": 2.0}}}, cfg, beside=True)
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored == {"val": {"bbox": {"AP": 1.0}, "bbox_TTA": {"AP": 2.0}}}
     assert [line.split("|")[2].strip() for line in ap_table(stored).splitlines()[2:]] == [
         "box",
         "box_TTA",
     ]
-    publish({"val": {"bbox": {"AP": 3.0}}}, str(tmp_path))  # a new evaluation begins anew
+    publish({"val": {"bbox": {"AP": 3.0}}}, cfg)  # a new evaluation begins anew
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored == {"val": {"bbox": {"AP": 3.0}}}
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (300, "at up to 300 detections per image:"),
+        (20, "at up to 20 detections per image:"),
+        (-1, "with all detections of an image:"),
+    ],
+)
+def test_the_table_names_the_limit_of_detections(limit, words, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.TEST.DETECTIONS_PER_IMAGE = str(tmp_path), limit
+    with caplog.at_level(logging.INFO, "resnest_d2"):
+        publish({"val": {"bbox": {"AP": 1.0}}}, cfg)
+    assert f"Average precision, percent, {words}" in caplog.text
 
 
 @pytest.fixture

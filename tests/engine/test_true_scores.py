@@ -10,7 +10,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
+from resnest_d2.data.categories import match_dataset
 from resnest_d2.engine import evaluation, metrics
 from resnest_d2.engine.evaluation import build_evaluator
 
@@ -31,6 +33,8 @@ IMAGE_IDS = {
     "beyond 64 bits": lambda i: 2**80 + i,
 }
 
+NOWHERE = {"bbox": [195, 95, 4, 4], "bbox_mode": BoxMode.XYWH_ABS}
+
 
 @pytest.fixture
 def truth(tmp_path, monkeypatch):
@@ -45,6 +49,8 @@ def truth(tmp_path, monkeypatch):
         fast=True,
         detect=True,
         limit=100,
+        categories=({"id": 7, "name": "seven"}, {"id": 6, "name": "six"}),
+        detector=(),
     ):
         (tmp_path / "images").mkdir(exist_ok=True)
         images, annotations = [], []
@@ -64,18 +70,19 @@ def truth(tmp_path, monkeypatch):
                         "segmentation": [[x, y, x + 9, y, x + 9, y + 9, x, y + 9]],
                     }
                 )
-        categories = [{"id": 7, "name": "seven"}, {"id": 6, "name": "six"}]
-        data = {"images": images, "annotations": annotations, "categories": categories}
+        data = {"images": images, "annotations": annotations, "categories": list(categories)}
         (tmp_path / "data.json").write_text(json.dumps(data))
         if not fast:
             monkeypatch.setattr(evaluation, "has_fast_scoring", lambda: False)
         register_coco("truth", str(tmp_path / "data.json"), str(tmp_path / "images"))
+        if detector:
+            match_dataset("truth", detector)
         evaluator = build_evaluator("truth", str(tmp_path / "out"), detections=limit)
         evaluator.reset()
         for record in DatasetCatalog.get("truth"):
             evaluator.process(
                 [{"image_id": record["image_id"]}],
-                [{"instances": found(record)[: None if detect else 0]}],
+                [{"instances": found(record, len(detector))[: None if detect else 0]}],
             )
         return evaluator.evaluate()
 
@@ -84,17 +91,19 @@ def truth(tmp_path, monkeypatch):
     MetadataCatalog.remove("truth")
 
 
-def found(record):
-    """The objects of a record as detections."""
+def found(record, classes=0):
+    """The objects of a record as detections, and one of each class where nothing is."""
     instances = Instances((record["height"], record["width"]))
     objects = record["annotations"]
+    scores = [*torch.linspace(0.9, 0.5, len(objects)), *[0.1] * classes]
+    objects = [*objects, *(dict(NOWHERE, category_id=k) for k in range(classes))]
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
     masks = np.zeros((len(objects), record["height"], record["width"]), bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
         mask[int(y0) : int(y1), int(x0) : int(x1)] = True
     instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
     instances.pred_masks = torch.from_numpy(masks)
-    instances.scores = torch.linspace(0.9, 0.5, len(objects))
+    instances.scores = torch.tensor(scores)
     instances.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
     return instances
 
@@ -115,6 +124,50 @@ def test_image_ids_of_any_kind(kind, fast, truth, tmp_path):
     written = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
     assert {r["image_id"] for r in written} == {IMAGE_IDS[kind](i) for i in range(3)}
     assert {r["category_id"] for r in written} == {6, 7}  # the file's own
+
+
+def named(**ids):
+    return [{"id": id_, "name": name} for name, id_ in ids.items()]
+
+
+# Categories of the file, whose objects are of ids 6 and 7, and classes of the detector.
+NAMES = {
+    "same": (named(six=6, seven=7), ["six", "seven"]),
+    "other order": (named(six=6, seven=7), ["seven", "six"]),
+    "more in the detector": (named(six=6, seven=7), ["dog", "seven", "cat", "six", "ox"]),
+    "more in the file": (named(six=6, dog=2, seven=7, ox=9), ["six", "seven"]),
+    "more in both": (named(six=6, dog=2, seven=7), ["seven", "cat", "six"]),
+    "other case": (named(SIX=6, **{" Seven ": 7}), ["seven", "six"]),
+}
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+@pytest.mark.parametrize("case", NAMES)
+def test_classes_are_matched_by_name(case, fast, truth, tmp_path):
+    categories, detector = NAMES[case]
+    results = truth(categories=categories, detector=detector, fast=fast)
+    for task in ("bbox", "segm"):
+        assert results[task]["AP-six"] == results[task]["AP-seven"] == pytest.approx(100)
+        assert results[task]["AP"] == pytest.approx(100)
+    written = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
+    assert {r["category_id"] for r in written} <= {c["id"] for c in categories}  # the file's own
+    assert [r["category_id"] for r in written if r["score"] > 0.89] == [7, 7, 7]
+
+
+def test_classes_are_matched_in_an_unknown_detectron2(truth, monkeypatch):
+    monkeypatch.setattr(evaluation, "can_replace_scoring", lambda: False)
+    categories, detector = NAMES["more in both"]
+    results = truth(
+        categories=categories, detector=detector, fast=False, annotation_id=lambda i: i + 1
+    )
+    assert results["bbox"]["AP-six"] == results["bbox"]["AP-seven"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+def test_objects_of_unknown_classes_are_left_out(fast, truth):
+    results = truth(categories=named(six=6, seven=7), detector=["dog", "six"], fast=fast)
+    assert results["bbox"]["AP"] == pytest.approx(100)  # with 3 of 9 objects
+    assert "AP-seven" not in results["bbox"] and "AP-dog" not in results["bbox"]
 
 
 @pytest.mark.parametrize("limit", [300, -1])
@@ -149,7 +202,9 @@ def test_no_objects_is_a_warning_and_no_nan_in_the_file(truth, tmp_path, caplog,
     truth(objects=0)
     assert "truth has no objects to evaluate on: its AP is undefined" in caplog.text
     results = {"truth": {"bbox": {"AP": float("nan"), "AP50": 1.5}}}
-    metrics.publish(results, str(tmp_path))
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    metrics.publish(results, cfg)
     assert json.loads((tmp_path / "results.json").read_text()) == {
         "truth": {"bbox": {"AP": None, "AP50": 1.5}}
     }

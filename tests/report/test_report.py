@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 from resnest_d2 import get_cfg
 from resnest_d2.cli.main import app
 from resnest_d2.data import register_coco
+from resnest_d2.data.categories import match_dataset
 from resnest_d2.engine.evaluation import CocoEvaluator
 from resnest_d2.engine.reporting import report
 from resnest_d2.report import DataSet, write_comparison, write_report
 from resnest_d2.report.analysis import analyse
 from resnest_d2.report.figures import Line, draw_bars, draw_lines
-from resnest_d2.report.gather import read_annotations, read_detections
+from resnest_d2.report.gather import read_annotations, read_detections, read_run
 from resnest_d2.report.images import outline_found, thumbnail
 from resnest_d2.report.matching import NONE, match_images
 from resnest_d2.report.sections import dataset_figures
@@ -49,16 +50,18 @@ def run(coco_files, tmp_path):
     """A function that scores detections as the evaluator does and leaves a run's folder."""
     names = []
 
-    def make(found=FOUND, change=lambda data: None, name="run"):
+    def make(found=FOUND, change=lambda data: None, name="run", classes=None):
         data = DataSet(f"set_{name}", *coco_files(change, name=name))
         register_coco(*data)
         names.append(data.name)
+        if classes:
+            match_dataset(data.name, classes)
         folder = tmp_path / name
         evaluator = CocoEvaluator(
             data.name, tasks=("bbox",), output_dir=str(folder / "inference" / data.name)
         )
         evaluator.reset()
-        contiguous = {3: 0, 7: 1}
+        contiguous = evaluator._metadata.thing_dataset_id_to_contiguous_id
         evaluator._predictions = [
             {
                 "image_id": i,
@@ -126,7 +129,7 @@ def test_numbers_are_the_evaluators(run):
 def test_analysis(run):
     folder, data, results = run()
     api = read_annotations(data.json_file)
-    found = analyse(api, read_detections(folder, data.name), ["bbox"])
+    found = analyse(api, read_detections(read_run(folder), data.name), ["bbox"])
     assert found.classes == ["dog", "cat"] and found.threshold == 0.9
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [1, 1, 0], [0, 1, 0]])
     for t, name in enumerate(("AP50", "AP75")):  # the curves are the evaluator's
@@ -142,7 +145,9 @@ def test_a_crowd_is_not_judged(run):
         data["annotations"][1].update(iscrowd=1, segmentation=None)
 
     folder, data, _ = run([detection(1, 7, CAT, 0.9), detection(2, 7, CAT, 0.9)], crowd)
-    found = analyse(read_annotations(data.json_file), read_detections(folder, data.name), ["bbox"])
+    found = analyse(
+        read_annotations(data.json_file), read_detections(read_run(folder), data.name), ["bbox"]
+    )
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     assert not any(wrong.total for _, wrong in found.images)
 
@@ -216,7 +221,7 @@ def test_nothing_found_and_nothing_annotated(run):
     assert "found no objects" in page and page.count("1 missed") == 2
     folder, data, _ = run(change=lambda data: data["annotations"].clear(), name="bare")
     page = write_report(folder, datasets=[data]).read_text()
-    assert "has no annotations" in page and "<svg" not in page
+    assert "has no objects" in page and "<svg" not in page
 
 
 def test_many_classes_are_cut_to_the_readable(run):
@@ -224,7 +229,7 @@ def test_many_classes_are_cut_to_the_readable(run):
     api = read_annotations(data.json_file)
     api.cats.update({i: {"id": i, "name": f"c{i}"} for i in range(100, 178)})
     api.dataset["categories"] = list(api.cats.values())
-    found = analyse(api, read_detections(folder, data.name), ["bbox"])
+    found = analyse(api, read_detections(read_run(folder), data.name), ["bbox"])
     figures = {f.title: f for f in dataset_figures(found, {"bbox": {"AP": 1.0, "AP-cat": 1.0}})}
     assert "The 30 lowest of 80 classes" in figures["AP by class"].note
     assert "The 20 of 80 classes" in figures["Confusion matrix"].note
@@ -261,6 +266,53 @@ def test_comparison(run, tmp_path):
     (second / "results.json").write_text('{"other": {}}')
     with pytest.raises(ValueError, match="nothing to compare"):
         write_comparison(first, str(second), str(tmp_path / "both.html"))
+
+
+def test_only_the_classes_of_the_detector_are_shown(run, tmp_path):
+    def more(data):
+        data["categories"].append({"id": 1, "name": "wolf"})
+        data["annotations"].append({**data["annotations"][0], "id": 3, "category_id": 1})
+        data["categories"][0]["name"] = "Cat"
+
+    folders, pages = [], []
+    for name, classes in (("both", ["dog", "cat", "ox"]), ("one", ["cat"])):
+        kept = [d for d in FOUND if d["category_id"] == 7 or len(classes) > 1]
+        folder, data, results = run(kept, change=more, name=name, classes=classes)
+        folders.append(folder)
+        os.rename(f"{folder}/inference/{data.name}", f"{folder}/inference/val")
+        (tmp_path / name / "results.json").write_text(json.dumps({"val": results}))
+        keys = f"{{COCO: [[val, {tmp_path}/both.json, {data.image_root}]], CLASSES: {classes}}}"
+        (tmp_path / name / "config.yaml").write_text(f"DATASETS: {keys}\n")
+        pages.append(write_report(folder).read_text())
+    assert [row[0] for row in cells(pages[0], "classes")[1:]] == ["dog", "cat"]
+    assert [row[0] for row in cells(pages[1], "classes")[1:]] == ["cat"]
+    assert cells(pages[0], "classes")[2][2] == f"{run_ap(folders[0], 'AP-cat'):.2f}"
+    assert "get no AP: ox." in pages[0] and "get no AP" not in pages[1]
+    for page, number in zip(pages, (1, 1), strict=True):
+        assert f"their {number} objects are not counted: " in page
+    page = write_comparison(*folders, str(tmp_path / "page.html")).read_text()
+    assert "AP are means of different classes: dog." in " ".join(page.split())
+
+
+def run_ap(folder, metric):
+    with open(f"{folder}/results.json") as file:
+        return json.load(file)["val"]["bbox"][metric]
+
+
+@pytest.mark.parametrize(("limit", "ap50"), [(100, 0.50495), (300, 1.0), (-1, 1.0)])
+def test_the_curves_have_the_limit_of_the_evaluation(limit, ap50, run, tmp_path):
+    def more(data):
+        boxes = [[x, y, 1, 1] for x in range(20) for y in range(10)]
+        objects = [dict(data["annotations"][0], id=i, bbox=b) for i, b in enumerate(boxes, 1)]
+        data["annotations"] = [{**a, "segmentation": [], "area": 1} for a in objects]
+
+    found = [detection(1, 7, [x, y, 1, 1], 0.9) for x in range(20) for y in range(10)]
+    folder, data, _ = run(found, change=more)
+    (tmp_path / "run/config.yaml").write_text(f"TEST: {{DETECTIONS_PER_IMAGE: {limit}}}\n")
+    page = " ".join(write_report(folder, datasets=[data]).read_text().split())
+    words = "with all detections of an image" if limit < 0 else f"at up to {limit} detections per"
+    assert f"Average precision in percent, {words}" in page
+    assert f"AP50: {100 * ap50:.2f}" in html.unescape(page)
 
 
 def test_one_name_for_two_data_sets_is_not_compared(run, tmp_path):

@@ -1,7 +1,7 @@
 """Hooks of the trainer, one per file; :meth:`Trainer.build_hooks` sets their order."""
 
 from .batch_size import BatchSize
-from .best_checkpoint import BestCheckpoint
+from .best_checkpoint import BestCheckpoint, trained_iterations
 from .checkpoints import Checkpoints, build_checkpoints
 from .early_stopping import EarlyStop, EarlyStopping, build_early_stopping
 from .ema import WeightAverage, build_ema
@@ -26,4 +26,5 @@ __all__ = [
     "build_ema",
     "build_precise_bn",
     "is_nonfinite",
+    "trained_iterations",
 ]

@@ -1,6 +1,7 @@
 """Stops a training whose validation AP no longer improves."""
 
 import logging
+from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -19,13 +20,22 @@ class EarlyStopping(HookBase):
     It must follow that hook, whose file keeps the count when a run is resumed.
     """
 
-    def __init__(self, best: BestCheckpoint | None, *, patience: int, period: int):
+    def __init__(
+        self,
+        best: BestCheckpoint | None,
+        *,
+        patience: int,
+        period: int,
+        finish: Callable[[], None] = lambda: None,
+    ):
         """
         Args:
             best: hook that tracks the best evaluation; None on all but the main process.
             patience: number of evaluations without improvement.
             period: iterations between evaluations.
+            finish: called on all processes before the training ends.
         """
+        self.finish = finish
         self.best = best
         self.patience = patience
         self.period = period
@@ -50,17 +60,22 @@ class EarlyStopping(HookBase):
                 f"better than {self.best.metric} {self.best.best:.2f} at iteration "
                 f"{self.best.iteration}, saved as {self.best.weights_file}."
             )
+        self.finish()
         raise EarlyStop
 
 
-def build_early_stopping(cfg: CfgNode, best: BestCheckpoint | None) -> EarlyStopping | None:
+def build_early_stopping(
+    cfg: CfgNode, best: BestCheckpoint | None, finish: Callable[[], None]
+) -> EarlyStopping | None:
     """Builds the hook; returns None without SOLVER.EARLY_STOPPING.
 
     Args:
         cfg: config of the training.
         best: see :class:`EarlyStopping`.
+        finish: see :class:`EarlyStopping`.
     """
     keys = cfg.SOLVER.EARLY_STOPPING
     if not keys.ENABLED:
         return None
-    return EarlyStopping(best, patience=keys.PATIENCE, period=cfg.TEST.EVAL_PERIOD)
+    period = cfg.TEST.EVAL_PERIOD
+    return EarlyStopping(best, patience=keys.PATIENCE, period=period, finish=finish)

@@ -16,7 +16,10 @@ def run(folder, values, start_iter=0):
     model = nn.Linear(1, 1)
     with EventStorage(start_iter) as storage:
         hook.trainer = types.SimpleNamespace(
-            storage=storage, start_iter=start_iter, checkpointer=ReportingCheckpointer(model)
+            storage=storage,
+            start_iter=start_iter,
+            max_iter=10,
+            checkpointer=ReportingCheckpointer(model),
         )
         hook.before_train()
         for iteration, value in enumerate(values, start_iter):
@@ -34,7 +37,8 @@ def kept(folder):
 
 def test_keeps_the_best(tmp_path):
     record = run(tmp_path, [None, 10.0, float("nan"), 30.0, 20.0])
-    assert record == {"metric": "bbox/AP", "value": 30.0, "iteration": 3}
+    found = {"iteration": 3, "trained": 4, "results": {}}
+    assert record == {"metric": "bbox/AP", "value": 30.0, **found}
     assert kept(tmp_path) == 3
     assert not list(tmp_path.glob("*.partial"))
 
@@ -54,7 +58,8 @@ def test_a_resumed_run_by_another_metric_does_not(tmp_path):
 
 def test_a_new_run_in_the_same_folder_does_not(tmp_path):
     run(tmp_path, [30.0])
-    assert run(tmp_path, [20.0]) == {"metric": "bbox/AP", "value": 20.0, "iteration": 0}
+    record = run(tmp_path, [20.0])
+    assert (record["value"], record["iteration"]) == (20.0, 0)
 
 
 def test_no_evaluation_no_file(tmp_path):
