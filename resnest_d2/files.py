@@ -172,7 +172,7 @@ def read_json(path: str | os.PathLike, *, object_hook: Callable[[dict], Any] | N
     """
     try:
         return json.loads(read_text(path), object_hook=object_hook)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also of a number of 5,000 digits
         raise UserError(f"{path} is not JSON: {error}.") from error
 
 

@@ -75,27 +75,18 @@ def _key(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def describe_match(match: Match, *, objects: Mapping[int, int]) -> dict[str, int]:
-    """Sentences on what differs, with their logging levels; empty if nothing does.
-
-    Args:
-        match: see :func:`match_categories`.
-        objects: number of objects by category id.
-    """
-    lines = {}
+def describe_match(match: Match) -> list[str]:
+    """Sentences on what differs; empty if nothing does."""
+    lines = []
     if match.respelled:
         pairs = [f"{name} as {known}" for name, known in match.respelled.items()]
-        lines[f"names are matched in spite of case or spaces: {listed(pairs)}."] = logging.INFO
+        lines.append(f"names are matched in spite of case or spaces: {listed(pairs)}.")
     if match.absent:
         text = f"{len(match.absent)} of the detector's classes are not in the file and get no AP: "
-        lines[f"{text}{listed(match.absent)}."] = logging.INFO
+        lines.append(f"{text}{listed(match.absent)}.")
     if match.unknown:
-        number = sum(objects.get(id_, 0) for id_ in match.unknown)
-        text = (
-            f"{len(match.unknown)} of its categories are not among the detector's classes; their "
-            f"{number} objects are not counted: "
-        )
-        lines[f"{text}{listed(list(match.unknown.values()))}."] = logging.WARNING
+        text = f"{len(match.unknown)} categories without objects, unknown to the detector, are "
+        lines.append(f"{text}left out: {listed(list(match.unknown.values()))}.")
     return lines
 
 
@@ -124,16 +115,22 @@ def match_dataset(name: str, classes: Sequence[str]) -> Match:
         classes: names of the detector's classes.
 
     Raises:
-        UserError: see :func:`match_categories`.
+        UserError: objects of an unknown class; see also :func:`match_categories`.
     """
     facts, metadata = facts_of(name), MetadataCatalog.get(name)
     assert facts is not None
     match = match_categories(facts.categories, classes, source=metadata.json_file)
+    if unknown := {n: facts.objects[i] for i, n in match.unknown.items() if facts.objects.get(i)}:
+        raise UserError(
+            f"{metadata.json_file} has objects of classes that the detector does not know: "
+            f"{listed([f'{name} ({number})' for name, number in unknown.items()])}. It knows "
+            f"{show_classes(classes)}. Rename these categories, or remove them from the file."
+        )
     new = {"thing_classes": list(classes), "thing_dataset_id_to_contiguous_id": match.numbers}
     if any(metadata.get(key) != value for key, value in new.items()):
         kept = {key: value for key, value in metadata.as_dict().items() if key != "name"}
         MetadataCatalog.remove(name)  # its values cannot be replaced
         MetadataCatalog.get(name).set(**{**kept, **new})
-        for line, level in describe_match(match, objects=facts.objects).items():
-            logging.getLogger(__name__).log(level, f"{metadata.json_file}: {line}")
+        for line in describe_match(match):
+            logging.getLogger(__name__).info(f"{metadata.json_file}: {line}")
     return match

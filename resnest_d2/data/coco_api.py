@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from .annotations import load_annotations
 from .keypoints import keypoints_of, labelled
 from .records import id_order
-from .validate.masks import area_of, usable_mask
+from .validate.masks import area_of, is_finite, usable_mask
 from .validate.rules import has_usable_box
 
 COCOS_LIMIT = 100
@@ -89,19 +89,29 @@ def number_ids(api: COCO, categories: dict[Any, int], names: Sequence[str]) -> N
     Returns:
         The numbers, to be set in the results too.
     """
+    images = number_images(api)
+    numbers = {id_: index + 1 for id_, index in categories.items()}
+    for annotation in api.dataset["annotations"]:
+        annotation["category_id"] = numbers[annotation["category_id"]]
+    api.dataset["categories"] = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    _create_index(api)
+    return Numbers(images, numbers)
+
+
+def number_images(api: COCO) -> dict[Any, int]:
+    """Replaces the ids of images and annotations by numbers, in place, see :func:`number_ids`.
+
+    Returns:
+        Image id -> number.
+    """
     # In detectron2's order, which decides between equal scores.
     ids = sorted((image["id"] for image in api.dataset["images"]), key=id_order)
-    numbers = Numbers(
-        {id_: number for number, id_ in enumerate(ids, 1)},
-        {id_: index + 1 for id_, index in categories.items()},
-    )
+    numbers = {id_: number for number, id_ in enumerate(ids, 1)}
     for image in api.dataset["images"]:
-        image["id"] = numbers.images[image["id"]]
+        image["id"] = numbers[image["id"]]
     for number, annotation in enumerate(api.dataset["annotations"], 1):
         annotation["id"] = number
-        annotation["image_id"] = numbers.images[annotation["image_id"]]
-        annotation["category_id"] = numbers.categories[annotation["category_id"]]
-    api.dataset["categories"] = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+        annotation["image_id"] = numbers[annotation["image_id"]]
     _create_index(api)
     return numbers
 
@@ -162,5 +172,5 @@ def complete_annotations(api: COCO) -> None:
             box = [[x, y, x + w, y, x + w, y + h, x, y + h]]
             annotation["segmentation"] = usable_mask(annotation, image) or box
         area = annotation.get("area")
-        if not isinstance(area, int | float) or not area >= 0:  # nor NaN
+        if not is_finite([area]) or area < 0:
             annotation["area"] = area_of(annotation, image)

@@ -66,7 +66,11 @@ def load_images(
 
 def _object(annotation: dict, image: dict, index: Mapping[int, int]) -> dict:
     """Converts an annotation to detectron2's form, without a mask that cannot be used."""
-    found = {key: annotation[key] for key in ("iscrowd", "bbox") if key in annotation}
+    found: dict[str, Any] = {
+        "bbox": [float(value) for value in annotation["bbox"]]
+    }  # NumPy refuses large ints
+    if "iscrowd" in annotation:
+        found["iscrowd"] = annotation["iscrowd"]
     found["bbox_mode"] = BoxMode.XYWH_ABS
     found["category_id"] = index[annotation["category_id"]]
     if mask := usable_mask(annotation, image):

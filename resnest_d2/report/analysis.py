@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resnest_d2.data.coco_api import COCOS_LIMIT, scored_detections
+from resnest_d2.data.coco_api import COCOS_LIMIT, number_images, scored_detections
 
 from .matching import CROWD, NONE, OVERLAPS, MatchedImage, judge, match_images
 
@@ -79,12 +79,14 @@ def analyse(
     """Computes what the report shows in addition to the evaluator's metrics.
 
     Args:
-        api: annotations, masks as RLE.
+        api: annotations, masks as RLE; their images and annotations are numbered in place.
         detections: in COCO's result format.
         tasks: scored tasks, "bbox" and "segm". Everything but the curves uses masks if they were
             scored, else boxes.
         limit: TEST.DETECTIONS_PER_IMAGE.
     """
+    numbers = number_images(api)  # COCO's own scoring is right for numbers alone
+    detections = [{**d, "image_id": numbers[d["image_id"]]} for d in detections]
     ids = sorted(api.cats)
     task = "segm" if "segm" in tasks else "bbox"
     images = list(match_images(api, detections, task))

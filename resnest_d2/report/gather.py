@@ -3,7 +3,6 @@
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
-from resnest_d2.data.annotations import load_annotations
 from resnest_d2.data.categories import Match, describe_match, match_categories
 from resnest_d2.data.coco import is_ours, read_categories
 from resnest_d2.data.coco_api import COCOS_LIMIT, complete_annotations, keep_categories, read_api
@@ -194,12 +192,7 @@ def match_notes(json_file: str, classes: Sequence[str]) -> list[str]:
     """Sentences on the differences of a file's categories and a detector's classes."""
     if not classes:
         return []
-    objects = Counter(
-        annotation["category_id"]
-        for annotation in load_annotations(PathManager.get_local_path(json_file))["annotations"]
-        if not annotation.get("iscrowd")
-    )
-    return list(describe_match(_match(json_file, classes), objects=objects))
+    return describe_match(_match(json_file, classes))
 
 
 def _match(json_file: str, classes: Sequence[str]) -> Match:

@@ -99,7 +99,6 @@ def test_scores_a_run_on_a_file_with_other_ids(trained, run, folder):
         entry["category_id"] = ids[entry["category_id"]]
     renumbered = folder / "cells" / "renumbered_val.json"
     data["categories"].append({"id": 1, "name": "wolf"})
-    data["annotations"].append({**data["annotations"][0], "id": 999, "category_id": 1})
     renumbered.write_text(json.dumps(data))
     beside = [small.FASTER, "--weights", trained / "model_best.pth"]  # names: its config.yaml's
     models = {"plain": ([trained], val), "named": ([trained], renumbered)}
@@ -114,7 +113,11 @@ def test_scores_a_run_on_a_file_with_other_ids(trained, run, folder):
     before = yaml.safe_load((trained / "config.yaml").read_text())["DATASETS"]
     assert config["CLASSES"] == before["CLASSES"]
     assert config["CATEGORY_IDS"] == before["CATEGORY_IDS"]
-    assert "1 objects are not counted: wolf." in (folder / "named" / "report.html").read_text()
+    assert "are left out: wolf." in (folder / "named" / "report.html").read_text()
+    data["annotations"].append({**data["annotations"][0], "id": 999, "category_id": 1})
+    renumbered.write_text(json.dumps(data))
+    done = run("eval", trained, "--data", renumbered, "cells/images", "--output", "named")
+    assert done.exit_code == 1 and "that the detector does not know: wolf (1)." in done.stderr
     for entry in data["categories"]:
         entry["name"] += " of another kind"
     renumbered.write_text(json.dumps(data))
@@ -177,11 +180,11 @@ def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run):
     done = run("eval", small.FASTER, *data, "--output", "unnamed", *small.KEYS)
     assert done.exit_code == 0, done.stderr
     assert "The names of the detector's classes are unknown" in done.stderr
-    names = ["DATASETS.CLASSES", "['square', 'wolf', 'circle']"]
+    names = ["DATASETS.CLASSES", "['square', 'triangle', 'circle']"]
     done = run("eval", small.FASTER, *data, "--output", "named_by_hand", *small.KEYS, *names)
     assert done.exit_code == 0, done.stderr
     config = yaml.safe_load((folder / "named_by_hand" / "config.yaml").read_text())["DATASETS"]
-    assert config["CLASSES"] == ["square", "wolf", "circle"]
+    assert config["CLASSES"] == ["square", "triangle", "circle"]
 
 
 def test_a_published_detector_has_the_classes_of_coco():

@@ -163,11 +163,9 @@ def test_classes_are_matched_in_an_unknown_detectron2(truth, monkeypatch):
     assert results["bbox"]["AP-six"] == results["bbox"]["AP-seven"] == pytest.approx(100)
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
-def test_objects_of_unknown_classes_are_left_out(fast, truth):
-    results = truth(categories=named(six=6, seven=7), detector=["dog", "six"], fast=fast)
-    assert results["bbox"]["AP"] == pytest.approx(100)  # with 3 of 9 objects
-    assert "AP-seven" not in results["bbox"] and "AP-dog" not in results["bbox"]
+def test_objects_of_unknown_classes_are_refused(truth):
+    with pytest.raises(ValueError, match=r"that the detector does not know: seven \(6\). It knows"):
+        truth(categories=named(six=6, seven=7), detector=["dog", "six"])
 
 
 @pytest.mark.parametrize("limit", [300, -1])

@@ -14,6 +14,7 @@ from . import masks
 from .masks import is_finite
 
 BEYOND = 1.0  # tolerance in pixels for boxes beyond the image, because tools round
+LARGEST = 2**31 - 1  # side of an image, in the formats that have the largest
 _NUMBER, _ID = (int, float), (int, float, str)
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": _NUMBER, "name": str},
@@ -42,8 +43,8 @@ def field_fault(section: str, entry: dict) -> str | None:
             return f"has {name} {entry[name]}, which is no number"
     if section == "images":
         sides = entry["width"], entry["height"]
-        if min(sides) <= 0 or any(side != int(side) for side in sides):
-            return f"has a size of {sides[0]} x {sides[1]} pixels"
+        if not all(0 < side <= LARGEST and side == int(side) for side in sides):
+            return f"has a size of {shown(sides[0])} x {shown(sides[1])} pixels"
     return None
 
 
@@ -61,7 +62,12 @@ def is_box(box: object) -> bool:
 
 def _not_a_box(annotation: dict, image: dict | None) -> str | None:
     box = annotation["bbox"]
-    return None if is_box(box) else f"its bbox {shown(box)} is not [x, y, width, height]"
+    if not is_box(box):
+        return f"its bbox {shown(box)} is not [x, y, width, height]"
+    if image and max(map(abs, box)) > masks.FAR * max(image["width"], image["height"]):
+        size = f"{image['width']} x {image['height']}"
+        return f"its bbox {box} reaches far beyond its image of {size}"
+    return None
 
 
 def _negative_box(annotation: dict, image: dict | None) -> str | None:
@@ -73,7 +79,7 @@ def _negative_box(annotation: dict, image: dict | None) -> str | None:
 
 def _unusable_box(annotation: dict, image: dict | None) -> str | None:
     box = annotation["bbox"]
-    if not is_box(box) or _negative_box(annotation, image):
+    if _not_a_box(annotation, image) or _negative_box(annotation, image):
         return None
     x, y, w, h = box
     if w == 0 or h == 0:
@@ -108,8 +114,8 @@ def _no_area(annotation: dict, image: dict | None) -> str | None:
     area = annotation.get("area")
     if area is None:
         return "has no area"
-    if not isinstance(area, int | float) or not 0 < area < math.inf:
-        return f"has an area of {area!r}, but a box of {annotation['bbox'][2:]}"
+    if not is_finite([area]) or area <= 0:
+        return f"has an area of {shown(area)}, but a box of {annotation['bbox'][2:]}"
     return None
 
 
