@@ -21,10 +21,11 @@ import formats
 import published
 import pytest
 import small
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from typer.testing import CliRunner
 
-from resnest_d2 import get_cfg
+from resnest_d2 import get_backbone, get_cfg
 from resnest_d2.checkpoint.origins import converted_file
 from resnest_d2.cli.main import app
 from resnest_d2.model_zoo import config_dir
@@ -127,8 +128,11 @@ def workspace(tmp_path, monkeypatch, weights_cache):
 
     def weights(source):
         path = tmp_path / f"{Path(source.name).name}.pth"
-        if not path.exists():
-            published.save(path, source.name.removeprefix("resnest://"))
+        name = source.name.removeprefix("resnest://")
+        if name.startswith("timm/"):
+            torch.save({"model": get_backbone(name).state_dict()}, path)
+        elif not path.exists():
+            published.save(path, name)
         return converted_file(path)
 
     monkeypatch.setattr("resnest_d2.checkpoint.handlers.local_weights", weights)

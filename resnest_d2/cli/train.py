@@ -66,6 +66,10 @@ def train(
         Optional[int],
         typer.Option(help="Shorter side of the images in pixels, in training and evaluation."),
     ] = None,
+    anchors: Annotated[
+        Optional[str],
+        typer.Option(metavar="auto", help="Fit the anchors to the boxes, where that is better."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is in --output.")
@@ -120,6 +124,8 @@ def train(
         flags["--lr"] = {"SOLVER.BASE_LR": lr}
     if image_size is not None:
         flags["--image-size"] = _size_keys(image_size)
+    if anchors is not None:
+        flags["--anchors"] = _anchor_keys(anchors, resume=resume)
     args = argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
     args.opts, args.resume, args.num_gpus = with_flags(opts, flags), resume, num_gpus
     args.overwrite, args.dry_run = overwrite, dry_run
@@ -138,6 +144,21 @@ def _size_keys(size: int) -> dict[str, object]:
     keys = {"MIN_SIZE_TRAIN": (size,), "MIN_SIZE_TRAIN_SAMPLING": "choice", "MIN_SIZE_TEST": size}
     keys |= {"MAX_SIZE_TRAIN": longest, "MAX_SIZE_TEST": longest}
     return {f"INPUT.{key}": value for key, value in keys.items()}
+
+
+def _anchor_keys(anchors: str, *, resume: bool) -> dict[str, object]:
+    """Key of anchors that are fitted to the boxes.
+
+    Raises:
+        UserError: another word than auto, or a run that is resumed.
+    """
+    if anchors != "auto":
+        raise UserError(
+            f"--anchors is {anchors!r}; give auto, or sizes as MODEL.ANCHOR_GENERATOR.SIZES."
+        )
+    if resume:
+        raise UserError("--anchors and --resume exclude each other: a run keeps its anchors.")
+    return {"MODEL.ANCHOR_GENERATOR.AUTO": True}
 
 
 def _data_flags(

@@ -2,7 +2,7 @@
 
 from resnest_d2.shipped import config_dir, find_config, list_configs
 
-from .checks import check_backbone, check_config, resolve_backbone
+from .checks import check_backbone, check_config, check_trained, resolve_backbone
 from .files import (
     given_keys,
     is_written_by_a_run,
@@ -17,6 +17,7 @@ __all__ = [
     "add_resnest_config",
     "check_backbone",
     "check_config",
+    "check_trained",
     "fill_defaults",
     "config_dir",
     "find_config",

@@ -16,7 +16,12 @@ from .contradictions import DETECTOR_CONTRADICTIONS
 from .detector import DETECTOR_RANGES
 from .keys import ABSENT, get_key, with_defaults
 from .rules import Contradiction, Table
-from .run import RUN_CONTRADICTIONS, RUN_RANGES, SCHEDULE_CONTRADICTIONS
+from .run import (
+    RUN_CONTRADICTIONS,
+    RUN_RANGES,
+    SCHEDULE_CONTRADICTIONS,
+    TRAINED_CONTRADICTIONS,
+)
 
 _PUBLISHED_DEEP = 128  # output channels of the stem, from depth 101 on
 
@@ -38,12 +43,22 @@ def check_config(cfg: CfgNode, *, predicting: bool = False, fitted: bool = True)
         (DETECTOR_RANGES, DETECTOR_CONTRADICTIONS, True),
         (RUN_RANGES, RUN_CONTRADICTIONS, not predicting),
         ((), SCHEDULE_CONTRADICTIONS, fitted and not predicting),
+        ((), TRAINED_CONTRADICTIONS, predicting),
     ]
     asked = [part for part in parts if part[2]]
     for tables, _, _ in asked:  # all values first: contradictions rely on their types
         _check_values(cfg, tables)
     for _, contradictions, _ in asked:
         _check_together(cfg, contradictions)
+
+
+def check_trained(cfg: CfgNode) -> None:
+    """Checks only what the config of a trained detector must have, e.g. for an evaluation.
+
+    Raises:
+        UserError: a key that a training resolves is unresolved.
+    """
+    _check_together(with_defaults(cfg), TRAINED_CONTRADICTIONS)
 
 
 def check_backbone(cfg: CfgNode) -> None:

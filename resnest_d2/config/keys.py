@@ -60,6 +60,10 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # For TwoSidedROIHeads.
     cfg.MODEL.ROI_HEADS.LOW_QUALITY_MATCHES = "detectron2"
 
+    # Fit SIZES and ASPECT_RATIOS to the boxes of a new training, as many as they are, where that
+    # recalls more of them (train --anchors auto). The run's config.yaml has the numbers, and False.
+    cfg.MODEL.ANCHOR_GENERATOR.AUTO = False
+
     # Do not train on images with a side shorter than this, in pixels.
     cfg.DATALOADER.MIN_IMAGE_SIZE = 0
     # Do not train on boxes with a side shorter than this, in pixels of the original image.

@@ -17,6 +17,7 @@ from .rules import (
     between,
     each,
     is_number,
+    is_rcnn,
     one_of,
     says,
 )
@@ -168,6 +169,39 @@ def _nesterov(cfg: CfgNode) -> str | None:
     return None
 
 
+def _fitted_anchors(cfg: CfgNode) -> str | None:
+    keys, model = cfg.MODEL.ANCHOR_GENERATOR, cfg.MODEL
+    if not keys.AUTO:
+        return None
+    needs = "MODEL.ANCHOR_GENERATOR.AUTO is True, but it fits the anchors of an RPN"
+    if not is_rcnn(cfg):
+        return (
+            f"{needs}, which MODEL.META_ARCHITECTURE {model.META_ARCHITECTURE} with "
+            f"MODEL.PROPOSAL_GENERATOR.NAME {model.PROPOSAL_GENERATOR.NAME!r} has not; set it "
+            "False and choose SIZES."
+        )
+    if keys.NAME != "DefaultAnchorGenerator":
+        return f"{needs} by DefaultAnchorGenerator, and NAME is {keys.NAME}; set it False."
+    for name in ("SIZES", "ASPECT_RATIOS"):
+        if len({len(level) for level in keys[name] if isinstance(level, list | tuple)}) > 1:
+            return (
+                f"{needs} with as many {name} in every level, which are {keys[name]}; give as "
+                "many in each, or set it False."
+            )
+    return None
+
+
+def _unknown_anchors(cfg: CfgNode) -> str | None:
+    if cfg.MODEL.ANCHOR_GENERATOR.AUTO:
+        return (
+            "MODEL.ANCHOR_GENERATOR.AUTO is True: a training finds the anchors; take the "
+            "config.yaml of that run, which has them."
+        )
+    return None
+
+
+# Asked of a detector that is not trained any more.
+TRAINED_CONTRADICTIONS: Sequence[Contradiction] = (_unknown_anchors,)
 # Asked of a schedule that is fitted to its data: before, TEST.EVAL_PERIOD is a recipe's.
 SCHEDULE_CONTRADICTIONS: Sequence[Contradiction] = (_early_stopping,)
 RUN_CONTRADICTIONS: Sequence[Contradiction] = (
@@ -177,4 +211,5 @@ RUN_CONTRADICTIONS: Sequence[Contradiction] = (
     _range_of_sizes,
     _crop_size,
     _nesterov,
+    _fitted_anchors,
 )

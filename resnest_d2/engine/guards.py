@@ -22,7 +22,10 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
-        raise UserError("There is nothing to train on: DATASETS.TRAIN is empty.")
+        raise UserError(
+            "There is nothing to train on: DATASETS.TRAIN is empty; give --data, or set "
+            "DATASETS.COCO and TRAIN."
+        )
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     try:
         images = get_detection_dataset_dicts(

@@ -9,7 +9,9 @@ from torch import nn
 
 from resnest_d2.checkpoint.fitting import build_on_meta, fit
 from resnest_d2.config.keys import get_key
+from resnest_d2.data.anchors import MATCH
 
+from .anchors import AnchorFit
 from .memory import training_bytes
 from .schedule import RULES, is_given
 
@@ -29,7 +31,12 @@ _LABELS = {
 
 
 def describe_training(
-    cfg: CfgNode, images: Sequence[dict], *, processes: int, given: Collection[str]
+    cfg: CfgNode,
+    images: Sequence[dict],
+    *,
+    processes: int,
+    given: Collection[str],
+    anchors: AnchorFit | None = None,
 ) -> str:
     """Table of a training that has not begun: data, schedule, weights and memory.
 
@@ -38,6 +45,7 @@ def describe_training(
         images: images that it would train on.
         processes: number of processes.
         given: keys that the user set.
+        anchors: those fitted to the images.
 
     Raises:
         UserError: the checkpoint to start from is missing, or of another model.
@@ -46,6 +54,7 @@ def describe_training(
     rows = [
         *_data(cfg, images),
         *_schedule(cfg, len(images), given),
+        *_anchors(anchors),
         *_weights(cfg, model),
         *_memory(cfg, model, cfg.SOLVER.IMS_PER_BATCH // processes),
     ]
@@ -97,6 +106,19 @@ def _text(key: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value) or "none"
+
+
+def _anchors(fit: AnchorFit | None) -> list[tuple[str, str, str]]:
+    if fit is None:
+        return []
+    keys, found = fit.cfg.MODEL.ANCHOR_GENERATOR, fit.found
+    recall = f"{found.recall:.1%} of the boxes with IoU {MATCH}, {found.before:.1%} before"
+    kept = "no better: the config's stay" if fit.kept else "fitted to the boxes"
+    return [
+        ("anchors' recall", recall, kept),
+        ("anchors' sizes", ", ".join(f"{v:g}" for level in keys.SIZES for v in level), ""),
+        ("anchors' ratios", ", ".join(f"{v:g}" for v in keys.ASPECT_RATIOS[0]), "height to width"),
+    ]
 
 
 def _weights(cfg: CfgNode, model: nn.Module) -> list[tuple[str, str, str]]:

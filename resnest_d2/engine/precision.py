@@ -1,10 +1,15 @@
 """Mixed precision on the CPU, which detectron2's AMPTrainer does not support."""
 
+import contextlib
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
 from torch import nn
+
+from resnest_d2.compat.detectron import training_on_cpu
 
 
 class BFloat16Trainer(SimpleTrainer):
@@ -25,6 +30,13 @@ class BFloat16Trainer(SimpleTrainer):
             super().run_step()
         finally:
             self.model = model
+
+
+def on_its_device(cfg: CfgNode) -> contextlib.AbstractContextManager:
+    """Context in which detectron2's DefaultTrainer is built for the device of a config."""
+    if cfg.MODEL.DEVICE == "cpu" and (cfg.SOLVER.AMP.ENABLED or comm.get_world_size() > 1):
+        return training_on_cpu(BFloat16Trainer)
+    return contextlib.nullcontext()
 
 
 class _InBFloat16:

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
-from resnest_d2.config import check_config
+from resnest_d2.config import check_config, check_trained
 from resnest_d2.data.coco import release_datasets
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError, report_defect
@@ -115,11 +115,15 @@ def run(args: argparse.Namespace) -> dict | None:
     Returns:
         Metrics of the last evaluation, if there was one.
     """
-    cfg, images, given = setup(args)
+    cfg, images, given, anchors = setup(args)
     if args.dry_run:
         if comm.is_main_process():
             processes = comm.get_world_size()
-            print(describe_training(cfg, images or [], processes=processes, given=given))
+            print(
+                describe_training(
+                    cfg, images or [], processes=processes, given=given, anchors=anchors
+                )
+            )
         return None
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
@@ -144,6 +148,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     if not cfg.DATASETS.TEST:
         raise UserError("Evaluation without data: DATASETS.TEST is empty.")
     check_config(cfg)
+    check_trained(cfg)
     check_evaluation(cfg)
     release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})
     model = Trainer.build_model(cfg)

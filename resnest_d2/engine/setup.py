@@ -13,6 +13,7 @@ from detectron2.utils.collect_env import collect_env_info
 
 from resnest_d2.config import (
     check_config,
+    check_trained,
     find_config,
     given_keys,
     is_written_by_a_run,
@@ -24,6 +25,7 @@ from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
 
+from .anchors import AnchorFit, fit_anchors, with_anchors_of_run
 from .earlier_run import check_folder
 from .guards import load_training_images
 from .logs import begin_logs
@@ -46,11 +48,13 @@ class Setup(NamedTuple):
         cfg: its config, frozen.
         images: the images that it trains on; None where it evaluates only.
         given: keys that the user set.
+        anchors: those fitted to the images; None if they are the config's.
     """
 
     cfg: CfgNode
     images: list[dict] | None
     given: frozenset[str]
+    anchors: AnchorFit | None = None
 
 
 def setup(args: argparse.Namespace) -> Setup:
@@ -76,6 +80,9 @@ def setup(args: argparse.Namespace) -> Setup:
     scheduled = is_written_by_a_run(args.config_file)
     check_config(cfg, fitted=scheduled or "TEST.EVAL_PERIOD" in given)
     register_datasets(cfg, given=given)
+    cfg = with_anchors_of_run(cfg) if args.resume else cfg
+    if args.eval_only:
+        check_trained(cfg)
     no_cuda = choose_device(cfg)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
@@ -84,19 +91,21 @@ def setup(args: argparse.Namespace) -> Setup:
     if not args.eval_only and not args.resume:
         if comm.is_main_process() or not args.overwrite:
             check_folder(cfg.OUTPUT_DIR, overwrite=args.overwrite)
-        comm.synchronize()  # deleted before another process begins its log
+    comm.synchronize()  # deleted before another process begins its log; read before it is replaced
     make_folder(cfg.OUTPUT_DIR)
     if not args.dry_run:
         begin_logs(cfg.OUTPUT_DIR)
-    images = None
+    images = anchors = None
     if not args.eval_only:
         images = load_training_images(cfg)
         cfg = _with_schedule(cfg, args, scheduled=scheduled, given=given, images=len(images))
+        anchors = fit_anchors(cfg, images)
+        cfg = anchors.cfg if anchors else cfg
     cfg.freeze()
     if args.dry_run:
         with whole_file(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
             file.write(cfg.dump())
-        return Setup(cfg, images, given)
+        return Setup(cfg, images, given, anchors)
     default_setup(cfg, args)
     logger = logging.getLogger(__name__)
     if comm.is_main_process():
@@ -104,7 +113,7 @@ def setup(args: argparse.Namespace) -> Setup:
             file.write(collect_env_info() + "\n")
     if no_cuda:
         logger.info(f"No CUDA device: running on the CPU, {torch.get_num_threads()} threads.")
-    return Setup(cfg, images, given)
+    return Setup(cfg, images, given, anchors)
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -17,7 +17,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
-from resnest_d2.compat.detectron import training_on_cpu
 from resnest_d2.config import check_config, with_defaults
 from resnest_d2.data import register_datasets
 from resnest_d2.data.coco import release_datasets
@@ -26,13 +25,14 @@ from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
 
 from . import hooks
+from .anchors import fit_anchors
 from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
 from .evaluation import build_evaluator, check_evaluation, main_metric
 from .guards import load_training_images, warn_of_finished_run, warn_of_small_data
 from .logs import file_only_printer, tracebacks_in_file
 from .metrics import TTA, by_dataset, defined, publish, record_weights
-from .precision import BFloat16Trainer
+from .precision import on_its_device
 from .reporting import report
 from .scaling import scale_schedule
 from .schedule import warn_of_low_peak
@@ -66,11 +66,12 @@ class Trainer(DefaultTrainer):
         self._images: list[dict] | None = images
         cfg = scale_schedule(cfg, images=len(images), processes=comm.get_world_size())
         warn_of_low_peak(cfg)
-        on_cpu: contextlib.AbstractContextManager = contextlib.nullcontext()
-        if cfg.MODEL.DEVICE == "cpu" and (cfg.SOLVER.AMP.ENABLED or comm.get_world_size() > 1):
-            on_cpu = training_on_cpu(BFloat16Trainer)
-        with on_cpu:
+        fit = fit_anchors(cfg, images)
+        cfg = fit.cfg if fit else cfg
+        with on_its_device(cfg):
             super().__init__(cfg)
+        if fit:
+            self.register_hooks([hooks.FoundAnchorsFile(cfg)])
         self._images = None  # gigabytes for large datasets; the loader has a packed copy
 
     @classmethod

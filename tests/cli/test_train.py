@@ -281,6 +281,12 @@ def test_options_set_their_keys(monkeypatch, resnest_d2, trained):
         assert seen[-1].opts == ["MODEL.WEIGHTS", repr(weights)]
     done = resnest_d2("train", small.FASTER, "--weights", "mask_rcnn_s5")
     assert done.exit_code == 1 and "mask_rcnn_s50" in done.stderr
+    assert resnest_d2("train", small.FASTER, "--anchors", "auto").exit_code == 0
+    assert seen[-1].opts == ["MODEL.ANCHOR_GENERATOR.AUTO", "True"]
+    done = resnest_d2("train", small.FASTER, "--anchors", "small")
+    assert done.exit_code == 1 and "--anchors is 'small'; give auto" in done.stderr
+    done = resnest_d2("train", str(trained), "--resume", "--anchors", "auto")
+    assert done.exit_code == 1 and "a run keeps its anchors" in done.stderr
     done = resnest_d2("train", small.FASTER, "--epochs", 3, "SOLVER.EPOCHS", 4)
     assert done.exit_code == 1 and "--epochs and SOLVER.EPOCHS both set" in done.stderr
 

@@ -9,6 +9,9 @@ from resnest_d2.errors import UserError
 from resnest_d2.modeling import ARCHS
 
 RETINA = ["MODEL.META_ARCHITECTURE", "RetinaNet"]
+RETINA_P6P7 = [*RETINA, "MODEL.BACKBONE.NAME", "build_retinanet_resnest_fpn_backbone"]
+RETINA_P6P7 += ["MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"]]
+AUTO = ["MODEL.ANCHOR_GENERATOR.AUTO", True]
 AGNOSTIC = "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"
 CASCADE = ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", AGNOSTIC, True]
 EMA = ["MODEL.EMA.ENABLED", True]
@@ -130,6 +133,16 @@ TOGETHER = [
     (["MODEL.BACKBONE.NAME", "build_resnest_backbone"], r"RPN.IN_FEATURES .* gives \['res2'"),
     (["MODEL.ANCHOR_GENERATOR.SIZES", [[8], [16], [32]]], "SIZES has 3 lists.*names 5 levels"),
     (["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[1.0]] * 2], "ASPECT_RATIOS has 2 lists"),
+    ([*AUTO, *RETINA_P6P7], "AUTO is True, .* MODEL.META_ARCHITECTURE RetinaNet"),
+    (
+        [*AUTO, "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"],
+        "AUTO is True, .* MODEL.PROPOSAL_GENERATOR.NAME 'PrecomputedProposals'",
+    ),
+    ([*AUTO, "MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"], "NAME is RotatedAnchorGen"),
+    (
+        [*AUTO, "MODEL.ANCHOR_GENERATOR.SIZES", [[8], [16], [32], [64], [128, 256]]],
+        "AUTO is True, .* as many SIZES in every level",
+    ),
     (["MODEL.ROI_BOX_HEAD.NUM_FC", 0], "NUM_CONV and NUM_FC are both 0"),
     (["MODEL.FPN.NORM", "GN"], "FPN.NORM is 'GN', whose 32 groups do not divide .* 16"),
     (["MODEL.ROI_MASK_HEAD.NORM", "GN"], "ROI_MASK_HEAD.NORM is 'GN'.*CONV_DIM 16"),
@@ -185,10 +198,7 @@ def test_every_config_that_ships_passes(name):
 
 
 def test_a_retinanet_passes(rcnn_cfg):
-    rcnn_cfg.merge_from_list(
-        [*RETINA, "MODEL.BACKBONE.NAME", "build_retinanet_resnest_fpn_backbone"]
-    )
-    rcnn_cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    rcnn_cfg.merge_from_list(RETINA_P6P7)
     check_config(rcnn_cfg)
 
 

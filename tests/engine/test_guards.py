@@ -36,7 +36,7 @@ def test_refuses_data_to_learn_nothing_from(annotations, message, registered, rc
 
 
 def test_refuses_no_data(rcnn_cfg):
-    with pytest.raises(ValueError, match="DATASETS.TRAIN is empty"):
+    with pytest.raises(ValueError, match="DATASETS.TRAIN is empty; give --data, or set"):
         load_training_images(rcnn_cfg)
 
 

@@ -21,6 +21,11 @@ PUBLISHED = [
     for depth in (50, 101)
 ]
 OTHERS = [c for c in list_configs() if c.startswith(("quick_schedules/", "finetune/"))]
+FINETUNE = [
+    f"finetune/{kind}_rcnn_ResNeSt_{depth}_FPN_finetune.yaml"
+    for kind in ("faster", "mask")
+    for depth in (14, 26, 50)
+]
 GIVEN = {
     "nothing": [],
     "epochs": ["SOLVER.EPOCHS", 7],
@@ -75,6 +80,21 @@ def test_fits(name, images, processes, given):
     assert (
         scale_schedule(cfg, images=images, processes=processes) is cfg
     )  # config.yaml is what runs
+
+
+@pytest.mark.parametrize("name", FINETUNE)
+def test_small_detectors_get_a_length_that_suits_the_data(name):
+    cfg = fit(name, images=160, processes=2)
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS, cfg.SOLVER.MAX_ITER) == (8, 100, 2000)
+    assert cfg.SOLVER.STEPS == (1600, 1900)
+
+
+@pytest.mark.parametrize("name", FINETUNE)
+def test_small_detectors_train_whole_and_norms_too_from_scratch(name):
+    pretrained, scratch = (fit(name, opts, images=160) for opts in ([], ["MODEL.WEIGHTS", ""]))
+    assert pretrained.MODEL.RESNETS.NORM == "FrozenBN" and scratch.MODEL.RESNETS.NORM == "SyncBN"
+    assert pretrained.MODEL.WEIGHTS.startswith("resnest://timm/resnest")
+    assert scratch.MODEL.BACKBONE.FREEZE_AT == 0 and scratch.SOLVER.WARMUP_ITERS == 100
 
 
 @pytest.mark.parametrize("processes", [1, 2, 8])

@@ -71,7 +71,7 @@ def test_config_yaml_is_what_runs(arguments, loads, monkeypatch):
 
 def test_an_evaluation_reads_no_training_images(arguments, loads):
     args = arguments("--eval-only", SOLVER__EPOCHS=5, SOLVER__MAX_ITER=7)
-    cfg, images, _ = setup(args)
+    cfg, images, _, _ = setup(args)
     assert images is None and not loads and cfg.SOLVER.MAX_ITER == 7
 
 

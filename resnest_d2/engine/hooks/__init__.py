@@ -1,5 +1,6 @@
 """Hooks of the trainer, one per file; :meth:`Trainer.build_hooks` sets their order."""
 
+from .anchors import FoundAnchorsFile
 from .batch_size import BatchSize
 from .best_checkpoint import BestCheckpoint, trained_iterations
 from .checkpoints import Checkpoints, build_checkpoints
@@ -17,6 +18,7 @@ __all__ = [
     "DivergedError",
     "EarlyStop",
     "EarlyStopping",
+    "FoundAnchorsFile",
     "ProgressBar",
     "ReportHook",
     "StepWatch",
