@@ -16,6 +16,9 @@ class Split(str, Enum):
     val = "val"
 
 
+_TRAIN = Split("train")
+
+
 def show_data(
     config: Annotated[
         str,
@@ -38,7 +41,7 @@ def show_data(
     ] = None,
     split: Annotated[
         Split, typer.Option(help="Training images, augmented, or those of the evaluation.")
-    ] = Split("train"),
+    ] = _TRAIN,
     batches: Annotated[int, typer.Option(min=1, help="Number of batches.")] = 2,
     output: Annotated[Path, typer.Option(help="Folder for the drawings.")] = Path("output/data"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -63,16 +66,16 @@ def show_data(
     require_new(paths, overwrite=overwrite)
     path = find_detector(config).config
     keys = with_flags(opts, {"--data": _data_keys(*data)} if data else {})
-    cfg, found = preview_batches(path, keys, split=split.value, number=batches)
-    train = split.value == "train"
-    line = f"Augmentations: {describe_augmentations(cfg)}" if train else "Resized only"
-    sets = cfg.DATASETS.TRAIN if train else cfg.DATASETS.TEST
+    shown = preview_batches(path, keys, split=split.value, number=batches)
+    line = "Resized only"
+    if split is Split.train:
+        line = f"Augmentations: {describe_augmentations(shown.cfg)}"
     make_folder(output)
     written = []
-    for number, (target, batch) in enumerate(zip(paths, found, strict=False), 1):
-        title = f"{split.value} batch {number} of {', '.join(sets)}. {line}"
-        names = list(cfg.DATASETS.CLASSES)
-        drawn = draw_batch(batch, order=cfg.INPUT.FORMAT, names=names, title=title)
+    for number, (target, batch) in enumerate(zip(paths, shown.batches, strict=False), 1):
+        title = f"{split.value} batch {number} of {', '.join(shown.datasets)}. {line}"
+        order, names = shown.cfg.INPUT.FORMAT, shown.classes
+        drawn = draw_batch(batch, order=order, names=names, title=title)
         with whole_file(target) as file:
             drawn.save(file, "JPEG", quality=90)
         written.append(str(target))
