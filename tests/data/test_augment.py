@@ -169,6 +169,14 @@ def test_images_without_objects_stay(image, name):
     assert len(mapped["instances"]) == 0 and mapped["image"].shape[0] == 3
 
 
+def test_detectron2s_crop_takes_images_without_objects(image):
+    mapper = NamingDatasetMapper(config(INPUT__CROP__ENABLED=True))
+    assert len(mapper({**image(), "annotations": []})["instances"]) == 0
+    for seed in range(5):
+        seed_all_rng(seed)
+        check_truth(mapper(image()), atol=1.5)
+
+
 def test_both_flips_are_drawn_apart(image):
     mapper, record = NamingDatasetMapper(config({"VERTICAL_FLIP": True})), image()
     seed_all_rng(0)
