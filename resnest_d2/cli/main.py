@@ -23,6 +23,7 @@ from .export_data import export_data
 from .import_data import import_data
 from .list import list_names
 from .predict import predict
+from .show_data import show_data
 from .split import split
 from .train import train
 
@@ -78,6 +79,7 @@ _COMMANDS: dict[str, Callable] = {
     "eval": evaluate,
     "predict": predict,
     "check-data": check_data,
+    "show-data": show_data,
     "import-data": import_data,
     "split": split,
     "export-data": export_data,

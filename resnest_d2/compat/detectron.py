@@ -41,6 +41,7 @@ EXTENSION_POINTS = {
         "_load_model",
         "_log_incompatible_keys",
     ),
+    "detectron2.data:DatasetMapper": ("_transform_annotations",),
     "detectron2.utils.file_io:PathHandler": (
         "_check_kwargs",
         "_exists",

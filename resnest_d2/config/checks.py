@@ -1,7 +1,7 @@
 """Checks all keys of a config before any heavy work starts.
 
 The tables of checks are in :mod:`.backbone`, in :mod:`.detector` and :mod:`.contradictions`, and,
-for training and evaluation, in :mod:`.run`.
+for training and evaluation, in :mod:`.run` and :mod:`.augmentation`.
 """
 
 import logging
@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 
 from resnest_d2.errors import UserError
 
+from .augmentation import AUGMENTATION_CONTRADICTIONS, AUGMENTATION_RANGES
 from .backbone import BACKBONE_CONTRADICTIONS, BACKBONE_RANGES
 from .contradictions import DETECTOR_CONTRADICTIONS
 from .detector import DETECTOR_RANGES
@@ -42,6 +43,7 @@ def check_config(cfg: CfgNode, *, predicting: bool = False, fitted: bool = True)
         (BACKBONE_RANGES, BACKBONE_CONTRADICTIONS, "resnest" in cfg.MODEL.BACKBONE.NAME),
         (DETECTOR_RANGES, DETECTOR_CONTRADICTIONS, True),
         (RUN_RANGES, RUN_CONTRADICTIONS, not predicting),
+        (AUGMENTATION_RANGES, AUGMENTATION_CONTRADICTIONS, not predicting),
         ((), SCHEDULE_CONTRADICTIONS, fitted and not predicting),
         ((), TRAINED_CONTRADICTIONS, predicting),
     ]

@@ -72,6 +72,23 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Library that resizes images: "pil" as in detectron2, or "cv2" (bilinear) as in mmdetection.
     cfg.INPUT.RESIZE = "pil"
 
+    # Augmentation of the training images, besides RANDOM_FLIP and CROP; see docs/augmentation.md.
+    cfg.INPUT.AUG = CfgNode()
+    keys = cfg.INPUT.AUG
+    # Large scale jitter: the smallest and the largest factor of the training size, such as
+    # (0.5, 2.0); larger images are cropped to the training size. () for none.
+    keys.SCALE_JITTER = ()
+    # Also flip half of the images upside down.
+    keys.VERTICAL_FLIP = False
+    # Rotate by up to so many degrees either way; 180 for any orientation.
+    keys.ROTATION = 0.0
+    # Change brightness, contrast and saturation by factors of up to 1 - x and 1 + x.
+    keys.COLOR_JITTER = 0.0
+    # Probability of joining an image with parts of three others.
+    keys.MOSAIC = 0.0
+    # Transforms of albumentations in their order, each as [name, {argument: value}].
+    keys.ALBUMENTATIONS = []
+
     # Evaluate (train_net.py --eval-only) the optimized detector; results are the same.
     cfg.MODEL.DEPLOY = CfgNode()
     cfg.MODEL.DEPLOY.ENABLED = False

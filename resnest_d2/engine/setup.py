@@ -21,6 +21,7 @@ from resnest_d2.config import (
     load_recipe,
 )
 from resnest_d2.data import register_datasets
+from resnest_d2.data.augment import with_augmentations
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
@@ -97,8 +98,9 @@ def setup(args: argparse.Namespace) -> Setup:
         begin_logs(cfg.OUTPUT_DIR)
     images = anchors = None
     if not args.eval_only:
+        with_augmentations([], cfg)  # its errors come now, and not after the detector is built
         images = load_training_images(cfg)
-        cfg = _with_schedule(cfg, args, scheduled=scheduled, given=given, images=len(images))
+        cfg = with_schedule(cfg, args, given=given, images=len(images))
         anchors = fit_anchors(cfg, images)
         cfg = anchors.cfg if anchors else cfg
     cfg.freeze()
@@ -124,17 +126,19 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"{first} and {second} exclude each other; give one of them.")
 
 
-def _with_schedule(
-    cfg: CfgNode,
-    args: argparse.Namespace,
-    *,
-    scheduled: bool,
-    given: frozenset[str],
-    images: int,
+def with_schedule(
+    cfg: CfgNode, args: argparse.Namespace, *, given: frozenset[str], images: int
 ) -> CfgNode:
-    """The config with the schedule that runs: fitted, or for a run's config.yaml its own."""
+    """The config with the schedule that runs: fitted, or for a run's config.yaml its own.
+
+    Args:
+        cfg: config of the training.
+        args: ``config_file`` and ``opts`` that it was read from.
+        given: keys that the user set.
+        images: number of images that it would train on.
+    """
     processes = comm.get_world_size()
-    if scheduled:
+    if is_written_by_a_run(args.config_file):
         return scale_schedule(cfg, images=images, processes=processes, given=args.opts[::2])
     recipe = load_recipe(args.config_file)
     return fit_schedule(cfg, recipe, images=images, processes=processes, given=given)

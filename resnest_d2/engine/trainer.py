@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine import hooks as d2_hooks
 from detectron2.evaluation import DatasetEvaluators
@@ -30,6 +30,7 @@ from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
 from .evaluation import build_evaluator, check_evaluation, main_metric
 from .guards import load_training_images, warn_of_finished_run, warn_of_small_data
+from .loading import build_training_loader
 from .logs import file_only_printer, tracebacks_in_file
 from .metrics import TTA, by_dataset, defined, publish, record_weights
 from .precision import on_its_device
@@ -83,8 +84,7 @@ class Trainer(DefaultTrainer):
         """Builds a loader of training batches; raises as :func:`load_training_images`."""
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
-        mapper = NamingDatasetMapper(cfg, is_train=True)
-        loader = build_detection_train_loader(cfg, mapper=mapper, dataset=images)
+        loader = build_training_loader(cfg, images)
         release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})  # the loader has a copy
         return loader
 

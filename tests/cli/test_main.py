@@ -17,7 +17,7 @@ COMMANDS = sorted(command.name for command in cli.app.registered_commands)
 
 def test_commands():
     assert set(COMMANDS) == set(
-        "train eval predict check-data import-data split export-data convert export list "
+        "train eval predict check-data show-data import-data split export-data convert export list "
         "doctor".split()
     )
 
