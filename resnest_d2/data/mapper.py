@@ -54,7 +54,10 @@ class NamingDatasetMapper(DatasetMapper):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments of the mapper, with INPUT.RESIZE and, in training, INPUT.AUG applied."""
-        args, cfg = super().from_config(cfg, is_train), with_defaults(cfg)
+        cfg = with_defaults(cfg).clone()
+        cfg.defrost()
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST  # names of its keypoints
+        args = super().from_config(cfg, is_train)
         args["augmentations"] = with_resizer(args["augmentations"], cfg.INPUT.RESIZE)
         tight = args.pop("recompute_boxes")  # of INPUT.CROP; fails on images without objects
         if not is_train:

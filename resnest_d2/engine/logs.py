@@ -36,6 +36,43 @@ def begin_logs(output_dir: str) -> None:
     logger.propagate = False
 
 
+@contextlib.contextmanager
+def held_logs() -> Iterator[None]:
+    """Holds the package's messages back until :func:`begin_logs` has set up where they go.
+
+    Without it, after an error or in a dry run, the main process prints them to standard error.
+    """
+    logger = logging.getLogger(_PACKAGE)
+    if logger.handlers:  # set up by an earlier run of this process, or by a program
+        yield
+        return
+    held, level = _Held(), logger.level
+    logger.addHandler(held)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(held)
+        begun = logger.handlers or logging.getLogger().handlers
+        if not begun:
+            logger.setLevel(level)
+        for record in held.records if comm.is_main_process() else ():
+            if logger.handlers:
+                logger.handle(record)
+            elif not begun:
+                print(record.getMessage(), file=sys.stderr)
+
+
+class _Held(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.getLogger(_PACKAGE).handlers == [self]:
+            self.records.append(record)
+
+
 def _on_terminal(handler: logging.Handler) -> bool:
     return getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
 

@@ -29,7 +29,7 @@ from resnest_d2.files import make_folder, whole_file
 from .anchors import AnchorFit, fit_anchors, with_anchors_of_run
 from .earlier_run import check_folder
 from .guards import load_training_images
-from .logs import begin_logs
+from .logs import begin_logs, held_logs
 from .scaling import scale_schedule
 from .schedule import fit_schedule
 
@@ -76,26 +76,28 @@ def setup(args: argparse.Namespace) -> Setup:
         raise UserError("--config-file is missing; see resnest_d2.model_zoo.list_configs().")
     _check_flags(args)
     args.config_file = find_config(args.config_file)  # detectron2 logs the file's contents
-    cfg = load_config(args.config_file, args.opts)
-    given = given_keys(args.config_file, args.opts)
-    scheduled = is_written_by_a_run(args.config_file)
-    check_config(cfg, fitted=scheduled or "TEST.EVAL_PERIOD" in given)
-    register_datasets(cfg, given=given)
-    cfg = with_anchors_of_run(cfg) if args.resume else cfg
-    if args.eval_only:
-        check_trained(cfg)
-    no_cuda = choose_device(cfg)
-    if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
-    if cfg.MODEL.DEVICE == "cpu":
-        keep_freed_memory()
-    if not args.eval_only and not args.resume:
-        if comm.is_main_process() or not args.overwrite:
-            check_folder(cfg.OUTPUT_DIR, overwrite=args.overwrite)
-    comm.synchronize()  # deleted before another process begins its log; read before it is replaced
-    make_folder(cfg.OUTPUT_DIR)
-    if not args.dry_run:
-        begin_logs(cfg.OUTPUT_DIR)
+    with held_logs():
+        cfg = load_config(args.config_file, args.opts)
+        given = given_keys(args.config_file, args.opts)
+        scheduled = is_written_by_a_run(args.config_file)
+        check_config(cfg, fitted=scheduled or "TEST.EVAL_PERIOD" in given)
+        register_datasets(cfg, given=given)
+        cfg = with_anchors_of_run(cfg) if args.resume else cfg
+        if args.eval_only:
+            check_trained(cfg)
+        no_cuda = choose_device(cfg)
+        if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1:
+            torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
+        if cfg.MODEL.DEVICE == "cpu":
+            keep_freed_memory()
+        if not args.eval_only and not args.resume:
+            if comm.is_main_process() or not args.overwrite:
+                check_folder(cfg.OUTPUT_DIR, overwrite=args.overwrite)
+        # Deleted before another process begins its log; read before it is replaced.
+        comm.synchronize()
+        make_folder(cfg.OUTPUT_DIR)
+        if not args.dry_run:
+            begin_logs(cfg.OUTPUT_DIR)
     images = anchors = None
     if not args.eval_only:
         with_augmentations([], cfg)  # its errors come now, and not after the detector is built

@@ -377,6 +377,9 @@ def test_keypoints_of_your_own(written, forget):
     api = read_api(paths[0])
     complete_annotations(api)
     assert [a["num_keypoints"] for a in api.anns.values()] == [2, 2, 2, 0]
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ("written",)  # as `resnest-d2 eval` sets them
+    mapper = NamingDatasetMapper(cfg, is_train=False)
+    assert mapper(load_images(*paths)[0])["image"].shape == (3, 800, 1200)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import small
 from detectron2.utils.logger import setup_logger
 
-from resnest_d2.engine.logs import begin_logs, file_only_printer, tracebacks_in_file
+from resnest_d2.engine.logs import begin_logs, file_only_printer, held_logs, tracebacks_in_file
 
 
 @pytest.fixture
@@ -30,6 +30,26 @@ def test_all_packages_write_to_one_file_once(folder, capsys):
     shown, written = capsys.readouterr().out, (folder / "log.txt").read_text()
     for name in names:
         assert shown.count(f"said by {name}") == written.count(f"said by {name}") == 1
+
+
+def test_what_was_logged_before_is_in_the_file_once(folder, capsys):
+    with held_logs():
+        logging.getLogger("resnest_d2.data").info("read as 96")
+        assert "read as" not in "".join(capsys.readouterr())
+        begin_logs(str(folder))
+        logging.getLogger("resnest_d2.data").info("after")
+    shown, written = capsys.readouterr().out, (folder / "log.txt").read_text()
+    for text in ("read as 96", "after"):
+        assert shown.count(text) == written.count(text) == 1
+
+
+def test_what_was_logged_before_an_error_is_printed(folder, capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
+    with pytest.raises(ZeroDivisionError), held_logs():
+        logging.getLogger("resnest_d2.data").info("read as 96")
+        raise ZeroDivisionError
+    assert capsys.readouterr().err == "read as 96\n"
+    assert logging.getLogger("resnest_d2").handlers == []
 
 
 def test_detectron2s_tracebacks_are_in_the_file_alone(folder, capsys):
