@@ -170,8 +170,9 @@ def read_json(path: str | os.PathLike, *, object_hook: Callable[[dict], Any] | N
     Raises:
         UserError: not JSON; else as :func:`read_text`.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path), object_hook=object_hook)
+        return json.loads(text, object_hook=object_hook)
     except (ValueError, RecursionError) as error:  # ValueError: also of a number of 5,000 digits
         raise UserError(f"{path} is not JSON: {error}.") from error
 

@@ -1,9 +1,13 @@
-"""Loader of training batches, as the Trainer uses it."""
+"""Loaders of training batches and of test images, as the Trainer uses them."""
 
 from collections.abc import Iterable
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, build_detection_train_loader
+from detectron2.data import (
+    DatasetFromList,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 
 from resnest_d2.data.mapper import NamingDatasetMapper
 
@@ -23,3 +27,9 @@ def build_training_loader(cfg: CfgNode, images: list[dict]) -> Iterable[list[dic
         dataset = pool = DatasetFromList(images, copy=False)  # packed once, for all workers
     mapper = NamingDatasetMapper(cfg, is_train=True, pool=pool)
     return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset)
+
+
+def build_evaluation_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
+    """Builds a loader of a dataset's images, one at a time, without their truth."""
+    mapper = NamingDatasetMapper(cfg, is_train=False)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine import hooks as d2_hooks
 from detectron2.evaluation import DatasetEvaluators
@@ -20,7 +19,6 @@ from torch import nn
 from resnest_d2.config import check_config, with_defaults
 from resnest_d2.data import register_datasets
 from resnest_d2.data.coco import release_datasets
-from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
 
@@ -30,7 +28,7 @@ from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
 from .evaluation import build_evaluator, check_evaluation, main_metric
 from .guards import load_training_images, warn_of_finished_run, warn_of_small_data
-from .loading import build_training_loader
+from .loading import build_evaluation_loader, build_training_loader
 from .logs import file_only_printer, tracebacks_in_file
 from .metrics import TTA, by_dataset, defined, publish, record_weights
 from .precision import on_its_device
@@ -91,8 +89,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
         """Builds a loader of test images, one at a time."""
-        mapper = NamingDatasetMapper(cfg, is_train=False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        return build_evaluation_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(
