@@ -89,13 +89,11 @@ def number_ids(api: COCO, categories: dict[Any, int], names: Sequence[str]) -> N
     Returns:
         The numbers, to be set in the results too.
     """
-    images = number_images(api)
     numbers = {id_: index + 1 for id_, index in categories.items()}
     for annotation in api.dataset["annotations"]:
         annotation["category_id"] = numbers[annotation["category_id"]]
     api.dataset["categories"] = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
-    _create_index(api)
-    return Numbers(images, numbers)
+    return Numbers(number_images(api), numbers)
 
 
 def number_images(api: COCO) -> dict[Any, int]:

@@ -116,7 +116,8 @@ def check_headers(file: AnnotationFile) -> list[Finding]:
     present = _present(file)
     facts = inspect_images([path for *_, path in present], decode=False, progress=False)
     for _, image, path in present:
-        if facts[path].size != (image["width"], image["height"]):
+        fact = facts[path]
+        if not fact.fault and fact.size != (image["width"], image["height"]):
             facts[path] = inspect_image(path)  # a PNG may have been rotated
     return list(_check_file(file, present, facts))
 

@@ -81,6 +81,10 @@ def _unusable_box(annotation: dict, image: dict | None) -> str | None:
     box = annotation["bbox"]
     if _not_a_box(annotation, image) or _negative_box(annotation, image):
         return None
+    return _nothing_inside(box, image)
+
+
+def _nothing_inside(box: list, image: dict | None) -> str | None:
     x, y, w, h = box
     if w == 0 or h == 0:
         return f"its bbox {box} is empty"
@@ -91,8 +95,11 @@ def _unusable_box(annotation: dict, image: dict | None) -> str | None:
 
 def has_usable_box(annotation: dict, image: dict | None) -> bool:
     """Whether a part of the box is inside its image."""
-    faults = (rule(annotation, image) for rule in (_not_a_box, _negative_box, _unusable_box))
-    return not any(faults)
+    return not (
+        _not_a_box(annotation, image)
+        or _negative_box(annotation, image)
+        or _nothing_inside(annotation["bbox"], image)
+    )
 
 
 def _box_beyond_image(annotation: dict, image: dict | None) -> str | None:
