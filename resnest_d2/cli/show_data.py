@@ -9,6 +9,7 @@ import typer
 from resnest_d2.files import make_folder, require_new, whole_file
 
 from .common import complete_config, dataset, prepare, with_flags
+from .train import Opts
 
 
 class Split(str, Enum):
@@ -28,12 +29,7 @@ def show_data(
             autocompletion=complete_config,
         ),
     ],
-    opts: Annotated[
-        Optional[list[str]],
-        typer.Argument(
-            metavar="[KEY VALUE]...", help="Config keys; put -- before values that begin with -."
-        ),
-    ] = None,
+    opts: Opts = None,
     *,
     data: Annotated[
         Optional[tuple[Path, Path]],
