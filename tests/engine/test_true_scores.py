@@ -3,12 +3,11 @@
 import json
 import logging
 
-import numpy as np
 import pytest
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import BoxMode
 from PIL import Image
+from truth import as_detections
 
 from resnest_d2 import get_cfg
 from resnest_d2.data import register_coco
@@ -33,7 +32,11 @@ IMAGE_IDS = {
     "beyond 64 bits": lambda i: 2**80 + i,
 }
 
-NOWHERE = {"bbox": [195, 95, 4, 4], "bbox_mode": BoxMode.XYWH_ABS}
+NOWHERE = {
+    "bbox": [195, 95, 4, 4],
+    "bbox_mode": BoxMode.XYWH_ABS,
+    "segmentation": [[195, 95, 199, 95, 199, 99, 195, 99]],
+}
 
 
 @pytest.fixture
@@ -93,18 +96,10 @@ def truth(tmp_path, monkeypatch):
 
 def found(record, classes=0):
     """The objects of a record as detections, and one of each class where nothing is."""
-    instances = Instances((record["height"], record["width"]))
     objects = record["annotations"]
-    scores = [*torch.linspace(0.9, 0.5, len(objects)), *[0.1] * classes]
-    objects = [*objects, *(dict(NOWHERE, category_id=k) for k in range(classes))]
-    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
-    masks = np.zeros((len(objects), record["height"], record["width"]), bool)
-    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
-        mask[int(y0) : int(y1), int(x0) : int(x1)] = True
-    instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
-    instances.pred_masks = torch.from_numpy(masks)
-    instances.scores = torch.tensor(scores)
-    instances.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
+    further = [dict(NOWHERE, category_id=k) for k in range(classes)]
+    instances = as_detections({**record, "annotations": [*objects, *further]})
+    instances.scores[len(objects) :] = 0.1
     return instances
 
 
