@@ -113,7 +113,8 @@ def test_scores_a_run_on_a_file_with_other_ids(trained, run, folder):
     before = yaml.safe_load((trained / "config.yaml").read_text())["DATASETS"]
     assert config["CLASSES"] == before["CLASSES"]
     assert config["CATEGORY_IDS"] == before["CATEGORY_IDS"]
-    assert "are left out: wolf." in (folder / "named" / "report.html").read_text()
+    for name in ("report.html", "log.txt"):
+        assert "are left out: wolf." in (folder / "named" / name).read_text()
     data["annotations"].append({**data["annotations"][0], "id": 999, "category_id": 1})
     renumbered.write_text(json.dumps(data))
     done = run("eval", trained, "--data", renumbered, "cells/images", "--output", "named")

@@ -211,6 +211,7 @@ def test_check_loading_mapper_and_scoring_agree(kind, written, forget, caplog):
 
     api = read_api(paths[0])
     complete_annotations(api)
+    assert len(api.anns) == boxes  # what is not trained on is not scored either
     for annotation in api.anns.values():
         if annotation.get("segmentation"):
             assert api.annToMask(annotation).shape == (HEIGHT, WIDTH)

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -290,6 +291,25 @@ def test_only_the_classes_of_the_detector_are_shown(run, tmp_path):
     assert all("unknown to the detector, are left out: " in page for page in pages)
     page = write_comparison(*folders, str(tmp_path / "page.html")).read_text()
     assert "AP are means of different classes: dog." in " ".join(page.split())
+
+
+def test_ids_of_any_kind_give_the_same_report(run):
+    folder, data, _ = run()
+    pages = [write_report(folder, datasets=[data]).read_text()]
+    detections = f"{folder}/inference/{data.name}/coco_instances_results.json"
+    content, found = (json.loads(Path(p).read_text()) for p in (data.json_file, detections))
+    for entry in (*content["images"], *content["annotations"], *found):
+        for key in ("id", "image_id"):
+            if entry.get(key) == 1:
+                entry[key] = "one"
+    for path, value in ((data.json_file, content), (detections, found)):
+        Path(path).write_text(json.dumps(value))
+    pages.append(write_report(folder, datasets=[data]).read_text())
+    classes, areas = (
+        [f(page) for page in pages]
+        for f in (lambda p: cells(p, "classes"), lambda p: re.findall(r"AP(?:50|75): [\d.]+", p))
+    )
+    assert classes[0] == classes[1] and areas[0] == areas[1] != []
 
 
 def run_ap(folder, metric):
