@@ -19,7 +19,7 @@ from resnest_d2.modeling import CheckpointConvFCHead, DeepStem, ResNeStBottlenec
 
 from . import layers
 from .backends import compile_parts
-from .cpu.roi_align import ChannelsLastPooler
+from .cpu.roi_align import replace_poolers
 
 # Modules before their submodules: they decide where the ReLUs of those go.
 _FUSED = {
@@ -82,8 +82,7 @@ def optimize_for_inference(
     for module in fast.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = True
-    if device == "cpu":
-        _replace_poolers(fast)
+    replace_poolers(fast)
     if amp:
         fast.forward = torch.autocast(device)(fast.forward)
     if left := sorted({type(m).__name__ for m in fast.modules() if _is_unknown(m)}):
@@ -119,13 +118,6 @@ def _flatten_channels_last(head: FastRCNNConvFCHead) -> None:
             if convs:  # else the number of channels is unknown
                 flatten.__class__ = layers.ChannelsLastFlatten
                 layers.reorder_inputs(linear, convs[-1].out_channels)
-
-
-def _replace_poolers(model: nn.Module) -> None:
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if ChannelsLastPooler.can_replace(child):
-                setattr(parent, name, ChannelsLastPooler(child))
 
 
 def _is_unknown(module: nn.Module) -> bool:

@@ -1,10 +1,10 @@
-"""RoIAlign for inference on the CPU, with channels_last inputs and outputs.
+"""RoIAlign on the CPU, with channels_last inputs and outputs.
 
 Bilinear sampling and averaging within a bin are separable: a bin is a weighted sum of the pixels in
 a small window, and the weights are an outer product of vertical and horizontal weights.
 ``embedding_bag`` computes such sums of table rows, on all threads. A pixel's channels are adjacent
 in a channels_last map, so that the map is the table and the result is channels_last, both without a
-copy. torchvision's operator processes one channel after the other on one thread.
+copy. torchvision's operator processes one channel after the other, its backward pass on one thread.
 
 Shapes: R regions, B bins per side, T window pixels per side, H, W of the map.
 """
@@ -65,6 +65,8 @@ def roi_align(
             index.reshape(-1, bag), table, mode="sum", per_sample_weights=weights.reshape(-1, bag)
         )
         pooled[chosen] = sums.view(len(chosen), size * size, channels)
+    if not pooled.requires_grad:  # all regions are empty; the map has a gradient all the same
+        pooled = pooled + table[:0].sum()
     return pooled.view(-1, size, size, channels).permute(0, 3, 1, 2)
 
 
@@ -113,6 +115,7 @@ class ChannelsLastPooler(nn.Module):
         self.sampling_ratio = pooler.level_poolers[0].sampling_ratio
         self.levels = (pooler.min_level, pooler.max_level)
         self.canonical = (pooler.canonical_box_size, pooler.canonical_level)
+        self.replaced = (pooler,)  # in a tuple, because it is no part of the detector
 
     @staticmethod
     def can_replace(pooler: Any) -> bool:
@@ -124,18 +127,36 @@ class ChannelsLastPooler(nn.Module):
         )
 
     def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
-        """Returns (R, C, B, B), channels_last; see :class:`ROIPooler`."""
+        """Returns (R, C, B, B), channels_last if not in training; see :class:`ROIPooler`."""
         boxes = torch.cat([b.tensor for b in box_lists])
         image = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
         regions = torch.cat([image, boxes], 1)
         options = {"size": self.size, "sampling_ratio": self.sampling_ratio}
-        x = [level.contiguous(memory_format=torch.channels_last) for level in x]
+        dtype = x[0].dtype  # the weights of embedding_bag are float32, also under autocast
+        x = [level.float().contiguous(memory_format=torch.channels_last) for level in x]
         if len(x) == 1:
-            return roi_align(x[0], regions, scale=self.scales[0], **options)
-        level_of = assign_boxes_to_levels(box_lists, *self.levels, *self.canonical)
-        shape = (len(regions), x[0].shape[1], self.size, self.size)
-        pooled = x[0].new_zeros(shape).contiguous(memory_format=torch.channels_last)
-        for level, (features, scale) in enumerate(zip(x, self.scales, strict=True)):
-            here = (level_of == level).nonzero()[:, 0]
-            pooled[here] = roi_align(features, regions[here], scale=scale, **options)
-        return pooled
+            pooled = roi_align(x[0], regions, scale=self.scales[0], **options)
+        else:
+            level_of = assign_boxes_to_levels(box_lists, *self.levels, *self.canonical)
+            shape = (len(regions), x[0].shape[1], self.size, self.size)
+            pooled = x[0].new_zeros(shape).contiguous(memory_format=torch.channels_last)
+            for level, (features, scale) in enumerate(zip(x, self.scales, strict=True)):
+                here = (level_of == level).nonzero()[:, 0]
+                pooled[here] = roi_align(features, regions[here], scale=scale, **options)
+        if self.training:  # convolutions of the heads have slower backward passes in channels_last
+            pooled = pooled.contiguous()
+        return pooled.to(dtype)
+
+
+def replace_poolers(model: nn.Module) -> nn.Module:
+    """Replaces a detector's poolers by equal ones that use all threads, if it is on the CPU.
+
+    Returns:
+        The detector itself, changed in place.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        for parent in list(model.modules()):
+            for name, child in parent.named_children():
+                if ChannelsLastPooler.can_replace(child):
+                    setattr(parent, name, ChannelsLastPooler(child).train(child.training))
+    return model

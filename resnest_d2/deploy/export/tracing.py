@@ -128,8 +128,9 @@ def traceable(
     """
     fast = optimize_for_inference(model)
     for name, module in model.roi_heads.named_children():
-        if isinstance(module, ROIPooler):  # the optimised one has branches in Python
-            setattr(fast.roi_heads, name, copy.deepcopy(module))
+        (pooler,) = getattr(module, "replaced", (module,))
+        if isinstance(pooler, ROIPooler):  # the optimised one has branches in Python
+            setattr(fast.roi_heads, name, copy.deepcopy(pooler))
     inputs = (example(None, _TRACED_SIZE, _TRACED_SIZE), torch.tensor(0.0))
     whole = WholeDetector(TracingAdapter(fast, inputs, _detect), resize).eval()
     image = example(resize, _TRACED_SIZE, _TRACED_SIZE)

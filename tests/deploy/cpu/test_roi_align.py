@@ -65,3 +65,28 @@ def test_pooler_chooses_the_same_levels(number):
 )
 def test_which_poolers_are_replaced(pooler, can):
     assert ChannelsLastPooler.can_replace(pooler) is can
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_gradients_are_detectron2s(dtype, rounding):
+    torch.manual_seed(0)
+    pooler = ROIPooler(7, [1 / 4, 1 / 8, 1 / 16], 0, "ROIAlignV2")
+    levels = [torch.randn(2, 8, 96 // 2**i, 128 // 2**i, requires_grad=True) for i in range(3)]
+    boxes = [Boxes(regions()[:, 1:] * scale) for scale in (1.0, 4.0)]
+    down = torch.randn(2 * len(regions()), 8, 7, 7)
+    expected = torch.autograd.grad((pooler(levels, boxes) * down).sum(), levels)
+    # Under autocast detectron2's rounds the boxes too, by pixels in large images.
+    with torch.autocast("cpu", enabled=dtype is torch.bfloat16):
+        pooled = ChannelsLastPooler(pooler)([level.to(dtype) for level in levels], boxes)
+    assert pooled.dtype == dtype and pooled.is_contiguous()
+    found = torch.autograd.grad((pooled.float() * down).sum(), levels)
+    for level, right in zip(found, expected, strict=True):
+        assert right.abs().max() > 0.5
+        torch.testing.assert_close(level, right, rtol=rounding, atol=rounding)
+
+
+def test_empty_regions_have_a_gradient_of_zero():
+    features = torch.randn(1, 4, 6, 8, requires_grad=True)
+    nothing = roi_align(features, torch.tensor([[0.0, 9, 9, 9, 9]]), size=7, scale=0.25)
+    nothing.sum().backward()
+    assert features.grad is not None and not features.grad.any()

@@ -11,6 +11,7 @@ import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
+from resnest_d2.deploy.cpu.roi_align import replace_poolers
 from resnest_d2.deploy.export import ShortestEdge, export, exporting, formats
 from resnest_d2.deploy.export.formats import FORMATS, METADATA
 
@@ -34,6 +35,8 @@ def make(rcnn_cfg):
             cfg.MODEL.ROI_MASK_HEAD.PER_STAGE = "mask" in kind
         torch.manual_seed(0)
         model = build_model(cfg).eval()
+        if kind == "mask":
+            replace_poolers(model)  # as in a Trainer's
         for name, tensor in model.state_dict().items():
             if name.endswith("running_var"):
                 torch.nn.init.uniform_(tensor, 0.6, 1.4)
