@@ -1,6 +1,6 @@
 """Image files: the one place that opens them.
 
-Only the formats below are opened, whatever a file is named: Pillow knows dozens more, and starts
+Only the formats below are opened, with any name: Pillow knows dozens more, and starts
 Ghostscript for one of them. The number of pixels is read from the header and limited, as a file of
 some kilobytes can decode to gigabytes.
 
