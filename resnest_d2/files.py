@@ -2,16 +2,25 @@
 
 import contextlib
 import errno
+import fcntl
 import json
+import logging
 import os
+import re
+import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.outputs import short_name
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_PARTIAL = re.compile(r".*\.[0-9a-f]{8}\.resnest_d2\.partial")
+_OLD = 5.0  # seconds, by which the writer of a partial file has locked it
+_cleaned: set[str] = set()  # folders
 
 
 class WriteError(UserError, OSError):
@@ -20,10 +29,6 @@ class WriteError(UserError, OSError):
 
 class UnreadableError(UserError, OSError):
     """A file cannot be read, or not as what it should be; the message names it."""
-
-
-class OutputExistsError(UserError, FileExistsError):
-    """A file that was to be written exists, and nobody asked to replace it."""
 
 
 @contextlib.contextmanager
@@ -35,21 +40,69 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             left.
     """
     path = os.fspath(path)
-    partial = path + ".partial"
-    before = sys.exc_info()[1]
+    folder, name = os.path.split(path)
+    token = f"{secrets.token_hex(4)}.resnest_d2.partial"  # of two writers each has its own
+    partial = os.path.join(folder, f"{short_name(name)}.{token}")
+    with writing(path, wrapped=True):
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EEXIST, "it exists, and is no regular file")
+        _remove_partials(folder or ".")
+        try:
+            encoding = None if "b" in mode else "utf-8"
+            with open(partial, mode.replace("w", "x"), encoding=encoding) as file:
+                _lock(file)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            if os.path.isfile(partial):
+                os.remove(partial)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, *, wrapped: bool = False) -> Iterator[None]:
+    """Around what writes a file or folder, nothing else.
+
+    Args:
+        path: of the file or folder.
+        wrapped: whether the system's error can be behind a RuntimeError, as of torch.save.
+
+    Raises:
+        WriteError: naming the reason, of a full disk its free space, for any error of the system.
+    """
+    path, before = os.fspath(path), sys.exc_info()[1]
     try:
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        yield
     except BaseException as error:
-        if os.path.isfile(partial):
-            os.remove(partial)
-        reason = _failed_write(error, before)
+        reason = _failed_write(error, before, wrapped=wrapped)
         if reason is None:
             raise
         raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
+
+
+def _lock(file: IO) -> bool:
+    """Locks an open file until it is closed or its process dies; whether no one else has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # also of a file system without locks
+        logging.getLogger(__name__).debug(f"{file.name} cannot be locked: {error}")
+        return False
+    return True
+
+
+def _remove_partials(folder: str) -> None:
+    """Removes what killed processes left in a folder, at the first file that is written to it."""
+    folder = os.path.realpath(folder)
+    if folder in _cleaned or not os.path.isdir(folder):
+        return
+    _cleaned.add(folder)
+    for name in filter(_PARTIAL.fullmatch, os.listdir(folder)):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(FileNotFoundError, PermissionError), open(path, "rb+") as file:
+            if time.time() - os.stat(path).st_mtime > _OLD and _lock(file):
+                os.remove(path)
 
 
 @contextlib.contextmanager
@@ -83,30 +136,22 @@ def write_json_files(contents: Mapping[str, Any]) -> None:
             json.dump(content, file)
 
 
-def require_new(paths: Iterable[str | os.PathLike], *, overwrite: bool) -> None:
-    """Refuses to write over files that exist.
-
-    Raises:
-        OutputExistsError: one exists and ``overwrite`` is not set.
-    """
-    for path in paths:
-        if os.path.exists(path) and not overwrite:
-            raise OutputExistsError(f"{path} exists; give another output or ask to overwrite it.")
-
-
-def _failed_write(error: BaseException, before: BaseException | None) -> OSError | None:
-    """The system's error behind another: torch.save makes a RuntimeError out of a failing write.
+def _failed_write(
+    error: BaseException, before: BaseException | None, *, wrapped: bool
+) -> OSError | None:
+    """The system's error, or the one behind a RuntimeError.
 
     Args:
         error: that was raised while writing.
         before: what was handled when the writing began, and has nothing to do with it.
+        wrapped: see :func:`writing`.
     """
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause is not before and cause not in seen:
         if isinstance(cause, OSError) and not isinstance(cause, UserError):
             return cause
-        if not isinstance(cause, RuntimeError):
+        if not (wrapped and isinstance(cause, RuntimeError)):
             return None
         seen.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -190,20 +235,3 @@ def read_yaml(path: str | os.PathLike) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not YAML: {reason}.") from error
-
-
-@contextlib.contextmanager
-def reading_image(path: str | os.PathLike) -> Iterator[None]:
-    """Around the decoding of one image, nothing else.
-
-    Raises:
-        UnreadableError: naming the image, for any error of the decoder: Pillow's raise nearly every
-            kind of error on damaged files.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UnreadableError(f"{path} cannot be read: {reason}") from error

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -362,3 +363,17 @@ class TestVision:
             with pytest.raises(Exception) as caught, Image.open(io.BytesIO(content)) as image:
                 image.tobytes()
             assert vision.is_truncated_image(caught.value) is truncated
+
+
+def test_a_lack_of_memory_is_known_by_torchs_own_errors():
+    lack = [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")]
+    for allocate in (
+        lambda: torch.empty(1 << 60, dtype=torch.uint8),
+        lambda: np.empty(1 << 60, np.uint8),
+        lambda: cv2.resize(np.zeros((2, 2), np.uint8), (2**30, 2**31 - 1)),
+    ):
+        with pytest.raises(Exception) as caught:
+            allocate()
+        lack.append(caught.value)
+    assert [pytorch.is_out_of_memory(error) for error in lack] == [True] * 5
+    assert not pytorch.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))

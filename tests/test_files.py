@@ -1,21 +1,21 @@
 """Files of the user: what is read and written, and the sentences where that fails."""
 
+import errno
+import fcntl
 import os
 
 import pytest
 
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import (
-    OutputExistsError,
     WriteError,
     make_folder,
     read_json,
     read_text,
     read_yaml,
-    reading_image,
-    require_new,
     whole_file,
     whole_files,
+    writing,
 )
 
 
@@ -42,13 +42,6 @@ def test_names_the_file_that_is_of_another_format(tmp_path):
         read_json(tmp_path / "a")
     with pytest.raises(UserError, match="a is not YAML: .*line 1, column 2"):
         read_yaml(tmp_path / "a")
-
-
-@pytest.mark.parametrize("error", [OSError("x"), SyntaxError("x"), IndexError("x"), TypeError("x")])
-def test_whatever_a_decoder_raises_names_the_image(error):
-    with pytest.raises(UserError, match=f"a.png cannot be read: {type(error).__name__}: x"):
-        with reading_image("a.png"):
-            raise error
 
 
 def test_a_folder_is_made_or_named(tmp_path):
@@ -103,10 +96,40 @@ def test_several_files_take_their_places_together(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_exists_is_replaced_only_if_asked(tmp_path):
-    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    require_new(paths, overwrite=False)
-    paths[1].write_text("mine")
-    require_new(paths, overwrite=True)
-    with pytest.raises(OutputExistsError, match="b.txt exists"):
-        require_new(paths, overwrite=False)
+def test_the_name_of_a_partial_file_fits_and_is_unique(tmp_path):
+    path = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
+    with whole_file(path, "w") as one, whole_file(path, "w") as other:
+        one.write("one" * 9)
+        other.write("other")
+    assert path.read_text() == "one" * 9 and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("path", [os.devnull, "."])
+def test_what_is_no_regular_file_is_not_replaced(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WriteError, match="no regular file"):
+        with whole_file(path) as file:
+            file.write(b"x")
+    assert not os.path.isfile(os.devnull)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    names = ["a.pth.0123abcd.resnest_d2.partial", "b.89abcdef.resnest_d2.partial", "mine.partial"]
+    for name in names:
+        (tmp_path / name).write_text("part of a file")
+        os.utime(tmp_path / name, (0, 0))
+    with open(tmp_path / names[1]) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # its process is alive
+        with whole_file(tmp_path / "a.pth") as file:
+            file.write(b"whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth", *names[1:]]
+    assert (tmp_path / "a.pth").read_bytes() == b"whole"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(WriteError, match="a cannot be written .*Read-only file system"):
+        with writing(tmp_path / "a"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    with pytest.raises(RuntimeError, match="of a tracer"):
+        with writing(tmp_path / "a"):
+            raise RuntimeError("of a tracer") from OSError("which it handled")

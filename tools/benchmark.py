@@ -27,6 +27,7 @@ from benchmarking.scoring import scoring_settings
 from benchmarking.training import CONFIG, training_cases
 
 from resnest_d2.errors import UserError, run_program
+from resnest_d2.outputs import require_new
 
 KINDS = ("backbone", "detector", "training", "scoring", "predict")
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml"
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=5, help="runs of each case after a warm-up")
     add("--threads", type=int, default=torch.get_num_threads(), help="number of torch's threads")
     add("--output", default="output/benchmark", help="folder for table, JSON and plots")
+    add("--overwrite", action="store_true", help="replace existing files")
     add("--append", action="store_true", help="to the rows of an earlier run in that folder")
     add("--debug", action="store_true", help="print the traceback of an error")
     return parser
@@ -120,6 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def benchmark(args: argparse.Namespace) -> None:
     """Measure, print the tables and write them with the plots."""
+    written = Path(args.output) / "benchmark.json"
+    require_new([written], overwrite=args.append or args.overwrite)
     torch.set_num_threads(args.threads)
     logging.getLogger("detectron2").setLevel(logging.ERROR)
     rows, reasons = report.read(Path(args.output)) if args.append else [], {}

@@ -15,6 +15,7 @@ import torch
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
 from resnest_d2.modeling import ARCHS, ResNeSt
+from resnest_d2.outputs import require_new
 
 from .layouts import Layout, get_layout, recognise, translate
 from .reading import find_weights, read_checkpoint
@@ -219,14 +220,27 @@ def write_checkpoint(conversion: Conversion, path: str | os.PathLike) -> None:
 
 
 def convert_file(
-    source: str | os.PathLike, target: str | os.PathLike, *, to: str = "detectron2"
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    to: str = "detectron2",
+    overwrite: bool = False,
 ) -> Conversion:
     """Converts a checkpoint file, see :func:`convert`.
 
+    Args:
+        source: checkpoint to read.
+        target: checkpoint to write.
+        to: name of the target layout.
+        overwrite: replace ``target`` if it exists.
+
     Raises:
         MissingFileError, UserError: see :func:`read_checkpoint`, :func:`find_weights` and
-            :func:`convert`.
+            :func:`convert`; or ``target`` is ``source``.
+        OutputExistsError: ``target`` exists.
+        WriteError: ``target`` cannot be written.
     """
+    require_new([target], overwrite=overwrite, sources=[source])
     weights = find_weights(read_checkpoint(source), source)
     conversion = convert(weights, to=to, origin=os.fspath(source))
     write_checkpoint(conversion, target)

@@ -3,10 +3,12 @@
 Weights are looked up in the folder RESNEST_D2_WEIGHTS, then in the cache, then at their URL.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -15,12 +17,15 @@ import torch
 from iopath.common.file_io import file_lock, get_cache_dir
 
 from resnest_d2.errors import MissingFileError, MissingPackageError
-from resnest_d2.files import make_folder, whole_file
+from resnest_d2.files import make_folder, whole_file, writing
+from resnest_d2.outputs import name_fault, short_name
 
 from .convert import convert_file
 from .fetch import DownloadError, check_hash, fetch, sha256_of
 
 MIRROR = "RESNEST_D2_WEIGHTS"
+_STEM = 120  # bytes of a file's name that its copy keeps
+_UNNAMED = "weights.pth"  # of an address that ends in no name of a file
 VERSION = 1  # of the conversion; increase it when its result changes
 
 
@@ -40,7 +45,8 @@ class WeightsOrigin(NamedTuple):
         if self.timm:
             return (f"{self.timm}.safetensors", f"{self.timm}.pth", f"{self.timm}.bin")
         file = self.url.rsplit("/", 1)[-1]
-        return tuple(dict.fromkeys((unquote(file), file)))
+        names = dict.fromkeys((unquote(file), file))  # %2F would lead out of the folder
+        return tuple(name for name in names if not name_fault(name)) or (_UNNAMED,)
 
     @property
     def hash_head(self) -> str | None:
@@ -65,18 +71,18 @@ def local_weights(source: WeightsOrigin) -> str:
     """
     mirror = os.environ.get(MIRROR)
     for folder, file in ((mirror, file) for file in source.files if mirror):
-        path = Path(folder).expanduser() / file
+        path = Path(os.path.expanduser(folder)) / file
         if path.is_file():
             if source.hash_head:
                 check_hash(path, source.hash_head)
             return converted_file(path)
     stem, suffix = os.path.splitext(source.files[0])
-    if source.url and not source.hash_head:  # several URLs may have the same file name
+    cut = stem != (stem := short_name(stem, _STEM))
+    if source.url and (cut or not source.hash_head):  # several URLs may have the same file name
         stem += "-" + hashlib.sha256(source.url.encode()).hexdigest()[:8]
     target = cache_folder() / f"{stem}.pth"
-    make_folder(target.parent)
-    with file_lock(str(target)):  # of several processes one fetches, the others wait and find it
-        if not target.is_file():
+    with _once(target) as missing:
+        if missing:
             raw = target.with_name(f"{stem}.download{suffix}")
             if source.timm:
                 raw = raw.with_suffix(".pth")
@@ -95,15 +101,31 @@ def converted_file(path: str | os.PathLike) -> str:
         MissingFileError: there is no such file.
         UserError: the file is not a ResNeSt checkpoint, or is not safe to read.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise MissingFileError(f"The checkpoint {path} does not exist.")
-    target = cache_folder() / f"{path.stem}-{sha256_of(path)[:16]}.pth"
-    make_folder(target.parent)
-    with file_lock(str(target)):
-        if not target.is_file():
+    target = cache_folder() / f"{short_name(path.stem, _STEM)}-{sha256_of(path)[:16]}.pth"
+    with _once(target) as missing:
+        if missing:
             _convert(path, target)
     return str(target)
+
+
+@contextlib.contextmanager
+def _once(target: Path) -> Iterator[bool]:
+    """Whether a file is to be made: of several processes one does, the others wait and find it.
+
+    Raises:
+        WriteError: the cache cannot be written to.
+    """
+    if target.is_file():  # also in a cache that only another user may write to
+        yield False
+        return
+    make_folder(target.parent)
+    with contextlib.ExitStack() as stack:
+        with writing(target):
+            stack.enter_context(file_lock(str(target)))
+        yield not target.is_file()
 
 
 def _convert(raw: Path, target: Path) -> None:

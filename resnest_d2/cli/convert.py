@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from resnest_d2.errors import UserError
+from resnest_d2.outputs import require_new
 
 from .common import complete_config, prepare
 
@@ -35,11 +36,12 @@ def convert(
             autocompletion=complete_config,
         ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Convert a checkpoint to another layout.
 
     The checkpoint may be from detectron2, mmdetection, timm or the authors. Tensors are only
-    renamed.
+    renamed. The checkpoint itself is never replaced.
 
     Examples:
       resnest-d2 convert epoch_12.pth converted.pth \\
@@ -53,6 +55,7 @@ def convert(
     from resnest_d2.data.registration import learn_classes
 
     prepare()
+    require_new([target], overwrite=overwrite, sources=[source])
     if config:
         cfg = load_config(config)
         learn_classes(cfg, given=given_keys(config))
@@ -60,7 +63,7 @@ def convert(
         typer.echo(str(report))
         if report.unused or not report.complete:
             raise UserError(f"{source} does not fit {config}; nothing was written.")
-    conversion = convert_file(str(source), str(target), to=to.value)
+    conversion = convert_file(str(source), str(target), to=to.value, overwrite=overwrite)
     typer.echo(f"{target}: {conversion}")
     for title, names in (("unused", conversion.unused), ("missing", conversion.missing)):
         for name in names:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.outputs import require_new
 
 from .common import complete_config, dataset, prepare, with_flags
 from .train import Gpus, Opts
@@ -45,6 +46,9 @@ def evaluate(
             "comparison.html.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing files given by --output.")
+    ] = False,
 ) -> None:
     """Evaluate a detector.
 
@@ -64,11 +68,16 @@ def evaluate(
         if model or weights or data:
             raise UserError("--compare takes two evaluated runs; give nothing else but --output.")
         first, second = map(str, compare)
-        page = write_comparison(first, second, str(output or "comparison.html"))
+        target = str(output or "comparison.html")
+        sources = [path for run in compare for path in run.rglob("*.json")]
+        require_new([target], overwrite=overwrite, sources=sources)
+        page = write_comparison(first, second, target)
         typer.echo(f"Comparison written to {page}.")
         return
     if model is None:
         raise typer.BadParameter("give a run or a config, or --compare with two runs.")
+    if output:
+        require_new([output / "results.json"], overwrite=overwrite)
     _score(model, opts, weights=weights, data=data, output=output, num_gpus=num_gpus)
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from resnest_d2.outputs import require_new
+
 from .common import complete_config, keep_memory, prepare
 
 
@@ -43,6 +45,7 @@ def export(
     score_threshold: Annotated[
         float | None, typer.Option(help="Lowest score of a detection; default: the config's.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Export a detector, and check the file.
 
@@ -52,11 +55,13 @@ def export(
     The file is run in its own engine on three images of different sizes. It is kept only if its
     detections equal those of the detector.
     """
-    from resnest_d2.deploy.export import ShortestEdge
+    from resnest_d2.deploy.export import ShortestEdge, files_of
     from resnest_d2.deploy.export import export as export_detector
     from resnest_d2.inference import build_metadata, build_trained, prediction_config
 
     prepare()
+    sources = [path for path in (model, weights) if path]
+    require_new(files_of(output), overwrite=overwrite, sources=sources)
     keep_memory("cpu")
     cfg = prediction_config(
         model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()
@@ -69,5 +74,6 @@ def export(
         resize=resize if preprocess is _INSIDE else None,
         class_names=build_metadata(cfg).get("thing_classes", ()),
         config=model,
+        overwrite=overwrite,
     )
     typer.echo(str(report))

@@ -10,6 +10,7 @@ import typer
 
 from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
+from resnest_d2.outputs import free_name, require_empty, same_file
 
 from .common import complete_config, keep_memory, prepare
 
@@ -48,6 +49,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("output/predict"),
     save_json: Annotated[bool, typer.Option(help="Write COCO records to predictions.json.")] = True,
     draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Detect objects in images, folders and videos.
 
@@ -55,12 +57,14 @@ def predict(
       resnest-d2 predict mask_rcnn_s50 holiday/ street.jpg --score-threshold 0.3
 
     Drawn images and predictions.json are written to --output. Ctrl-C keeps the records so far.
-    Images that cannot be read are listed at the end; the others are still processed, and the exit
-    code is 1.
+    Images that cannot be read, or that there is not enough memory for, are listed at the end; the
+    others are still processed, and the exit code is 1. Drawings of over 25 million pixels are
+    reduced to that size.
     """
-    from resnest_d2.inference import Failure, Predictor
+    from resnest_d2.inference import Failure, Predictor, costs_one_image, failure_of
 
     _check_output(output, source)
+    require_empty(output, overwrite=overwrite or not (save_json or draw))
     prepare()
     keep_memory(device)
     predictor = Predictor(
@@ -77,16 +81,19 @@ def predict(
     number = 0
     try:
         for number, prediction in enumerate(stream, 1):
-            for record in prediction.to_coco(number) if save_json else ():
-                records.append({**record, "file_name": _file_name(prediction)})
-            if draw:
-                try:
-                    drawn = prediction.draw()
-                except UserError as error:  # the file is gone since; a full disk fails below
-                    reason = f"it cannot be drawn, {error}"
-                    stream.failed.append(Failure(_file_name(prediction), reason))
-                    continue
-                with whole_file(output / _free_name(prediction.name, names)) as file:
+            try:
+                found = prediction.to_coco(number) if save_json else ()
+                records += [{**record, "file_name": _file_name(prediction)} for record in found]
+                drawn = prediction.draw() if draw else None
+            except Exception as error:
+                if not costs_one_image(error):
+                    raise
+                failure = failure_of(prediction.image, error)
+                reason = f"it cannot be {'drawn' if draw else 'recorded'}, {failure.reason}"
+                stream.failed.append(Failure(_file_name(prediction), reason))
+                continue
+            if drawn is not None:
+                with whole_file(output / _drawing(prediction.name, names)) as file:
                     drawn.save(file, "JPEG", quality=95)
     finally:
         if save_json:
@@ -103,7 +110,7 @@ def _check_output(output: Path, sources: list[str]) -> None:
     """Raises an error if a drawing could overwrite a source image."""
     for source in sources:
         folder = source if os.path.isdir(source) else os.path.dirname(source)
-        if os.path.realpath(folder) == os.path.realpath(output):
+        if same_file(folder or ".", output):
             raise UserError(
                 f"--output is {output}, the folder of the source {source}; drawings could "
                 "overwrite its images. Choose another folder."
@@ -115,11 +122,7 @@ def _file_name(prediction: "Prediction") -> str:
     return os.path.join(os.path.dirname(prediction.path or ""), prediction.name)
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def _drawing(name: str, taken: set[str]) -> str:
     """Unused name of a drawing: ``a.jpg`` for ``a.png``, ``a_2.jpg`` for a second image ``a``."""
     stem = name.replace("#", "_") if "#" in name else Path(name).stem
-    free, again = f"{stem}.jpg", 2
-    while free in taken:
-        free, again = f"{stem}_{again}.jpg", again + 1
-    taken.add(free)
-    return free
+    return free_name(stem, ".jpg", taken)

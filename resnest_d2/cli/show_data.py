@@ -6,7 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from resnest_d2.files import make_folder, require_new, whole_file
+from resnest_d2.files import make_folder, whole_file
+from resnest_d2.outputs import require_new
 
 from .common import complete_config, dataset, prepare, with_flags
 from .train import Opts

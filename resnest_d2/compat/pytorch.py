@@ -169,3 +169,11 @@ def mistake_in_worker(error: BaseException) -> str | None:
     name = f"{type(error).__module__}.{type(error).__qualname__}: "
     _, found, message = text.rpartition(name)
     return message.strip() if found else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, NumPy's, OpenCV's, or torch's on a CPU or GPU."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    # torch's CPU allocator and OpenCV raise errors of all kinds, which only their texts tell apart
+    return any(text in str(error) for text in ("allocate memory", "Insufficient memory"))

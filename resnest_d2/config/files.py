@@ -16,6 +16,7 @@ from .checks import resolve_backbone
 from .keys import get_cfg, get_key, leaves
 from .merging import merge
 from .reading import read_files
+from .rules import DATASET
 
 # Keys in epochs, and the keys in iterations that they replace.
 _REPLACED = (
@@ -155,6 +156,11 @@ def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:
                 '["name", "annotation file", "image folder"].'
             )
         name, *paths = entry
+        if not DATASET.holds(name):
+            raise UserError(
+                f"DATASETS.COCO names a data set {name!r}; choose {DATASET.choices()}, as a folder "
+                "of results is named after it."
+            )
         entries.append([name, *(_find(path, places) for path in paths)])
     cfg.DATASETS.COCO = entries
 

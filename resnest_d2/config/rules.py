@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 
+from resnest_d2.outputs import name_fault
+
 ACTIVATION_CHECKPOINTS = ("none", "light", "block")
 DEPTHS = (14, 26, 50, 101, 152, 200, 269)  # of resnest_d2.modeling.ARCHS
 DEPLOY_BACKENDS = ("eager", "inductor", "openvino")
@@ -130,6 +132,11 @@ def section(section: str, **rules: Rule) -> dict[str, Rule]:
     return {f"MODEL.{section}.{key}": rule for key, rule in rules.items()}
 
 
+# Of a data set, that the folder of its results is named after.
+DATASET = Rule(
+    lambda v: isinstance(v, str) and not name_fault(v),
+    says("a name without /, \\ or control characters, of at most 200 bytes, and no device's"),
+)
 POSITIVE = between(1)
 COUNT = between(0)
 FRACTION = between(0, 1)

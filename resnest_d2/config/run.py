@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from .rules import (
     ABOVE_ZERO,
     COUNT,
+    DATASET,
     FRACTION,
     POSITIVE,
     Contradiction,
@@ -26,6 +27,8 @@ RUN_RANGES = (
     Table(
         always,
         {
+            "DATASETS.TRAIN": each(DATASET),
+            "DATASETS.TEST": each(DATASET),
             "OUTPUT_DIR": Rule(
                 lambda v: isinstance(v, str) and bool(v), says("the path of a folder")
             ),

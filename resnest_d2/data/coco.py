@@ -20,7 +20,7 @@ from .keypoints import Keypoints, keypoints_of, names_of
 from .normalise import shown
 from .records import load_images
 from .validate.entries import check_entries, read_annotations
-from .validate.findings import KINDS, PARTIAL, SHOWN, Finding, listed
+from .validate.findings import KINDS, LOGGED, PARTIAL, SHOWN, Finding, listed
 from .validate.images import check_headers
 from .validate.masks import has_polygon_or_rle
 from .validate.rules import field_fault, has_usable_box
@@ -153,7 +153,7 @@ def _warn(json_file: str, findings: list[Finding]) -> None:
     """Logs one line for each kind of warning, also for what detectron2 ignores silently."""
     for kind, (severity, what) in KINDS.items():
         found = [f for f in findings if f.kind == kind]
-        if not found or (severity != "warning" and kind not in PARTIAL):
+        if not found or (severity != "warning" and kind not in {*PARTIAL, *LOGGED}):
             continue
         ids = [f.entry.rpartition(" ")[2] for f in found if f.entry]
         message = f"{len(ids)} {what}: ids {listed(ids)}" if ids else found[0].reason

@@ -16,9 +16,10 @@ from detectron2.data.detection_utils import (
 
 from resnest_d2.config import with_defaults
 from resnest_d2.errors import UserError
-from resnest_d2.files import UnreadableError, reading_image
+from resnest_d2.files import UnreadableError
 
 from .augment import ClipToImage, warps_objects, with_augmentations
+from .image_files import open_image, reading_image, reason_of
 from .mosaic import Mosaic
 from .resize import with_resizer
 from .validate.images import require_8_bits
@@ -83,16 +84,21 @@ class NamingDatasetMapper(DatasetMapper):
 
     def map_one(self, dataset_dict: dict) -> dict:
         """Maps one image without joining it with others; raises as the call."""
+        path = dataset_dict["file_name"]
         try:
-            require_8_bits(dataset_dict["file_name"])
+            require_8_bits(path)
+            if "sem_seg_file_name" in dataset_dict:
+                with open_image(dataset_dict["sem_seg_file_name"]):
+                    pass  # detectron2 would open any format
             return super().__call__(dataset_dict)
         except Exception as error:
-            name = f"{dataset_dict['file_name']} (image id {dataset_dict.get('image_id')})"
-            if isinstance(error, UserError) and error.__cause__ is None:
+            name = f"{path} (image id {dataset_dict.get('image_id')})"
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, UnreadableError):
+                reason = reason_of(error, path)
+            elif isinstance(error, UserError) and error.__cause__ is None:
                 raise UserError(f"{name} cannot be used: {error}.") from error
-            cause = error.__cause__ if isinstance(error, UnreadableError) else error
-            reason = f"{type(cause).__name__}: {cause}"
-            if not isinstance(error, SizeMismatchError) and _can_be_read(dataset_dict["file_name"]):
+            elif not isinstance(error, SizeMismatchError) and _can_be_read(path):
                 raise RuntimeError(f"{name} makes the mapper fail: {reason}") from error
             raise UserError(
                 f"{name} cannot be used: {reason}. Repair or remove it from the annotations."
@@ -134,7 +140,7 @@ def _rasterize(segmentation: list | dict, image: dict) -> dict:
 
 def _can_be_read(path: str) -> bool:
     try:
-        with reading_image(path):
+        with open_image(path), reading_image(path):
             read_image(path)
     except UserError:
         return False

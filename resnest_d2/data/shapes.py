@@ -17,7 +17,7 @@ import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from iopath.common.file_io import file_lock
 
-from resnest_d2.files import WriteError, make_folder
+from resnest_d2.files import make_folder, writing
 
 from .coco import load_images
 
@@ -35,7 +35,10 @@ MIN_VISIBLE = 0.6  # visible share of every shape
 def cache_dir() -> str:
     """Cache folder of this package: RESNEST_D2_CACHE, or a folder in the user's cache."""
     default = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "resnest_d2")
-    return os.path.abspath(os.path.expanduser(os.environ.get("RESNEST_D2_CACHE", default)))
+    path = os.path.expanduser(os.environ.get("RESNEST_D2_CACHE", default))
+    if path.startswith("~"):  # no home folder, as of a user without a name in a container
+        path = os.path.join(tempfile.gettempdir(), "resnest_d2")
+    return os.path.abspath(path)
 
 
 def shapes_dir() -> str:
@@ -53,8 +56,10 @@ def prepare_shapes() -> str:
         WriteError: the cache folder (RESNEST_D2_CACHE) cannot be written to.
     """
     target = shapes_dir()
+    if os.path.isdir(target):  # also in a cache that only another user may write to
+        return target
     make_folder(os.path.dirname(target))
-    with file_lock(target):
+    with writing(target), file_lock(target):
         if not os.path.isdir(target):
             work = tempfile.mkdtemp(dir=os.path.dirname(target))
             try:
@@ -97,8 +102,8 @@ def _write_split(folder: str, split: str, *, seed: int, number: int) -> None:
     for index in range(number):
         image, shapes = draw_image(np.random.default_rng([VERSION, seed, index]))
         name = f"{index:04d}.png"
-        if not cv2.imwrite(os.path.join(folder, split, name), image):
-            raise WriteError(f"OpenCV could not write {name} into {folder}; is the disk full?")
+        with open(os.path.join(folder, split, name), "wb") as file:
+            file.write(cv2.imencode(".png", image)[1].tobytes())  # imwrite would hide a full disk
         height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for category, mask in shapes:

@@ -3,7 +3,7 @@
 from .detector import build_metadata, build_trained, prediction_config
 from .predictor import Predictor
 from .result import Prediction
-from .stream import Failure, Predictions, Stream
+from .stream import Failure, Predictions, Stream, costs_one_image, failure_of
 
 __all__ = [
     "Failure",
@@ -13,5 +13,7 @@ __all__ = [
     "Stream",
     "build_metadata",
     "build_trained",
+    "costs_one_image",
+    "failure_of",
     "prediction_config",
 ]

@@ -12,6 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation, convert_PIL_to_numpy
 from PIL import Image
 
+from resnest_d2.compat.pytorch import is_out_of_memory
 from resnest_d2.data.resize import with_resizer
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError
@@ -19,7 +20,7 @@ from resnest_d2.errors import UserError
 from .detector import build_metadata, build_trained, check_only_one, prediction_config
 from .result import Prediction
 from .sources import GREY, InputImage, Source, open_source
-from .stream import Failure, Predictions, Stream
+from .stream import Failure, Predictions, Stream, costs_one_image, failure_of
 
 CHUNK = 4  # batches per chunk, within which images of similar size are grouped
 
@@ -139,19 +140,33 @@ class Predictor:
         for i, image in enumerate(images):
             try:
                 one = self._prepare(image)
-            except UserError as error:
-                name = image.path or image.name
-                results[i] = Failure(name, str(error).removeprefix(f"{name} cannot be read: "))
+            except Exception as error:
+                if not costs_one_image(error):
+                    raise
+                results[i] = failure_of(image, error)
                 continue
             batches[self._padded(one["image"])].append((i, one))
         for alike in batches.values():
             for start in range(0, len(alike), self.batch_size):
                 indices, inputs = zip(*alike[start : start + self.batch_size], strict=True)
-                with torch.no_grad():
-                    outputs = self.model(list(inputs))
-                for i, found in zip(indices, outputs, strict=True):
-                    results[i] = self._prediction(images[i], found)
+                for i, found in zip(indices, self._detect(list(inputs)), strict=True):
+                    if isinstance(found, Exception):
+                        results[i] = failure_of(images[i], found)
+                    else:
+                        results[i] = self._prediction(images[i], found)
         return [results[i] for i in range(len(images))]
+
+    def _detect(self, inputs: list[dict]) -> list[dict | Exception]:
+        """Outputs of the detector; the error of an image that there is not enough memory for."""
+        try:
+            with torch.no_grad():
+                return self.model(inputs)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(inputs) == 1:
+                return [error.with_traceback(None)]  # which holds the tensors
+        return [found for one in inputs for found in self._detect([one])]
 
     def _prepare(self, image: InputImage) -> dict:
         pixels = _read(image, self.cfg.INPUT.FORMAT)

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from detectron2.utils.file_io import PathManager
-from PIL import Image, ImageOps
+from PIL import Image
 
+from resnest_d2.data.image_files import pixels_of, read_pixels
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.files import UnreadableError, reading_image
+from resnest_d2.files import UnreadableError
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
@@ -79,7 +79,7 @@ def _open_one(source: Any, channels: str | None, name: str) -> Source:
         return _open_path(os.fspath(source))
     if isinstance(source, Image.Image):
         name = os.path.basename(getattr(source, "filename", "")) or name
-        read = partial(_from_pil, source)
+        read = partial(pixels_of, source)
     elif isinstance(source, np.ndarray):
         read = partial(_from_array, *_check_array(source, channels))
     else:
@@ -107,27 +107,6 @@ def _open_path(path: str) -> Source:
 def _from_path(path: str) -> InputImage:
     read = partial(read_pixels, path)
     return InputImage(os.path.basename(path), path, None, read, read)
-
-
-def read_pixels(path: str, order: str) -> np.ndarray:
-    """Reads the pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
-
-    Raises:
-        UnreadableError: the file is not an image, or is damaged.
-        UserError: more than 8 bits per channel.
-    """
-    with reading_image(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
-        return _from_pil(image, order)
-
-
-def _from_pil(image: Image.Image, order: str) -> np.ndarray:
-    if image.mode.startswith(("I", "F")):
-        raise UserError(
-            f"it has more than 8 bits per channel (mode {image.mode}), which would be cut off at "
-            "255; convert it to 8 bits as the images of the training were"
-        )
-    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    return pixels if order == "RGB" else pixels[:, :, ::-1]
 
 
 def _check_array(array: np.ndarray, channels: str | None) -> tuple[np.ndarray, str]:

@@ -12,8 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
+import cv2
 import torch
 from tqdm import tqdm
+
+from resnest_d2.compat.pytorch import is_out_of_memory
+from resnest_d2.data.image_files import reason_of
+from resnest_d2.errors import UserError
 
 from .result import Prediction
 from .sources import InputImage, Source
@@ -24,6 +29,21 @@ class Failure(NamedTuple):
 
     name: str
     reason: str
+
+
+def costs_one_image(error: Exception) -> bool:
+    """Whether an error is an image's own, so that the others are processed all the same."""
+    return isinstance(error, UserError | cv2.error) or is_out_of_memory(error)
+
+
+def failure_of(image: InputImage, error: Exception) -> Failure:
+    """What the results and the log tell of an image's error."""
+    name, reason = image.path or image.name, str(error)
+    if isinstance(error, UserError):
+        reason = reason_of(error, name)
+    elif is_out_of_memory(error):
+        reason = "there is not enough memory for it"
+    return Failure(name, reason)
 
 
 class Predictions(list):

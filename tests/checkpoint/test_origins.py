@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import resnest_d2  # noqa: F401 (registers the handler)
 from resnest_d2.checkpoint import WeightsOrigin, origins
 from resnest_d2.checkpoint.fetch import DownloadError
+from resnest_d2.files import WriteError
 from resnest_d2.model_zoo import table
 
 WEIGHTS = {name: value + 0.25 for name, value in published.fill(published.imagenet(14)).items()}
@@ -207,3 +208,48 @@ def test_hash_in_a_files_name():
         "a+b-0123abcd.pth",
         "a%2Bb-0123abcd.pth",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("net.pth", ("net.pth",)),
+        ("some%2Bnet.pth", ("some+net.pth", "some%2Bnet.pth")),
+        ("..%2F..%2Fnet-01234567.pth", ("..%2F..%2Fnet-01234567.pth",)),
+        ("%2Fetc%2Fnet.pth", ("%2Fetc%2Fnet.pth",)),
+        ("..%5Cnet.pth", ("..%5Cnet.pth",)),
+        ("net%00.pth", ("net%00.pth",)),
+        ("..", ("weights.pth",)),
+        ("", ("weights.pth",)),
+        ("n" * 300 + ".pth", ("weights.pth",)),
+    ],
+)
+def test_an_address_leads_to_no_other_folder(name, files):
+    assert WeightsOrigin("a", url=f"https://host/folder/{name}").files == files
+
+
+def test_weights_of_an_address_that_leads_out_stay_in_the_cache(server, weights_cache, tmp_path):
+    server.files["..%2F..%2Fnet.pth"] = server.files["../../net.pth"] = content()
+    path = PathManager.get_local_path(f"resnest+{server.address('..%2F..%2Fnet.pth')}")
+    assert os.path.dirname(path) == str(weights_cache / "resnest_d2-v1")
+    assert {p.name for p in tmp_path.iterdir()} == {"cache"}
+
+
+def test_a_file_with_a_long_name_is_converted(weights_cache, tmp_path):
+    path = tmp_path / ("n" * 250 + ".pth")
+    path.write_bytes(content())
+    assert os.path.isfile(origins.converted_file(path))
+
+
+def test_a_cache_of_another_user_is_read(weights_cache, tmp_path, monkeypatch):
+    (tmp_path / "a.pth").write_bytes(content())
+    kept = origins.converted_file(tmp_path / "a.pth")
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", f"{path}.lock")
+
+    monkeypatch.setattr(origins, "file_lock", refused)
+    assert origins.converted_file(tmp_path / "a.pth") == kept
+    os.remove(kept)
+    with pytest.raises(WriteError, match="resnest_d2-v1/a-.*.pth cannot be written .*Permission"):
+        origins.converted_file(tmp_path / "a.pth")

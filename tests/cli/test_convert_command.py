@@ -55,3 +55,26 @@ def test_a_mistake_is_a_sentence(run, tmp_path):
     code, out, err = run(tmp_path / "a.pth", tmp_path / "b.pth")
     assert code == 1 and err.startswith("resnest-d2: ")
     assert "a.pth is not a checkpoint of torch" in err
+
+
+@pytest.mark.parametrize("target", ["a.pth", "./sub/../a.pth", "soft.pth", "hard.pth"])
+def test_the_source_is_never_replaced(target, run, tmp_path):
+    source = published.save(tmp_path / "a.pth", "faster_rcnn_s50")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "soft.pth").symlink_to(source)
+    (tmp_path / "hard.pth").hardlink_to(source)
+    before = source.read_bytes()
+    code, _, err = run(source, f"{tmp_path}/{target}", "--overwrite")
+    assert code == 1 and "an input, which is never changed" in err
+    assert source.read_bytes() == before
+
+
+def test_another_target_is_replaced_only_if_asked(run, tmp_path):
+    torch.save(published.fill(published.imagenet(14)), tmp_path / "a.pth")
+    (tmp_path / "b.pth").write_text("mine")
+    code, _, err = run(tmp_path / "a.pth", tmp_path / "b.pth")
+    assert code == 1 and "b.pth exists; give another output or ask to overwrite it" in err
+    assert (tmp_path / "b.pth").read_text() == "mine"
+    code, _, err = run(tmp_path / "a.pth", tmp_path / "b.pth", "--overwrite")
+    assert code == 0, err
+    assert "model" in read_checkpoint(tmp_path / "b.pth")

@@ -176,7 +176,7 @@ def check(name, *more):
 
 
 def predict(*words):
-    return ["predict", "run", *words, "--device", "cpu", "--output", "predicted"]
+    return ["predict", "run", *words, "--device", "cpu", "--output", "predicted", "--overwrite"]
 
 
 def trained_on(name, images="images"):

@@ -90,10 +90,10 @@ def test_hands_its_options_over(run):
     run()
     default = {"weights": None, "device": "auto", "backend": "eager", "score_threshold": 0.25}
     assert FakePredictor.given == ("mine", default)
-    run("--weights", "a.pth", "--device", "cuda:1", "--backend", "openvino")
+    run("--overwrite", "--weights", "a.pth", "--device", "cuda:1", "--backend", "openvino")
     given = {"weights": "a.pth", "device": "cuda:1", "backend": "openvino"}
     assert FakePredictor.given == ("mine", {**default, **given})
-    wrong = run("--backend", "fast")
+    wrong = run("--backend", "fast", "--overwrite")
     assert wrong.exit_code == 2 and "is not one of 'eager', " in wrong.output
 
 
@@ -136,3 +136,44 @@ def test_a_image_gone_before_it_is_drawn_costs_only_itself(run, tmp_path, monkey
     assert result.exit_code == 1 and f"{tmp_path / 'one' / 'a.png'}: it cannot be" in caplog.text
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 2
     assert (tmp_path / "out" / "a.jpg").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: 9 bytes")])
+@pytest.mark.parametrize("step", ["draw", "to_coco"])
+def test_an_image_too_large_to_draw_costs_only_itself(step, error, run, tmp_path, monkeypatch):
+    real = getattr(Prediction, step)
+
+    def failing(self, *args):
+        if self.path.endswith("one/a.png"):
+            raise error
+        return real(self, *args)
+
+    monkeypatch.setattr(Prediction, step, failing)
+    result = run()
+    assert result.exit_code == 1
+    reason = "one/a.png could not be done: it cannot be drawn, there is not enough memory for it"
+    assert reason in str(result.exception)
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [r["image_id"] for r in records] == ([1, 2] if step == "draw" else [2])
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 1
+
+
+def test_results_are_replaced_only_if_asked(run, tmp_path):
+    assert run().exit_code == 0
+    before = (tmp_path / "out" / "predictions.json").read_bytes()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    again = run("--score-threshold", "0.9")
+    assert again.exit_code == 1 and "out has files; give another output" in str(again.exception)
+    assert (tmp_path / "out" / "predictions.json").read_bytes() == before
+    assert run("--overwrite").exit_code == 0 and (tmp_path / "out" / "mine.txt").exists()
+    assert run("--no-draw", "--no-save-json").exit_code == 0  # which writes nothing
+
+
+def test_drawings_of_any_name_are_distinct_and_inside(run, tmp_path):
+    names = ["A.png", "x" * 251 + ".png", "a\\..\\b.png"]
+    for name in names:
+        Image.new("RGB", (40, 30), RED).save(tmp_path / "one" / name)
+    assert run().exit_code == 0
+    drawn = {p.name.lower() for p in (tmp_path / "out").glob("*.jpg")}
+    assert len(drawn) == 5 and {"a.jpg", "a_2.jpg", "a_3.jpg", "x" * 200 + ".jpg"} < drawn
+    assert {p.name for p in tmp_path.iterdir()} == {"one", "two", "out"}

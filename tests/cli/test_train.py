@@ -117,12 +117,16 @@ def test_scores_a_run_on_a_file_with_other_ids(trained, run, folder):
         assert "are left out: wolf." in (folder / "named" / name).read_text()
     data["annotations"].append({**data["annotations"][0], "id": 999, "category_id": 1})
     renumbered.write_text(json.dumps(data))
-    done = run("eval", trained, "--data", renumbered, "cells/images", "--output", "named")
+    done = run(
+        "eval", trained, "--data", renumbered, "cells/images", "--output", "named", "--overwrite"
+    )
     assert done.exit_code == 1 and "that the detector does not know: wolf (1)." in done.stderr
     for entry in data["categories"]:
         entry["name"] += " of another kind"
     renumbered.write_text(json.dumps(data))
-    done = run("eval", trained, "--data", renumbered, "cells/images", "--output", "named")
+    done = run(
+        "eval", trained, "--data", renumbered, "cells/images", "--output", "named", "--overwrite"
+    )
     assert done.exit_code == 1 and "has no class of the detector" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -235,6 +239,13 @@ def test_compares_two_runs(trained, run, folder):
     done = run("eval", "--compare", "first", "second", "--output", "beside.html")
     assert done.exit_code == 0, done.stderr
     assert "cells_val" in (folder / "beside.html").read_text()
+    for more, page, message in (
+        ([], "beside.html", "beside.html exists; give another output"),
+        (["--overwrite"], "first/results.json", "results.json is an input, which is never"),
+    ):
+        done = run("eval", "--compare", "first", "second", "--output", page, *more)
+        assert done.exit_code == 1 and message in done.stderr
+    assert "results.json exists" in run("eval", trained, "--output", "first").stderr
     assert (
         "--compare takes two evaluated runs"
         in run("eval", trained, "--compare", "first", "second").stderr

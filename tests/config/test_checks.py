@@ -22,6 +22,9 @@ CLIP = ["SOLVER.CLIP_GRADIENTS.ENABLED", True]
 
 # Of one key each: what is set before, the key, its value, words of the error beside the key.
 VALUES = [
+    ([], "DATASETS.TRAIN", ("../../x",), "without /"),
+    ([], "DATASETS.TEST", ("shapes_val", "/etc/x"), "without /"),
+    ([], "DATASETS.TEST", ("..",), "without /"),
     ([], "MODEL.DEVICE", "cudo", "cuda:1"),
     ([], "MODEL.META_ARCHITECTURE", "GeneralisedRCNN", "'GeneralizedRCNN'"),
     ([], "MODEL.BACKBONE.NAME", "build_resnest_fpn", "'build_resnest_fpn_backbone'"),

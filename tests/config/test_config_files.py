@@ -148,3 +148,11 @@ def test_overriding_a_config_of_detectron2():
 def test_a_missing_config_gets_close_names():
     with pytest.raises(MissingFileError, match="faster_rcnn_ResNeSt_50_FPN_1x"):
         find_config("faster_rcnn_ResNest_50.yaml")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a\\\\b", "a\\0b", "nul", "x" * 201])
+def test_a_data_set_is_named_like_a_folder(name, write):
+    text = 'DATASETS: {COCO: [["%s", a.json, images]]}\n'
+    assert load_config(write(text % "cells v1")).DATASETS.COCO[0][0] == "cells v1"
+    with pytest.raises(UserError, match="DATASETS.COCO names a data set .*; choose a name without"):
+        load_config(write(text % name))

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -115,3 +118,18 @@ def test_registering_is_idempotent(coco_files):
         register_coco("mine", *coco_files(name="other"))
     DatasetCatalog.remove("mine")
     MetadataCatalog.remove("mine")
+
+
+def test_images_outside_of_their_folder_are_read_with_a_warning(coco_files, tmp_path, caplog):
+    json_file, folder = coco_files()
+    data = json.loads(Path(json_file).read_text())
+    for image, start in zip(data["images"], ("../other/", f"{folder}/../other/"), strict=False):
+        target = Path(folder, "..", "other", image["file_name"])
+        target.parent.mkdir(exist_ok=True)
+        Path(folder, image["file_name"]).rename(target)
+        image["file_name"] = start + image["file_name"]
+    Path(json_file).write_text(json.dumps(data))
+    read_coco(json_file, folder)
+    (told,) = [r.message for r in caplog.records if "are outside of" in r.message]
+    first = data["images"][0]["file_name"]
+    assert f"2 images are outside of the folder {folder}, such as {first}" in told

@@ -25,7 +25,9 @@ def test_an_image_that_is_at_fault_is_named(mapper, record, tmp_path):
     with pytest.raises(UserError, match=r"a.png \(image id 7\) cannot be used: SizeMismatchError"):
         mapper({**record, "width": 61})
     (tmp_path / "a.png").write_text("no image")
-    with pytest.raises(UserError, match=r"a.png \(image id 7\) cannot be used: Unidentified"):
+    with pytest.raises(
+        UserError, match=r"a.png \(image id 7\) cannot be used: it is no image in one"
+    ):
         mapper(record)
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -9,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from torch import multiprocessing as mp
 
 from resnest_d2.data import shapes
+from resnest_d2.files import WriteError
 
 
 @pytest.fixture
@@ -77,8 +79,11 @@ def test_written_once(small):
 
 
 def test_failure_leaves_nothing_half_done(small, monkeypatch):
-    monkeypatch.setattr(cv2, "imwrite", lambda *args: False)
-    with pytest.raises(OSError, match="disk full"):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shapes, "_write_split", full)
+    with pytest.raises(WriteError, match="shapes-v1.*No space left.*MB free"):
         shapes.prepare_shapes()
     assert not [p for p in small.iterdir() if p.is_dir()]
 
@@ -96,3 +101,28 @@ def test_several_processes_together(tmp_path):
     (made,) = [p for p in folder.iterdir() if p.is_dir()]
     assert len(list((made / "shapes_train").iterdir())) == 20
     assert {open(f"{folder}.{rank}").read() for rank in range(3)} == {str(made)}
+
+
+def test_a_cache_of_another_user_is_read(small, monkeypatch):
+    folder = shapes.prepare_shapes()
+
+    def refused(path):
+        raise PermissionError(f"{path}.lock")
+
+    monkeypatch.setattr(shapes, "file_lock", refused)
+    assert shapes.prepare_shapes() == folder
+    monkeypatch.setenv("RESNEST_D2_CACHE", str(small / "other"))
+    with pytest.raises(WriteError, match="other/shapes-v1.* cannot be written"):
+        shapes.prepare_shapes()
+    (small / "file").touch()
+    monkeypatch.setenv("RESNEST_D2_CACHE", str(small / "file"))
+    with pytest.raises(WriteError, match="The folder .*file cannot be made"):
+        shapes.prepare_shapes()
+
+
+def test_without_a_home_folder_the_cache_is_a_temporary_one(monkeypatch, tmp_path):
+    for name in ("RESNEST_D2_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # of a user without a name
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert shapes.cache_dir() == str(tmp_path / "resnest_d2")

@@ -191,6 +191,8 @@ def test_the_clean_copy_passes_and_inputs_stay(planted, tmp_path):
         fix_data(check, outputs)
     with pytest.raises(ValueError, match="is an input"):
         fix_data(check, [paths[0], outputs[1]], overwrite=True)
+    with pytest.raises(ValueError, match="are the same output; give two"):
+        fix_data(check, [outputs[0], outputs[0]], overwrite=True)
     with pytest.raises(ValueError, match="as many outputs"):
         fix_data(check, outputs[:1])
 

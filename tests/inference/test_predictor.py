@@ -3,6 +3,7 @@
 import functools
 import logging
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,9 @@ from resnest_d2 import Predictor
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.deploy.cpu import allocator
+from resnest_d2.errors import UserError
 from resnest_d2.inference import prediction_config
+from resnest_d2.inference.sources import open_source
 from resnest_d2.model_zoo import load_config
 
 CONFIG = "quick_schedules/mask_rcnn_ResNeSt_14_FPN_shapes.yaml"
@@ -162,8 +165,43 @@ def test_a_broken_image_costs_only_itself(predictor, pixels, tmp_path, caplog):
     assert [one.name for one in results.failed] == failed
     assert "more than 8 bits" in results.failed[2].reason
     assert all(name in caplog.text for name in failed) and "3 images could" in caplog.text
-    with pytest.raises(ValueError, match="2b.png cannot be read: UnidentifiedImageError"):
+    with pytest.raises(ValueError, match="2b.png cannot be read: it is no image in one of"):
         predictor(tmp_path / "2b.png")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_an_image_too_large_for_the_memory_costs_only_itself(
+    batch_size, predictor, pixels, tmp_path, monkeypatch
+):
+    images = [pixels[0], pixels[0], np.tile(pixels[0], (1, 2, 1)), pixels[0]]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    one = len(predictor(tmp_path / "0.png"))
+    limit = predictor._prepare(next(open_source(images[0], "RGB").images))["image"].numel()
+    detect = predictor.model.forward
+
+    def lacking(inputs):
+        if sum(image["image"].numel() for image in inputs) > limit:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return detect(inputs)
+
+    monkeypatch.setattr(predictor, "batch_size", batch_size)
+    monkeypatch.setattr(predictor.model, "forward", lacking)
+    results = predictor(tmp_path)
+    assert [(r.name, len(r)) for r in results] == [(f"{i}.png", one) for i in (0, 1, 3)]
+    assert results.failed == [(str(tmp_path / "2.png"), "there is not enough memory for it")]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), cv2.error("resize"), ValueError("a defect")])
+def test_only_errors_of_an_image_are_its_own(error, predictor, pixels, monkeypatch):
+    def failing(image):
+        raise error
+
+    monkeypatch.setattr(predictor, "augmentations", failing)
+    own = not isinstance(error, ValueError)
+    with pytest.raises(UserError if own else ValueError) as caught:
+        predictor(pixels[0], channels="BGR")
+    assert str(caught.value).startswith("the image cannot be read: " if own else "a defect")
 
 
 def test_streams_without_reading_everything_first(predictor, pixels, tmp_path):

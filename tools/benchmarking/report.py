@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import IO
 
 from tabulate import tabulate
+
+from resnest_d2.files import make_folder, whole_file
 
 _PLOTS = {  # title: key of the x axis, key of the y axis, factor, its label
     "time against image size": ("pixels", "seconds", 1e3, "ms"),
@@ -72,7 +75,7 @@ def series(rows: list[dict], x: str, y: str) -> dict[str, list[tuple[float, floa
     return {name: sorted(points) for name, points in lines.items() if len(dict(points)) > 1}
 
 
-def plot(rows: list[dict], path: Path) -> None:
+def plot(rows: list[dict], file: IO[bytes]) -> None:
     """Writes four plots as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -89,7 +92,7 @@ def plot(rows: list[dict], path: Path) -> None:
         if lines:
             axes.set_ylim(bottom=0)
             axes.legend(fontsize="small")
-    figure.savefig(path, dpi=100)
+    figure.savefig(file, format="png", dpi=100)
 
 
 def read(folder: Path) -> list[dict]:
@@ -100,7 +103,10 @@ def read(folder: Path) -> list[dict]:
 
 def write(rows: list[dict], folder: Path) -> None:
     """Writes benchmark.txt, benchmark.json and benchmark.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "benchmark.txt").write_text(f"{table(rows)}\n\n{parts_table(rows)}\n")
-    (folder / "benchmark.json").write_text(json.dumps(rows, indent=1))
-    plot(rows, folder / "benchmark.png")
+    make_folder(folder)
+    with whole_file(folder / "benchmark.txt", "w") as file:
+        file.write(f"{table(rows)}\n\n{parts_table(rows)}\n")
+    with whole_file(folder / "benchmark.json", "w") as file:
+        json.dump(rows, file, indent=1)
+    with whole_file(folder / "benchmark.png") as file:
+        plot(rows, file)

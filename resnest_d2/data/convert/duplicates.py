@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from resnest_d2.data.image_files import open_image
 from resnest_d2.errors import MissingPackageError, UserError
-from resnest_d2.files import reading_image
 
 MAX_DISTANCE = 72
 """Bits of 256 up to which images are near-duplicates. On photographs of blood cells, random crops
@@ -66,7 +66,7 @@ def fingerprint(path: str) -> Fingerprint:
     """
     from imagehash import phash
 
-    with reading_image(path), Image.open(path) as opened:
+    with open_image(path) as opened:
         opened.draft("L", (_LONGEST, _LONGEST))  # a JPEG is decoded at a fraction of its size
         image = _grey(ImageOps.exif_transpose(opened))
         image.thumbnail((_LONGEST, _LONGEST))

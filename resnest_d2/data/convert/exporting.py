@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from resnest_d2.data.validate.rules import has_usable_box
 from resnest_d2.errors import UserError
-from resnest_d2.files import OutputExistsError, WriteError, make_folder, read_json
+from resnest_d2.files import make_folder, read_json, writing
+from resnest_d2.outputs import path_inside, require_empty
 
 from .labelled import IMAGES, SPLITS, split_name
 from .written import Annotated, Lost, voc_annotation, yolo_labels, yolo_yaml
@@ -68,24 +69,16 @@ def export_data(
     if format not in EXPORTS:
         raise UserError(f"The format is {format!r}; choose from {', '.join(EXPORTS)}.")
     target = Path(output)
-    if target.exists() and not target.is_dir():
-        raise OutputExistsError(f"{output} is a file; give a folder as output.")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise OutputExistsError(f"{output} has files; give another output or ask to overwrite it.")
+    require_empty(target, overwrite=overwrite)
     lost = Lost()
     sets = _read(pairs, lost)
     parent = target.absolute().parent
     make_folder(parent)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=parent) as partial:
+    with writing(output), tempfile.TemporaryDirectory(prefix=".export.", dir=parent) as partial:
         made = Path(partial) / "made"  # with the permissions of any new folder
-        try:
-            made.mkdir()
-            EXPORTS[format](sets, made, link, lost)
-            _move(made, target, lost)
-        except OSError as error:
-            if isinstance(error, UserError):
-                raise
-            raise WriteError(f"{output} cannot be written: {error}.") from error
+        made.mkdir()
+        EXPORTS[format](sets, made, link, lost)
+        _move(made, target, lost)
     images = [image for part in sets for image in part.images]
     return Exported(output, len(images), lost.objects, lost.sentences())
 
@@ -163,12 +156,6 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _safe_path(file_name: str) -> PurePosixPath:
-    """Path of an image in the output; its name alone if it leads out of the folder of images."""
-    path = PurePosixPath(file_name.replace(os.sep, "/"))
-    return PurePosixPath(path.name) if path.is_absolute() or ".." in path.parts else path
-
-
 def _require_distinct(names: list[str], images: list[Annotated]) -> None:
     """Raises the error that names two images whose labels would have the same name."""
     seen: dict[str, str] = {}
@@ -182,8 +169,8 @@ def _require_distinct(names: list[str], images: list[Annotated]) -> None:
 
 def _yolo_path(file_name: str) -> PurePosixPath:
     """Without a folder "images", the last of which YOLO's readers replace by "labels"."""
-    path = _safe_path(file_name)
-    return PurePosixPath(*("images_" if p == "images" else p for p in path.parts[:-1]), path.name)
+    *folders, name = path_inside(file_name)
+    return PurePosixPath(*("images_" if p == "images" else p for p in folders), name)
 
 
 def _to_yolo(sets: list[_Set], folder: Path, link: bool, lost: Lost) -> None:
@@ -201,7 +188,7 @@ def _to_yolo(sets: list[_Set], folder: Path, link: bool, lost: Lost) -> None:
 
 def _to_voc(sets: list[_Set], folder: Path, link: bool, lost: Lost) -> None:
     images = [image for part in sets for image in part.images]
-    paths = ["_".join(_safe_path(image.path).parts) for image in images]
+    paths = ["_".join(path_inside(image.path)) for image in images]
     stems = [Path(path).stem for path in paths]
     _require_distinct(stems, images)
     if len(set(stems)) < len(stems):

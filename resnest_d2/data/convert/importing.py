@@ -1,5 +1,6 @@
 """Writes splits of other formats as COCO JSON, with the same class ids in all splits."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnest_d2.data.validate.masks import area_of
+from resnest_d2.data.validate.rules import outside_folder
 from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
-from resnest_d2.files import require_new, write_json_files
+from resnest_d2.files import write_json_files
+from resnest_d2.outputs import require_new
 
 from .cvat import read_cvat
 from .duplicates import require_imagehash
@@ -34,6 +37,7 @@ FORMATS: dict[str, Callable[[Path, Faults], Iterator[Split]]] = {
 }
 # Read with supervision, or with the XML parser that it brings.
 _SUPERVISED = ("yolo", "voc", "labelme", "cvat")
+_JSON_FILES = {"labelme": "*.json", "roboflow": "**/_annotations.coco.json"}  # in their folders
 _APART = ("cvat", "labelstudio")  # whose images can be in any folder
 
 
@@ -90,6 +94,8 @@ def import_data(
             format, or a plan for sources that have splits.
     """
     splits = _read(format, sources, images)
+    _warn_of_images(splits)
+    inputs = list(_inputs(format, sources, categories))
     if plan is not None and (len(splits) > 1 or splits[0].name not in ("", "train")):
         found = ", ".join(_name(split) for split in splits)
         raise UserError(
@@ -106,14 +112,16 @@ def import_data(
         if unknown := sorted((found_names | set(split.classes if split.coco else ())) - set(ids)):
             raise UserError(f"Classes {unknown} are not among the categories {list(ids)}.")
     if plan is None:
-        targets = _targets([_name(split) for split in splits], output, overwrite=overwrite)
+        targets = _targets([_name(split) for split in splits], output)
+        require_new(targets, overwrite=overwrite, sources=inputs)
         contents = [_as_coco(split, ids) for split in splits]
         names = [split.name for split in splits]
         return Import(_write(list(zip(targets, contents, splits, names, strict=True))))
     if plan.max_distance >= 0:
         require_imagehash()
     (split,), names = splits, list(plan.sides())
-    targets = _targets([f"{split.source}_{n}" for n in names], output, overwrite=overwrite)
+    targets = _targets([f"{split.source}_{n}" for n in names], output)
+    require_new(targets, overwrite=overwrite, sources=inputs)
     data = _as_coco(split, ids)
     sides = assign(data, str(split.folder), plan)
     contents = [select(data, sides.of_image == i) for i in range(len(names))]
@@ -153,20 +161,33 @@ def _name(split: Split) -> str:
     return f"{split.source}_{split.name}" if split.name else split.source
 
 
-def _targets(names: list[str], output: str, *, overwrite: bool) -> list[str]:
+def _targets(names: list[str], output: str) -> list[str]:
     if output.endswith(".json"):
         if len(names) != 1:
             raise UserError(
                 f"{output} is one file for the {len(names)} splits {', '.join(names)}; give a "
                 "folder as output."
             )
-        targets = [output]
-    elif len(set(names)) < len(names):
+        return [output]
+    if len(set(names)) < len(names):
         raise UserError(f"The splits {', '.join(names)} share names; import them one by one.")
-    else:
-        targets = [os.path.join(output, f"{name}.json") for name in names]
-    require_new(targets, overwrite=overwrite)
-    return targets
+    return [os.path.join(output, f"{name}.json") for name in names]
+
+
+def _warn_of_images(splits: list[Split]) -> None:
+    for split in splits:
+        names = [i["file_name"] for i in split.coco["images"]] if split.coco else None
+        names = names or [image.path for image in split.images]
+        if reason := outside_folder(names, split.folder):
+            logging.getLogger(__name__).warning(f"{_name(split)}: {reason}.")
+
+
+def _inputs(format: str, sources: Sequence[str], categories: str | None) -> Iterator[str | Path]:
+    """Files that are read, of those that an output could replace."""
+    yield from [*sources, *([categories] if categories else [])]
+    if pattern := _JSON_FILES.get(format):
+        for source in sources:
+            yield from Path(source).glob(pattern)
 
 
 def _number(splits: list[Split]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pycocotools.mask as mask_util
 
+from resnest_d2.data.image_files import reason_of
 from resnest_d2.data.validate.images import image_size
 from resnest_d2.errors import UserError
 
@@ -71,7 +72,7 @@ def size_of(path: Path, faults: Faults) -> tuple[int, int] | None:
     try:
         return image_size(str(path))
     except UserError as error:
-        faults.add(str(path), str(error).removeprefix(f"{path} "))
+        faults.add(str(path), f"cannot be read: {reason_of(error, path)}")
     return None
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from resnest_d2.errors import UserError
-from resnest_d2.files import read_json, require_new, write_json_files
+from resnest_d2.files import read_json, write_json_files
+from resnest_d2.outputs import require_new
 
 from .duplicates import MAX_DISTANCE, group_images, group_keys
 from .sides import Sides, count_objects, describe, side_table
@@ -139,11 +140,8 @@ def split_data(
 
     nothing = np.zeros(0, int)
     targets = list(targets_of(Sides(list(plan.sides()), [], nothing, nothing), output))
-    require_new(targets, overwrite=overwrite)
+    require_new(targets, overwrite=overwrite, sources=[json_file])
     facts = read_coco(json_file, image_root)
-    for target in targets:
-        if os.path.exists(target) and os.path.samefile(target, json_file):
-            raise UserError(f"{target} is the file to split itself; give another --output.")
     data = read_json(json_file)
     sides = assign(data, image_root, plan)
     chosen = targets_of(sides, output)

@@ -13,7 +13,7 @@ from resnest_d2.files import read_json
 
 from .findings import Finding, listed
 from .guesses import guess_boxes
-from .rules import ANNOTATION_RULES, field_fault, missing_file
+from .rules import ANNOTATION_RULES, field_fault, missing_file, outside_folder
 
 _SINGULAR = {"categories": "category", "images": "image", "annotations": "annotation"}
 
@@ -113,6 +113,8 @@ def _check_images(file: AnnotationFile) -> Iterator[Finding]:
             fault = f"its file {path} is also that of image id {first[path]}"
             yield Finding("listed twice", file.json_file, name, fault, ("images", i))
         first.setdefault(path, image["id"])
+    if reason := outside_folder(first, file.image_root):
+        yield Finding("outside folder", file.json_file, "", reason)
 
 
 def _ids(entries: list) -> set:

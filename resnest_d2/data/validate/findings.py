@@ -49,8 +49,10 @@ KINDS = {
     "turned image": ("note", ""),
     "same image": ("note", ""),
     "anchors": ("note", ""),
+    "outside folder": ("note", "images are outside of their folder"),
     "read as": ("note", ""),
 }
+LOGGED = {"outside folder"}  # notes that a training logs as warnings
 # Errors that only stop detectors with masks or keypoints; others train on the boxes.
 PARTIAL = {"not a mask": "mask", "keypoints": "keypoints"}
 

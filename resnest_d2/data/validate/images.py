@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from detectron2.utils.file_io import PathManager
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from resnest_d2.compat.vision import is_truncated_image
+from resnest_d2.data.image_files import open_image, reason_of
 from resnest_d2.errors import UserError
-from resnest_d2.files import reading_image
 
 from .entries import AnnotationFile, sound_entries
 from .findings import Finding, listed
@@ -42,7 +41,7 @@ def image_size(path: str) -> tuple[int, int]:
     Raises:
         UserError: no image that can be read.
     """
-    with reading_image(path), Image.open(path) as image:
+    with open_image(path) as image:
         quarter = image.getexif().get(_ORIENTATION, 1) in _QUARTERS
         return image.size[::-1] if quarter else image.size
 
@@ -63,7 +62,7 @@ def require_8_bits(path: str) -> None:
     Raises:
         UserError: more than 8 bits, or no image.
     """
-    with reading_image(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+    with open_image(path) as image:
         if fault := _deep(image):
             raise UserError(fault)
 
@@ -72,7 +71,7 @@ def inspect_image(path: str, *, decode: bool = True) -> ImageFacts:
     """Decodes an image, or reads its header alone. If that fails, the result has a ``fault``."""
     digest = b""
     try:
-        with reading_image(path), Image.open(path) as image:
+        with open_image(path) as image:
             if fault := _deep(image):
                 return ImageFacts(fault=("pixels", fault))
             # Pillow decodes a PNG to look for EXIF behind its pixels.
@@ -85,11 +84,9 @@ def inspect_image(path: str, *, decode: bool = True) -> ImageFacts:
             width, height = image.size
     except UserError as error:
         cause = error.__cause__
-        if isinstance(cause, UnidentifiedImageError):
-            return ImageFacts(fault=("unreadable image", "is not an image of a known format"))
         truncated = cause is not None and is_truncated_image(cause)
         kind = "truncated image" if truncated else "unreadable image"
-        return ImageFacts(fault=(kind, f"{type(cause).__name__}: {cause}"))
+        return ImageFacts(fault=(kind, reason_of(error, path)))
     size = (height, width) if orientation in _QUARTERS else (width, height)
     return ImageFacts(size, orientation, digest)
 

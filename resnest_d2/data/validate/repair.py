@@ -1,8 +1,6 @@
 """Clean copies of annotation files: entries are repaired if that is no guess, or else dropped."""
 
 import copy
-import json
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +8,8 @@ from tabulate import tabulate
 
 from resnest_d2.data.normalise import printable
 from resnest_d2.errors import UserError
-from resnest_d2.files import make_folder, require_new, whole_file
+from resnest_d2.files import write_json_files
+from resnest_d2.outputs import require_new
 
 from .check import DataCheck, rows_of
 from .entries import AnnotationFile, check_entries
@@ -180,10 +179,7 @@ def fix_data(
             "Nothing was written, because this cannot be repaired without guessing; correct it "
             "by hand:\n  " + "\n  ".join(left[:SHOWN])
         )
-    for file, output in zip(files, outputs, strict=True):
-        make_folder(os.path.dirname(output))
-        with whole_file(output, "w") as out:
-            json.dump(file.data, out)
+    write_json_files(dict(zip(outputs, (file.data for file in files), strict=True)))
     return tuple(repairs)
 
 
@@ -235,7 +231,4 @@ def _check_outputs(inputs: list[str], outputs: Sequence[str], *, overwrite: bool
             f"{len(inputs)} annotation files need as many outputs for their clean copies, in "
             f"their order; got {len(outputs)}."
         )
-    for output in map(str, outputs):
-        if os.path.realpath(output) in map(os.path.realpath, inputs):
-            raise UserError(f"{output} is an input, which is never changed; give another output.")
-    require_new(outputs, overwrite=overwrite)
+    require_new(outputs, overwrite=overwrite, sources=inputs)

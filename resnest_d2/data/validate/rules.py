@@ -6,7 +6,7 @@ in pixels; ``image`` is an entry of "images".
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from resnest_d2.data.normalise import shown
 
@@ -53,6 +53,25 @@ def missing_file(image: dict, folder: str) -> str | None:
     if not os.path.isfile(os.path.join(folder, image["file_name"])):
         return f"there is no {image['file_name']} in {folder}"
     return None
+
+
+def outside_folder(names: Iterable[str], folder: str | os.PathLike) -> str | None:
+    """Says how many images lie outside of their folder, by their names; links in it may lead out.
+
+    Args:
+        names: file names of the images.
+        folder: folder that they are relative to.
+    """
+    root = os.path.join(os.path.abspath(folder), "")
+    found = [
+        name
+        for name in names
+        if (os.path.isabs(name) or ".." in name)
+        and not os.path.abspath(os.path.join(root, name)).startswith(root)
+    ]
+    if not found:
+        return None
+    return f"{len(found)} images are outside of the folder {folder}, such as {shown(found[0])}"
 
 
 def is_box(box: object) -> bool:

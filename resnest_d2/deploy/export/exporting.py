@@ -14,8 +14,9 @@ from torch import nn
 from torch.jit import TracerWarning
 
 from resnest_d2.errors import UserError
-from resnest_d2.files import make_folder
+from resnest_d2.files import make_folder, writing
 from resnest_d2.layers import DeformConv2d
+from resnest_d2.outputs import require_new
 from resnest_d2.version import __version__
 
 from .checking import Difference, check
@@ -46,6 +47,7 @@ def export(
     class_names: Sequence[str] = (),
     config: str = "",
     score_threshold: float | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Exports a detector to one file, runs the file in its own engine, and compares.
 
@@ -65,12 +67,14 @@ def export(
         config: name of the config, for the metadata.
         score_threshold: threshold in the metadata, and the default of an ONNX file; None for the
             model's.
+        overwrite: replace existing files.
 
     Returns:
         The differences on three images of different sizes, one without detections.
 
     Raises:
         MissingPackageError: the format's packages are not installed.
+        OutputExistsError: the file exists.
         UserError: unknown format, wrong suffix, a model that cannot be exported, or a file whose
             detections differ; the file is then removed.
         ValueError: the model is in training mode.
@@ -78,6 +82,7 @@ def export(
     """
     path = Path(path)
     _check_arguments(model, path, format=format, class_names=class_names)
+    require_new(files_of(path), overwrite=overwrite)
     model = copy.deepcopy(model).cpu()
     heads: Any = model.roi_heads
     predictors: Any = heads.box_predictor
@@ -96,7 +101,7 @@ def export(
     module, inputs = traceable(model, resize)
     images = [example(resize, *size) for size in _CHECKED_SIZES]
     make_folder(path.parent)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with writing(path), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
         outputs = 4 if heads.mask_on else 3
         with warnings.catch_warnings():  # wrong constants in the trace would fail the check
@@ -111,6 +116,12 @@ def export(
         for written in Path(folder).iterdir():
             os.replace(written, path.parent / written.name)
     return report
+
+
+def files_of(path: str | os.PathLike) -> list[Path]:
+    """The files of an export: OpenVINO keeps the weights in a .bin file beside its .xml."""
+    path = Path(path)
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def _check_arguments(

@@ -1,6 +1,8 @@
 """Export formats: how a file is written, and run in its own engine."""
 
+import errno
 import inspect
+import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -34,7 +36,9 @@ def _write_torchscript(
 ) -> None:
     del outputs
     graph = torch.jit.trace(module, inputs, check_trace=False)
-    torch.jit.save(graph, path, _extra_files={METADATA: json.dumps(metadata)})
+    content = io.BytesIO()  # torch's own writing to a path raises no error of the system
+    torch.jit.save(graph, content, _extra_files={METADATA: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 def _open_torchscript(path: Path) -> Run:
@@ -129,7 +133,10 @@ def _write_openvino(
         model = openvino.Core().read_model(onnx_file)
         for key, value in metadata.items():
             model.set_rt_info(_text(value), ["resnest_d2", key])
-        openvino.save_model(model, path, compress_to_fp16=False)
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:  # of C++, without the system's error
+            raise OSError(errno.EIO, f"OpenVINO: {error}") from error
         del model  # it reads its weights from the file
 
 

@@ -185,3 +185,31 @@ def test_a_source_without_splits_is_split(tmp_path):
         import_data(
             "yolo", list(map(str, yolo(tmp_path / "data"))), output=str(tmp_path), plan=Plan()
         )
+
+
+def test_a_source_is_never_replaced(tmp_path):
+    images(tmp_path / "mine", a="a.png")
+    data = {"imagePath": "a.png", "shapes": []}
+    (tmp_path / "mine" / "a.json").write_text(json.dumps(data))
+    for target in (tmp_path / "mine" / "a.json", tmp_path / "mine" / "." / "a.json"):
+        with pytest.raises(ValueError, match="a.json is .*an input, which is never changed"):
+            import_data("labelme", [str(tmp_path / "mine")], output=str(target), overwrite=True)
+    assert json.loads((tmp_path / "mine" / "a.json").read_text()) == data
+    (tmp_path / "classes.json").write_text(json.dumps({"categories": [{"id": 1, "name": "cat"}]}))
+    target = str(tmp_path / "classes.json")
+    with pytest.raises(ValueError, match="classes.json is an input"):
+        import_data(
+            "labelme", [str(tmp_path / "mine")], output=target, categories=target, overwrite=True
+        )
+
+
+def test_images_outside_of_the_folder_are_told_once(tmp_path, caplog):
+    images(tmp_path / "mine", b="b.png")
+    images(tmp_path / "other", a="a.png")
+    for i, name in enumerate(("../other/a.png", "../mine/b.png", "../mine/../other/a.png")):
+        data = {"imagePath": name, "shapes": []}
+        (tmp_path / "mine" / f"{i}.json").write_text(json.dumps(data))
+    import_data("labelme", [str(tmp_path / "mine")], output=str(tmp_path / "out.json"))
+    told = [r.message for r in caplog.records if "are outside of" in r.message]
+    where = f"the folder {tmp_path / 'mine'}, such as ../other/a.png."
+    assert told == [f"mine: 2 images are outside of {where}"]

@@ -193,7 +193,7 @@ def test_nothing_is_replaced_or_half_written(source, tmp_path, monkeypatch):
 def test_the_source_is_never_replaced(source, tmp_path):
     data = (source[0] / "all.json").read_text()
     (tmp_path / "train.json").write_text(data)
-    with pytest.raises(ValueError, match="train.json is the file to split itself"):
+    with pytest.raises(ValueError, match="train.json is an input"):
         split_data(
             str(tmp_path / "train.json"),
             str(source[0] / "images"),

@@ -229,3 +229,19 @@ def test_files_that_do_not_fit(tmp_path):
     (tmp_path / "out").mkdir()
     export_data([write(tmp_path, "all")], "yolo", output=str(tmp_path / "out"))
     assert "train: images/train" in (tmp_path / "out" / "data.yaml").read_text()
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc"])
+def test_images_outside_of_their_folder_stay_in_the_output(format, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    names = ("../up.jpg", "sub/../../../far.jpg", f"{tmp_path}/absolute.jpg")
+    export_data([write(folder, names=names)], format, output=str(tmp_path / "out" / "deep"))
+    images = {p.name for p in (tmp_path / "out" / "deep").rglob("*.jpg")}
+    assert images == {"up.jpg", "far.jpg", "absolute.jpg"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"deep"}
+    before = sorted(p.name for p in tmp_path.iterdir())
+    pair = write(folder, "val", names=("../up.jpg", "up.jpg", "empty.jpg"))
+    with pytest.raises(ValueError, match=r"up.jpg and up.jpg would both have the labels up"):
+        export_data([pair], format, output=str(tmp_path / "other"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == before

@@ -1,0 +1,112 @@
+"""Image files: the one place that opens them.
+
+Only the formats below are opened, with any name: Pillow knows dozens more, and starts
+Ghostscript for one of them. The number of pixels is read from the header and limited, as a file of
+some kilobytes can decode to gigabytes.
+
+Shapes: H, W of the image.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from resnest_d2.errors import UserError
+from resnest_d2.files import UnreadableError
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+LIMIT = "RESNEST_D2_MAX_PIXELS"  # environment variable; the default is Pillow's, 179 million
+
+
+@contextlib.contextmanager
+def reading_image(path: str | os.PathLike) -> Iterator[None]:
+    """Around the decoding of one image, nothing else.
+
+    Raises:
+        UnreadableError: naming the image, for any error of the decoder: Pillow's raise nearly every
+            kind of error on damaged files.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UnreadableError(f"{path} cannot be read: {reason}") from error
+
+
+def reason_of(error: UserError, path: str | os.PathLike) -> str:
+    """Why an image cannot be read, without its path."""
+    return str(error).removeprefix(f"{path} cannot be read: ")
+
+
+def max_pixels() -> int:
+    """Largest number of pixels of an image, from the environment or Pillow's.
+
+    Raises:
+        UserError: the environment variable is no number.
+    """
+    text = os.environ.get(LIMIT)
+    if text is None:  # Pillow warns above its limit and refuses above twice that
+        return sys.maxsize if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text)):
+        raise UserError(f"{LIMIT} is {text!r}; give a number of pixels, such as 400000000.")
+    Image.MAX_IMAGE_PIXELS = int(text)  # also for the images that detectron2 opens
+    return int(text)
+
+
+@contextlib.contextmanager
+def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """An image file, of which only the header is read yet; around its decoding.
+
+    Raises:
+        UnreadableError: another format, too many pixels, or any error of the decoder.
+    """
+    limit = max_pixels()
+    with reading_image(path), PathManager.open(os.fspath(path), "rb") as file:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            reason = f"it is no image in one of the formats {', '.join(FORMATS)}"
+            raise UnreadableError(f"{path} cannot be read: {reason}") from error
+        except Image.DecompressionBombError as error:
+            raise _too_large(path, limit) from error
+        with image:
+            if image.width * image.height > limit:
+                raise _too_large(path, limit)
+            yield image
+
+
+def _too_large(path: str | os.PathLike, limit: int) -> UnreadableError:
+    return UnreadableError(
+        f"{path} cannot be read: it has more than {limit:,} pixels; set {LIMIT} if you trust it"
+    )
+
+
+def read_pixels(path: str, order: str) -> np.ndarray:
+    """Reads the pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
+
+    They are rotated according to EXIF, as in detectron2's evaluation.
+
+    Raises:
+        UnreadableError: the file is not an image, or is damaged.
+        UserError: more than 8 bits per channel.
+    """
+    with open_image(path) as image:
+        return pixels_of(image, order)
+
+
+def pixels_of(image: Image.Image, order: str) -> np.ndarray:
+    """Pixels of an image as of :func:`read_pixels`."""
+    if image.mode.startswith(("I", "F")):
+        raise UserError(
+            f"it has more than 8 bits per channel (mode {image.mode}), which would be cut off at "
+            "255; convert it to 8 bits as the images of the training were"
+        )
+    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return pixels if order == "RGB" else pixels[:, :, ::-1]
