@@ -11,6 +11,8 @@ from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
 
+from .parsing import parse_json, parse_yaml
+
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -170,11 +172,7 @@ def read_json(path: str | os.PathLike, *, object_hook: Callable[[dict], Any] | N
     Raises:
         UserError: not JSON; else as :func:`read_text`.
     """
-    text = read_text(path)
-    try:
-        return json.loads(text, object_hook=object_hook)
-    except (ValueError, RecursionError) as error:  # ValueError: also of a number of 5,000 digits
-        raise UserError(f"{path} is not JSON: {error}.") from error
+    return parse_json(read_text(path), path, object_hook=object_hook)
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
@@ -183,13 +181,7 @@ def read_yaml(path: str | os.PathLike) -> Any:
     Raises:
         UserError: not YAML; else as :func:`read_text`.
     """
-    import yaml
-
-    try:
-        return yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML: {reason}.") from error
+    return parse_yaml(read_text(path), path)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Reads a run's OUTPUT_DIR and the annotations that it was evaluated on."""
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from resnest_d2.data.coco import is_ours, read_categories
 from resnest_d2.data.coco_api import COCOS_LIMIT, complete_annotations, keep_categories, read_api
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_json, read_text, read_yaml
+from resnest_d2.parsing import parse_json
 
 _TRAINED = "the weights in training"
 
@@ -130,9 +130,11 @@ def _read_history(folder: str) -> list[dict[str, float]]:
     steps: dict[int, dict[str, float]] = {}
     for line in _read_text(folder, "metrics.json").splitlines():
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed
+            values = parse_json(line, "metrics.json")
+        except UserError:  # the last line of a run that was killed
             continue
+        if not isinstance(values, dict) or not isinstance(values.get("iteration"), int):
+            continue  # not a line that a training writes
         # A resumed run repeats some iterations; the later line wins.
         steps.setdefault(values["iteration"], {}).update(values)
     return [steps[iteration] for iteration in sorted(steps)]
