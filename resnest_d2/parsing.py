@@ -87,7 +87,7 @@ class _BoundedLoader(yaml.SafeLoader):
     def __init__(self, stream: str):
         super().__init__(stream)
         self._depth = self._nodes = 0
-        self._sizes: dict[yaml.Node, int] = {}
+        self._sizes: dict[yaml.Node | None, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
