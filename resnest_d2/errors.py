@@ -24,14 +24,14 @@ _STEERING = re.compile(
 )
 
 
-def printable(text: str, keep: str = "") -> str:
+def printable(text: object, keep: str = "") -> str:
     """A text from a file that is safe to print: control characters are escaped, like ``\\x1b``.
 
     Args:
-        text: any text.
+        text: any text, or what is to be printed.
         keep: control characters that stay, such as a newline.
     """
-    return _STEERING.sub(lambda found: _escaped(found[0], keep), text)
+    return _STEERING.sub(lambda found: _escaped(found[0], keep), str(text))
 
 
 def _escaped(character: str, keep: str) -> str:

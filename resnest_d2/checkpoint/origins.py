@@ -134,7 +134,7 @@ def _in_mirror(source: WeightsOrigin) -> Path | None:
 def _in_cache(source: WeightsOrigin, kind: str = "") -> Iterator[tuple[Path, Path]]:
     """Paths of a download and of what is kept of it; of several processes one has them.
 
-    The others wait, and find the file. The download itself is removed, whatever becomes of it.
+    The others wait, and find the file. The download itself is removed in the end, also after an error.
 
     Args:
         source: origin of the weights.

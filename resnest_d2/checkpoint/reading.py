@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from resnest_d2.compat.pytorch import allowing_plain_types, refused_type
-from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.errors import MissingFileError, UserError, printable
 
 WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
@@ -144,6 +144,8 @@ def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict
     for name, value in found.items():
         value = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         if isinstance(value, torch.Tensor):
+            if printable(name) != str(name):
+                raise UserError(f"{path} has a tensor named {name!r}, with control characters.")
             weights[str(name)] = value
     for prefix in _PREFIXES:
         if weights and all(name.startswith(prefix) for name in weights):

@@ -7,7 +7,7 @@ import typer
 
 from resnest_d2.errors import MissingFileError, UserError
 
-from .common import complete_config, dataset, prepare, with_flags
+from .common import complete_config, dataset, prepare, say, with_flags
 from .train import Gpus, Opts
 
 
@@ -65,7 +65,7 @@ def evaluate(
             raise UserError("--compare takes two evaluated runs; give nothing else but --output.")
         first, second = map(str, compare)
         page = write_comparison(first, second, str(output or "comparison.html"))
-        typer.echo(f"Comparison written to {page}.")
+        say(f"Comparison written to {page}.")
         return
     if model is None:
         raise typer.BadParameter("give a run or a config, or --compare with two runs.")
@@ -140,7 +140,7 @@ def _classes(config: str | None, opts: list[str] | None, *, trained: bool) -> di
     from resnest_d2.data.registration import learn_classes
 
     if config is None:
-        typer.echo(
+        say(
             "The names of the detector's classes are unknown: the categories of --data are taken "
             "as its classes, in the order of their ids. DATASETS.CLASSES sets the names.",
             err=True,

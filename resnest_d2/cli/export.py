@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import complete_config, keep_memory, prepare
+from .common import complete_config, keep_memory, prepare, say
 
 
 class Format(str, Enum):
@@ -70,4 +70,4 @@ def export(
         class_names=build_metadata(cfg).get("thing_classes", ()),
         config=model,
     )
-    typer.echo(str(report))
+    say(str(report))

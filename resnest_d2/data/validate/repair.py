@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from resnest_d2.data.normalise import printable
-from resnest_d2.errors import UserError
+from resnest_d2.errors import UserError, printable
 from resnest_d2.files import make_folder, require_new, whole_file
 
 from .check import DataCheck, rows_of
