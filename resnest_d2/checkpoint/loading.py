@@ -135,7 +135,10 @@ def _local(path: str) -> str:
         DownloadError, UserError: see :func:`.origins.file_at`; or an address of another protocol
             that detectron2 would download from, or of a pickle of its old zoo.
     """
-    scheme = urlparse(path).scheme
+    try:
+        scheme = urlparse(path).scheme
+    except ValueError as error:  # brackets of no IPv6 address
+        raise UserError(f"{path!r} is no address: {error}.") from error
     if scheme == "catalog":
         refuse_pickle(f"{path}.pkl")
     if scheme == "ftp":

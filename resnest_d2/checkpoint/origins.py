@@ -21,6 +21,7 @@ from resnest_d2.errors import MissingFileError, MissingPackageError
 from resnest_d2.files import make_folder, whole_file
 
 from .convert import convert_file
+from .download import check_address
 from .fetch import DownloadError, check_hash, fetch, sha256_of
 from .reading import check_beginning, refuse_pickle
 
@@ -103,6 +104,7 @@ def file_at(url: str) -> str:
     Raises:
         DownloadError, UserError: see :func:`local_weights`.
     """
+    check_address(url)
     for find in _published:
         if origin := find(url):
             logging.getLogger(__name__).info(f"{url} is published, and loaded as {origin.name}.")
@@ -134,7 +136,7 @@ def _in_mirror(source: WeightsOrigin) -> Path | None:
 def _in_cache(source: WeightsOrigin, kind: str = "") -> Iterator[tuple[Path, Path]]:
     """Paths of a download and of what is kept of it; of several processes one has them.
 
-    The others wait, and find the file. The download itself is removed in the end, also after an error.
+    The others wait, and find the file. The download itself is removed, also after an error.
 
     Args:
         source: origin of the weights.

@@ -217,6 +217,9 @@ def test_what_is_no_checkpoint_is_not_kept(address, content, checkpointer, serve
         ("https://127.0.0.1:9/a.pkl?b=c", "a.pkl is a pickle"),
         ("https://127.0.0.1:9/a.pyth", "a.pyth is a pickle"),
         ("https:///a.pth", "'https:///a.pth' is no http or https address"),
+        ("resnest+https:///a.pth", "a.pth' is no http or https address"),
+        ("https://[::/a.pth", "'https://.::/a.pth' is no address"),
+        ("https://a/\x1b.pth", r"'https://a/.x1b.pth' is no http or https address"),
     ],
 )
 def test_addresses_that_are_not_asked(address, words, checkpointer, weights_cache):
