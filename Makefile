@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The versions last tested; torch 2.1, torchvision 0.16 and newer work.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
+# `make test CONSTRAINTS=constraints.txt` installs the versions last tested of everything else, too.
+CONSTRAINTS ?=
 OUTPUT ?= output/demo
 # Number of test processes with one thread each; `make test WORKERS=0` uses a single process.
 WORKERS ?= 2
@@ -13,18 +15,18 @@ COVERAGE ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.resnest_d2-ready
+PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 .PHONY: test demo lint format docs setup clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml tools/install_detectron2.py
+$(READY): pyproject.toml tools/install_detectron2.py tools/sahi.txt $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(foreach r,$(TORCH),'$(r)')
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet $(PINS) $(foreach r,$(TORCH),'$(r)')
+	$(BIN)/python -m pip install --quiet $(PINS) --editable '.[test]'
 	$(BIN)/python tools/install_detectron2.py
-	# Without what it asks for: opencv-python would overwrite opencv-python-headless.
-	$(BIN)/python -m pip install --quiet --no-deps 'sahi>=0.11'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement tools/sahi.txt
 	touch $@
 
 test: $(READY) lint

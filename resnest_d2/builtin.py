@@ -8,11 +8,12 @@ command of the command line before it computes.
 from detectron2.utils.file_io import PathManager
 
 from resnest_d2 import modeling  # noqa: F401
-from resnest_d2.checkpoint import WeightsHandler
+from resnest_d2.checkpoint import WeightsHandler, set_published
 from resnest_d2.data.shapes import register_shapes
-from resnest_d2.model_zoo.table import find_model
+from resnest_d2.model_zoo.table import find_model, published_at
 
 register_shapes()
+set_published(published_at)
 PathManager.register_handler(
     WeightsHandler(lambda name: find_model(name).origin), allow_override=True
 )

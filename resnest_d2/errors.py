@@ -6,6 +6,7 @@ traceback goes to the log, and the sentence names the error, its place in the co
 
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -16,6 +17,25 @@ _LOGGERS = ("resnest_d2", "detectron2")  # the first that writes to a file has t
 _LONGEST = 300  # characters of a foreign message in a sentence
 _PACKAGE = Path(__file__).parent
 _ROOTS = (str(_PACKAGE.parent), *sorted(sys.path, key=len, reverse=True))
+
+# Characters that steer a terminal or reorder a line, and halves of characters, which no file takes.
+_STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def printable(text: object, keep: str = "") -> str:
+    """A text from a file that is safe to print: control characters are escaped, like ``\\x1b``.
+
+    Args:
+        text: any text, or what is to be printed.
+        keep: control characters that stay, such as a newline.
+    """
+    return _STEERING.sub(lambda found: _escaped(found[0], keep), str(text))
+
+
+def _escaped(character: str, keep: str) -> str:
+    return character if character in keep else character.encode("unicode_escape").decode()
 
 
 class UserError(ValueError):
@@ -76,8 +96,8 @@ def run_program(
             return 1
         told = error if isinstance(error, UserError) else report_defect(error)
         if debug:
-            print(traceback_of(told).rstrip(), file=sys.stderr)
-        print(f"{name}: {told}", file=sys.stderr)
+            print(printable(traceback_of(told).rstrip(), keep="\n\t"), file=sys.stderr)
+        print(printable(f"{name}: {told}", keep="\n\t"), file=sys.stderr)
         return 1
     return 0
 

@@ -17,6 +17,8 @@ from typing import IO, Any
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.outputs import short_name
 
+from .parsing import parse_json, parse_yaml
+
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PARTIAL = re.compile(r".*\.[0-9a-f]{8}\.resnest_d2\.partial")
 _OLD = 5.0  # seconds, by which the writer of a partial file has locked it
@@ -215,11 +217,7 @@ def read_json(path: str | os.PathLike, *, object_hook: Callable[[dict], Any] | N
     Raises:
         UserError: not JSON; else as :func:`read_text`.
     """
-    text = read_text(path)
-    try:
-        return json.loads(text, object_hook=object_hook)
-    except (ValueError, RecursionError) as error:  # ValueError: also of a number of 5,000 digits
-        raise UserError(f"{path} is not JSON: {error}.") from error
+    return parse_json(read_text(path), path, object_hook=object_hook)
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
@@ -228,10 +226,4 @@ def read_yaml(path: str | os.PathLike) -> Any:
     Raises:
         UserError: not YAML; else as :func:`read_text`.
     """
-    import yaml
-
-    try:
-        return yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML: {reason}.") from error
+    return parse_yaml(read_text(path), path)

@@ -1,6 +1,7 @@
 """A loopback server of files that can break off, and that counts what it is asked."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -12,6 +13,9 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.cut: dict[str, int] = {}
         self.fail: dict[str, int] = {}  # name: how often to answer 503
+        self.headers: dict[str, dict[str, str]] = {}  # name: those of the answer, beside or instead
+        self.moved: dict[str, str] = {}  # name: address that it is redirected to
+        self.trickle: dict[str, float] = {}  # name: seconds after each byte
         self.asked: list[tuple[str, str | None]] = []  # name, range
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -26,6 +30,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server, name = self.server, self.path.lstrip("/")
         server.asked.append((name, self.headers.get("Range")))
+        if name in server.moved:
+            self.send_response(302)
+            self.send_header("Location", server.moved[name])
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if name not in server.files:
             return self.send_error(404)
         if server.fail.get(name, 0) > 0:
@@ -37,8 +46,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send_error(416)
         body = content[start:]
         self.send_response(206 if start else 200)
+        headers = {"Content-Length": str(len(body))}
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(body)))
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        for header, value in (headers | server.headers.get(name, {})).items():
+            self.send_header(header, value)
         self.end_headers()
+        if name in server.trickle:
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(server.trickle[name])
         self.wfile.write(body[: server.cut.pop(name, None)])

@@ -4,7 +4,7 @@ from .convert import Conversion, convert, convert_file, write_checkpoint
 from .handlers import WeightsHandler
 from .layouts import LAYOUTS, Layout, recognise
 from .loading import LoadReport, ReportingCheckpointer
-from .origins import WeightsOrigin, local_weights
+from .origins import WeightsOrigin, local_weights, set_published
 from .reading import find_weights, read_checkpoint
 from .saving import SavingCheckpointer
 
@@ -23,5 +23,6 @@ __all__ = [
     "local_weights",
     "read_checkpoint",
     "recognise",
+    "set_published",
     "write_checkpoint",
 ]

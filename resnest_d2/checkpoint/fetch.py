@@ -4,19 +4,15 @@ import hashlib
 import os
 import time
 import urllib.error
-import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from tqdm import tqdm
-
 from resnest_d2.errors import UserError
 
+from . import download
+from .download import Download, DownloadError, RefusedDownload, check_address
+
 _CHUNK = 1 << 20
-
-
-class DownloadError(UserError, OSError):
-    """An address that could not be fetched."""
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -46,8 +42,9 @@ def fetch(
 ) -> None:
     """Downloads a file.
 
-    After a broken connection, the download is resumed from ``<target>.partial``. A later call
-    resumes it too if the hash is known, because only the hash proves that the parts fit together.
+    After a broken connection, the download is resumed from ``<target>.partial``. If the hash is
+    known, a later call resumes it too, because only the hash proves that the parts fit together.
+    Otherwise, and of an answer that is refused, no part is kept.
 
     Args:
         url: http or https URL.
@@ -57,24 +54,19 @@ def fetch(
         pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        DownloadError: the file cannot be fetched.
+        DownloadError: the file cannot be fetched, or is beyond the limits of :mod:`.download`.
         UserError: the file does not have the expected hash; it is deleted.
     """
+    check_address(url)
     partial = target.with_name(target.name + ".partial")
     if hash_head is None:
         partial.unlink(missing_ok=True)
-    for attempt in range(attempts):
-        try:
-            _download(url, partial)
-            break
-        except (OSError, HTTPException) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500
-            if isinstance(error, urllib.error.HTTPError) and error.code == 416:
-                partial.unlink(missing_ok=True)  # longer than the file on the server
-                refused = False
-            if refused or attempt == attempts - 1:
-                raise DownloadError(f"{url} cannot be fetched ({error})") from error
-            time.sleep(pause * 2**attempt)
+    try:
+        _fetch(url, partial, attempts=attempts, pause=pause)
+    except BaseException as error:
+        if hash_head is None or isinstance(error, RefusedDownload):
+            partial.unlink(missing_ok=True)
+        raise
     if hash_head:
         try:
             check_hash(partial, hash_head)
@@ -87,28 +79,19 @@ def fetch(
     os.replace(partial, target)
 
 
-def _download(url: str, partial: Path) -> None:
-    """Downloads the rest of a file.
-
-    Raises:
-        OSError, HTTPException: the connection failed or ended early.
-    """
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "resnest_d2"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=30) as response:
-        resumed = response.status == 206
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        bar = tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=None
-        )
-        with open(partial, "ab" if resumed else "wb") as file, bar:
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-                have += len(chunk)
-    if total is not None and have < total:
-        raise DownloadError(f"the connection ended after {have} of {total} bytes")
+def _fetch(url: str, partial: Path, *, attempts: int, pause: float) -> None:
+    deadline = time.monotonic() + download.MAX_SECONDS
+    for attempt in range(attempts):
+        try:
+            Download(url, partial).run(deadline)
+            return
+        except (OSError, HTTPException) as error:
+            refused = isinstance(error, urllib.error.HTTPError) and 300 <= error.code < 500
+            if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+                partial.unlink(missing_ok=True)  # longer than the file on the server
+                refused = False
+            if isinstance(error, RefusedDownload):
+                raise RefusedDownload(f"{url} is refused: {error}") from error
+            if refused or attempt == attempts - 1 or time.monotonic() > deadline:
+                raise DownloadError(f"{url} cannot be fetched ({error})") from error
+            time.sleep(pause * 2**attempt)

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from detectron2.utils.file_io import PathHandler
 
+from .download import check_address
 from .origins import WeightsOrigin, converted_file, local_weights
 
 
@@ -36,6 +37,7 @@ class WeightsHandler(PathHandler):
             return local_weights(self._find(path.removeprefix(self.NAME)))
         if path.startswith(self.ADDRESS):
             url = path.removeprefix("resnest+")
+            check_address(url)
             return local_weights(WeightsOrigin(name=path, url=url))
         # detectron2 turns resnest+file:///a.pth into resnest+file:/a.pth
         file = path.removeprefix(self.FILE)

@@ -6,6 +6,7 @@ available as a :class:`LoadReport`.
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
@@ -17,10 +18,12 @@ from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.modeling import ARCHS
 
 from .convert import COUNTER, blocks_of, convert, depth_of, has_attention
-from .fetch import DownloadError
 from .layouts import recognise
-from .reading import find_weights, read_checkpoint
+from .origins import file_at
+from .reading import find_weights, read_checkpoint, refuse_pickle
 from .saving import SavingCheckpointer
+
+_DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"  # of detectron2://
 
 
 class LoadReport(NamedTuple):
@@ -125,6 +128,28 @@ def _stem_channels(tensors: Mapping[str, Any]) -> int | None:
     return next((len(tensors[name]) for name in names), None)
 
 
+def _local(path: str) -> str:
+    """Path of a file at an http or https address; other paths as they are.
+
+    Raises:
+        DownloadError, UserError: see :func:`.origins.file_at`; or an address of another protocol
+            that detectron2 would download from, or of a pickle of its old zoo.
+    """
+    try:
+        scheme = urlparse(path).scheme
+    except ValueError as error:  # brackets of no IPv6 address
+        raise UserError(f"{path!r} is no address: {error}.") from error
+    if scheme == "catalog":
+        refuse_pickle(f"{path}.pkl")
+    if scheme == "ftp":
+        raise UserError(f"{path} is no http or https address; download it and give the file.")
+    if scheme == "detectron2":
+        path = _DETECTRON2 + path.removeprefix("detectron2://")
+    elif scheme not in ("http", "https"):
+        return path
+    return file_at(re.sub(r"[?&]matching_heuristics=True", "", path))
+
+
 class ReportingCheckpointer(SavingCheckpointer):
     """Checkpointer with a ``report`` of the last :meth:`load`, None before the first."""
 
@@ -141,6 +166,7 @@ class ReportingCheckpointer(SavingCheckpointer):
         """
         self.report = None
         self._path = path
+        path = _local(path)
         everything = (args[0] if args else kwargs.get("checkpointables")) is None
         self._resumes = everything and bool(self.checkpointables)
         address = len(urlparse(path).scheme) > 1 if path else False  # not a drive's letter
@@ -148,13 +174,6 @@ class ReportingCheckpointer(SavingCheckpointer):
             raise MissingFileError(f"The checkpoint {path} does not exist.")
         try:
             return super().load(path, *args, **kwargs)
-        except OSError as error:
-            if not path.startswith(("http://", "https://")):
-                raise
-            raise DownloadError(
-                f"{path} cannot be fetched ({error}). Without a network, download it elsewhere and "
-                "set MODEL.WEIGHTS to the file; MODEL.WEIGHTS '' starts from random weights."
-            ) from error
         finally:
             forget_failed_load(self)
 

@@ -1,6 +1,7 @@
 """Origins of weights, and converted copies in detectron2's cache.
 
-Weights are looked up in the folder RESNEST_D2_WEIGHTS, then in the cache, then at their URL.
+Weights are looked up in the folder RESNEST_D2_WEIGHTS, then in the cache, then at their URL. An
+address in a config is any server's: its file is checked before it is kept.
 """
 
 import contextlib
@@ -8,10 +9,10 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import torch
 from iopath.common.file_io import file_lock, get_cache_dir
@@ -21,12 +22,16 @@ from resnest_d2.files import make_folder, whole_file, writing
 from resnest_d2.outputs import name_fault, short_name
 
 from .convert import convert_file
+from .download import check_address
 from .fetch import DownloadError, check_hash, fetch, sha256_of
+from .reading import check_beginning, refuse_pickle
 
 MIRROR = "RESNEST_D2_WEIGHTS"
-_STEM = 120  # bytes of a file's name that its copy keeps
+_STEM, _SUFFIX = 120, 16  # bytes of a file's name that its copy keeps
 _UNNAMED = "weights.pth"  # of an address that ends in no name of a file
 VERSION = 1  # of the conversion; increase it when its result changes
+
+
 
 
 class WeightsOrigin(NamedTuple):
@@ -44,9 +49,10 @@ class WeightsOrigin(NamedTuple):
         """Possible names of the file in the mirror folder, the recommended one first."""
         if self.timm:
             return (f"{self.timm}.safetensors", f"{self.timm}.pth", f"{self.timm}.bin")
-        file = self.url.rsplit("/", 1)[-1]
-        names = dict.fromkeys((unquote(file), file))  # %2F would lead out of the folder
-        return tuple(name for name in names if not name_fault(name)) or (_UNNAMED,)
+        file = urlsplit(self.url).path.rsplit("/", 1)[-1]
+        inside = re.split(r"[/\\]", unquote(file))[-1]  # of a%2F..%2Fb.pth, too
+        names = dict.fromkeys((inside, file))
+        return tuple(name for name in names if name and not name_fault(name)) or (_UNNAMED,)
 
     @property
     def hash_head(self) -> str | None:
@@ -69,29 +75,88 @@ def local_weights(source: WeightsOrigin) -> str:
         UserError: the file is corrupt or not of a ResNeSt.
         MissingPackageError: the weights need timm, which is not installed.
     """
-    mirror = os.environ.get(MIRROR)
-    for folder, file in ((mirror, file) for file in source.files if mirror):
-        path = Path(os.path.expanduser(folder)) / file
-        if path.is_file():
-            if source.hash_head:
-                check_hash(path, source.hash_head)
-            return converted_file(path)
-    stem, suffix = os.path.splitext(source.files[0])
-    cut = stem != (stem := short_name(stem, _STEM))
-    if source.url and (cut or not source.hash_head):  # several URLs may have the same file name
-        stem += "-" + hashlib.sha256(source.url.encode()).hexdigest()[:8]
-    target = cache_folder() / f"{stem}.pth"
-    with _once(target) as missing:
-        if missing:
-            raw = target.with_name(f"{stem}.download{suffix}")
+    if path := _in_mirror(source):
+        return converted_file(path)
+    with _in_cache(source) as (raw, target):
+        if not target.is_file():
             if source.timm:
-                raw = raw.with_suffix(".pth")
                 _save_timm(source, raw)
             else:
                 _fetch(source, raw)
             _convert(raw, target)
-            raw.unlink()
     return str(target)
+
+
+_published: list[Callable[[str], WeightsOrigin | None]] = []
+
+
+def set_published(find: Callable[[str], WeightsOrigin | None]) -> None:
+    """Sets how the addresses of published files are recognised.
+
+    Args:
+        find: returns the origin of a file that is published under an address, None of any other.
+    """
+    _published[:] = [find]
+
+
+def file_at(url: str) -> str:
+    """Path of the file at an http or https address, downloaded if necessary, in its own layout.
+
+    A published file, also at an address of before, has its name's origin.
+
+    Raises:
+        DownloadError, UserError: see :func:`local_weights`.
+    """
+    check_address(url)
+    for find in _published:
+        if origin := find(url):
+            logging.getLogger(__name__).info(f"{url} is published, and loaded as {origin.name}.")
+            return local_weights(origin)
+    source = WeightsOrigin(name=url, url=url)
+    refuse_pickle(source.files[0])
+    if path := _in_mirror(source):
+        return str(path)
+    with _in_cache(source, ".as-it-is") as (raw, target):
+        if not target.is_file():
+            _fetch(source, raw)
+            os.replace(raw, target)
+    return str(target)
+
+
+def _in_mirror(source: WeightsOrigin) -> Path | None:
+    """The file in the folder RESNEST_D2_WEIGHTS, if it is there."""
+    mirror = os.environ.get(MIRROR)
+    for folder, file in ((mirror, file) for file in source.files if mirror and file):
+        path = Path(os.path.expanduser(folder)) / file
+        if path.is_file():
+            if source.hash_head:
+                check_hash(path, source.hash_head)
+            return path
+    return None
+
+
+@contextlib.contextmanager
+def _in_cache(source: WeightsOrigin, kind: str = "") -> Iterator[tuple[Path, Path]]:
+    """Paths of a download and of what is kept of it; the download is removed, also after an error.
+
+    Args:
+        source: origin of the weights.
+        kind: end of the name, of another kind of file of the same origin.
+    """
+    whole = os.path.splitext(source.files[0])
+    stem, suffix = (re.sub(r"[^\w.+=,@() -]", "_", part) for part in whole)
+    stem, suffix = short_name(stem, _STEM), short_name(suffix, _SUFFIX)
+    cut = len(stem + suffix) < len(source.files[0])
+    if source.url and (cut or not source.hash_head):  # several URLs may have the same file name
+        stem += "-" + hashlib.sha256(source.url.encode()).hexdigest()[:8]
+    target = cache_folder() / f"{stem}{f'{kind}{suffix}' if kind else '.pth'}"
+    raw = target.with_name(f"{stem}.download{'.pth' if source.timm else suffix}")
+    with _once(target) as missing:
+        try:
+            yield raw, target
+        finally:
+            if missing:
+                raw.unlink(missing_ok=True)
 
 
 def converted_file(path: str | os.PathLike) -> str:
@@ -137,7 +202,11 @@ def _fetch(source: WeightsOrigin, raw: Path) -> None:
     try:
         fetch(source.url, raw, hash_head=source.hash_head)
     except DownloadError as error:
-        raise DownloadError(f"{source.name}: {error}. {_by_hand(source, source.url)}") from error
+        name = "" if source.name in str(error) else f"{source.name}: "
+        raise DownloadError(f"{name}{error}. {_by_hand(source, source.url)}") from error
+    if raw.suffix != ".safetensors":
+        with open(raw, "rb") as file:
+            check_beginning(source.url, file.read(16))
 
 
 def _by_hand(source: WeightsOrigin, address: str) -> str:

@@ -6,6 +6,7 @@ mmengine's log, which is skipped.
 """
 
 import os
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from resnest_d2.compat.pytorch import allowing_plain_types, refused_type
-from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.errors import MissingFileError, UserError, printable
 
 WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
@@ -55,14 +56,10 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             return load_file(path)
         except SafetensorError as error:
             raise UserError(f"{path} is not a readable safetensors file: {error}") from error
-    if not start.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle
-        kind = "a web page" if start.lstrip().startswith(b"<") else f"a file that begins {start!r}"
-        raise UserError(f"{path} is not a checkpoint of torch, but {kind}; download it again.")
-    if path.endswith((".pkl", ".pyth")):
-        raise UserError(
-            f"{path} is a pickle, which can run any code when it is read; use a .pth file of "
-            "tensors, or .safetensors."
-        )
+    check_beginning(path, start)
+    refuse_pickle(path)
+    if start.startswith(b"PK"):
+        _check_archive(path)
     try:
         with allowing_plain_types(**_STAND_INS):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -83,6 +80,53 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     return dict(loaded)
 
 
+def check_beginning(path: str, start: bytes) -> None:
+    """Checks the first bytes of a file of torch.
+
+    Raises:
+        UserError: neither a zip archive nor a pickle.
+    """
+    if not start.startswith((b"PK", b"\x80")):
+        kind = "a web page" if start.lstrip().startswith(b"<") else f"a file that begins {start!r}"
+        raise UserError(f"{path} is not a checkpoint of torch, but {kind}; download it again.")
+
+
+def refuse_pickle(path: str) -> None:
+    """Refuses a file of detectron2's older formats by its name.
+
+    Raises:
+        UserError: it is a pickle.
+    """
+    if path.endswith((".pkl", ".pyth")):
+        raise UserError(
+            f"{path} is a pickle, which can run any code when it is read; use a .pth file of "
+            "tensors, or .safetensors."
+        )
+
+
+def _check_archive(path: str) -> None:
+    """Refuses archives that hold more than their size, and programs, which old torch would load."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # of a foreign kind of archive
+        raise UserError(
+            f"{path} is not a checkpoint that can be read safely; it is truncated, damaged or of "
+            f"another kind: {error}"
+        ) from error
+    size, unpacked = os.path.getsize(path), sum(entry.file_size for entry in entries)
+    if unpacked > size:  # torch does not compress
+        raise UserError(
+            f"{path} is refused: it is an archive of {size} bytes that unpacks to {unpacked}; "
+            "torch.save writes archives without compression."
+        )
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise UserError(
+            f"{path} is a TorchScript program, not a checkpoint; give the checkpoint that it was "
+            "exported from."
+        )
+
+
 def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """Finds the tensors of a checkpoint inside its wrappers.
 
@@ -100,6 +144,8 @@ def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict
     for name, value in found.items():
         value = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         if isinstance(value, torch.Tensor):
+            if printable(name) != str(name):
+                raise UserError(f"{path} has a tensor named {name!r}, with control characters.")
             weights[str(name)] = value
     for prefix in _PREFIXES:
         if weights and all(name.startswith(prefix) for name in weights):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from .common import complete_config, prepare, require_coco
+from .common import complete_config, prepare, require_coco, say
 
 
 def check_data(
@@ -57,11 +57,11 @@ def check_data(
     options = _of_config(config) if config else {}
     result = check(pair_paths(paths), **options)
     if result.findings:
-        typer.echo(result.table(show or None) + "\n")
-    typer.echo(f"{result.class_table()}\n\n{result.summary()}")
+        say(result.table(show or None) + "\n")
+    say(f"{result.class_table()}\n\n{result.summary()}")
     if fix:
         repairs = fix_data(result, fix, overwrite=overwrite)
-        typer.echo(f"\n{repair_table(repairs)}\n\nWritten: {', '.join(fix)}")
+        say(f"\n{repair_table(repairs)}\n\nWritten: {', '.join(fix)}")
     if (strict or not fix) and not result.passes(strict=strict):
         raise typer.Exit(1)
 

@@ -9,7 +9,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from resnest_d2.errors import UserError
+import typer
+
+from resnest_d2.errors import UserError, printable
 from resnest_d2.model_zoo import models
 from resnest_d2.shipped import list_configs
 
@@ -20,6 +22,16 @@ def complete_config(incomplete: str) -> list[str]:
     """Configs and published detectors that start with the text; the shell completes files."""
     detectors = [model.id for model in models() if not model.is_backbone]
     return [name for name in (*list_configs(), *detectors) if name.startswith(incomplete)]
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line or a table, whose names may be of anybody's files.
+
+    Args:
+        text: what to print; control characters in it are escaped.
+        err: print to standard error.
+    """
+    typer.echo(printable(text, keep="\n\t"), err=err)
 
 
 def prepare() -> None:

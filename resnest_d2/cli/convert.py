@@ -9,7 +9,7 @@ import typer
 from resnest_d2.errors import UserError
 from resnest_d2.outputs import require_new
 
-from .common import complete_config, prepare
+from .common import complete_config, prepare, say
 
 
 class Target(str, Enum):
@@ -60,11 +60,11 @@ def convert(
         cfg = load_config(config)
         learn_classes(cfg, given=given_keys(config))
         report = fit(str(source), build_on_meta(cfg))
-        typer.echo(str(report))
+        say(str(report))
         if report.unused or not report.complete:
             raise UserError(f"{source} does not fit {config}; nothing was written.")
     conversion = convert_file(str(source), str(target), to=to.value, overwrite=overwrite)
-    typer.echo(f"{target}: {conversion}")
+    say(f"{target}: {conversion}")
     for title, names in (("unused", conversion.unused), ("missing", conversion.missing)):
         for name in names:
-            typer.echo(f"  {title}: {name}")
+            say(f"  {title}: {name}")

@@ -8,8 +8,6 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from resnest_d2.compat.detectron import (
     can_replace_scoring,
     can_replace_training_parts,
@@ -17,6 +15,8 @@ from resnest_d2.compat.detectron import (
 )
 from resnest_d2.compat.vision import can_replace_nms
 from resnest_d2.errors import UserError
+
+from .common import say
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -62,10 +62,10 @@ def doctor() -> None:
     }
     for title, rows in sections.items():
         rows = rows or [("", "unknown, because the package is not installed")]
-        typer.echo(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
+        say(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
     if problems:
         raise UserError("; ".join(problems))
-    typer.echo("Nothing is missing.")
+    say("Nothing is missing.")
 
 
 def _installed(name: str) -> str | None:

@@ -8,7 +8,7 @@ import typer
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.outputs import require_new
 
-from .common import complete_config, dataset, prepare, with_flags
+from .common import complete_config, dataset, prepare, say, with_flags
 from .train import Gpus, Opts
 
 
@@ -71,8 +71,7 @@ def evaluate(
         target = str(output or "comparison.html")
         sources = [path for run in compare for path in run.rglob("*.json")]
         require_new([target], overwrite=overwrite, sources=sources)
-        page = write_comparison(first, second, target)
-        typer.echo(f"Comparison written to {page}.")
+        say(f"Comparison written to {write_comparison(first, second, target)}.")
         return
     if model is None:
         raise typer.BadParameter("give a run or a config, or --compare with two runs.")
@@ -149,7 +148,7 @@ def _classes(config: str | None, opts: list[str] | None, *, trained: bool) -> di
     from resnest_d2.data.registration import learn_classes
 
     if config is None:
-        typer.echo(
+        say(
             "The names of the detector's classes are unknown: the categories of --data are taken "
             "as its classes, in the order of their ids. DATASETS.CLASSES sets the names.",
             err=True,

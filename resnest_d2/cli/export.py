@@ -8,7 +8,7 @@ import typer
 
 from resnest_d2.outputs import require_new
 
-from .common import complete_config, keep_memory, prepare
+from .common import complete_config, keep_memory, prepare, say
 
 
 class Format(str, Enum):
@@ -76,4 +76,4 @@ def export(
         config=model,
         overwrite=overwrite,
     )
-    typer.echo(str(report))
+    say(str(report))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import require_coco
+from .common import require_coco, say
 
 
 class Format(str, Enum):
@@ -46,6 +46,6 @@ def export_data(
         if i == 0 or not path.is_dir():
             require_coco(path)
     done = export(pair_paths(paths), format.value, output=output, link=link, overwrite=overwrite)
-    typer.echo(f"{done.output}: {done.images} images, {done.objects} objects")
+    say(f"{done.output}: {done.images} images, {done.objects} objects")
     for sentence in done.lost:
-        typer.echo(f"  {sentence}")
+        say(f"  {sentence}")

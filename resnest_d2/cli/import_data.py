@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from .common import next_training
+from .common import next_training, say
 from .split import GroupBy, IgnoreDuplicates, Seed, Test, Val
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def import_data(
         overwrite=overwrite,
     )
     for file in done.files:
-        typer.echo(f"{file.json_file}: {file.images} images, {file.objects} objects")
+        say(f"{file.json_file}: {file.images} images, {file.objects} objects")
     check = check_data([(file.json_file, file.image_root) for file in done.files])
     if check.findings:
-        typer.echo(_table(check.findings) + "\n")
-    typer.echo(f"{done.table or check.class_table()}\n\n{check.summary()}")
+        say(_table(check.findings) + "\n")
+    say(f"{done.table or check.class_table()}\n\n{check.summary()}")
     for note in done.notes:
-        typer.echo(note)
+        say(note)
     if not check.passes():
         raise typer.Exit(1)
     _print_next(done.files, check)
@@ -140,8 +140,8 @@ def _print_next(files: Sequence, check: "DataCheck") -> None:
     annotations = [a for f in check.files for a in f.data["annotations"]]
     masks = bool(annotations) and all(a.get("segmentation") for a in annotations)
     if pair is None:
-        typer.echo(
+        say(
             "\nThere is no validation set: import again with --val 0.2, or run "
             f"resnest-d2 split {train.json_file} {train.image_root} --val 0.2 --output FOLDER"
         )
-    typer.echo("\n" + next_training((train.json_file, train.image_root), pair, masks=masks))
+    say("\n" + next_training((train.json_file, train.image_root), pair, masks=masks))

@@ -9,6 +9,8 @@ from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import models
 from resnest_d2.shipped import list_configs
 
+from .common import say
+
 
 class What(str, Enum):
     """Kinds of names to list."""
@@ -39,7 +41,7 @@ def list_names(
             headers, rows = table()
             rows = [row for row in rows if _contains(row, words or [])]
             if rows:
-                typer.echo(tabulate(rows, headers=headers, disable_numparse=True) + "\n")
+                say(tabulate(rows, headers=headers, disable_numparse=True) + "\n")
             shown = shown or bool(rows)
     if not shown:
         raise UserError(f"No name contains all of: {' '.join(words or ())}.")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnest_d2.errors import UserError
+from resnest_d2.errors import UserError, printable
 from resnest_d2.files import make_folder, whole_file
 from resnest_d2.outputs import free_name, require_empty, same_file
 
-from .common import complete_config, keep_memory, prepare
+from .common import complete_config, keep_memory, prepare, say
 
 if TYPE_CHECKING:
     from resnest_d2.inference import Prediction
@@ -99,11 +99,11 @@ def predict(
         if save_json:
             with whole_file(output / "predictions.json", "w") as file:
                 json.dump(records, file)
-        typer.echo(f"{number} images processed; the results are in {output}.")
+        say(f"{number} images processed; the results are in {output}.")
     if stream.failed:
         name, reason = stream.failed[0]
         more = f" and {len(stream.failed) - 1} more images" if len(stream.failed) > 1 else ""
-        raise UserError(f"{name}{more} could not be done: {reason}")
+        raise UserError(printable(f"{name}{more} could not be done: {reason}"))
 
 
 def _check_output(output: Path, sources: list[str]) -> None:

@@ -9,7 +9,7 @@ import typer
 from resnest_d2.files import make_folder, whole_file
 from resnest_d2.outputs import require_new
 
-from .common import complete_config, dataset, prepare, with_flags
+from .common import complete_config, dataset, prepare, say, with_flags
 from .train import Opts
 
 
@@ -76,7 +76,7 @@ def show_data(
         with whole_file(target) as file:
             drawn.save(file, "JPEG", quality=90)
         written.append(str(target))
-    typer.echo(f"{line}.\nWritten: {', '.join(written)}")
+    say(f"{line}.\nWritten: {', '.join(written)}")
 
 
 def _data_keys(json_file: Path, images: Path) -> dict[str, object]:

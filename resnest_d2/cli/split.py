@@ -7,7 +7,7 @@ import typer
 
 from resnest_d2.errors import UserError
 
-from .common import next_training, require_coco
+from .common import next_training, require_coco, say
 
 Val = Annotated[
     Optional[float], typer.Option(help="Share of the images to evaluate on, such as 0.2.")
@@ -79,8 +79,8 @@ def split(
         plan = plan._replace(max_distance=-1 if max_distance is None else max_distance)
     done = split_data(str(json_file), str(images), plan, output=str(output), overwrite=overwrite)
     for note in done.notes:
-        typer.echo(note)
-    typer.echo(f"\nWritten: {', '.join(done.files)}\n\n{done.table}\n")
+        say(note)
+    say(f"\nWritten: {', '.join(done.files)}\n\n{done.table}\n")
     train_file, val_file = done.files[:2]
     pairs = (train_file, str(images)), (val_file, str(images))
-    typer.echo(next_training(*pairs, masks=done.masks))
+    say(next_training(*pairs, masks=done.masks))

@@ -7,7 +7,7 @@ import typer
 
 from resnest_d2.errors import UserError
 
-from .common import complete_config, dataset, prepare, with_flags
+from .common import complete_config, dataset, prepare, say, with_flags
 
 Config = Annotated[
     str,
@@ -182,7 +182,7 @@ def _data_flags(
             sets[0][0] += "_train"
             sets[1][0] += "_val"
     else:
-        typer.echo("No --val: there is no evaluation; the result is model_final.pth.", err=True)
+        say("No --val: there is no evaluation; the result is model_final.pth.", err=True)
     names = [entry[0] for entry in sets]
     keys = {"COCO": sets, "TRAIN": tuple(names[:1]), "TEST": tuple(names[1:])}
     return {"--data": {f"DATASETS.{key}": value for key, value in keys.items()}}

@@ -2,7 +2,13 @@
 
 from resnest_d2.shipped import config_dir, find_config, list_configs
 
-from .checks import check_backbone, check_config, check_trained, resolve_backbone
+from .checks import (
+    check_backbone,
+    check_config,
+    check_trained,
+    check_unsafe_keys,
+    resolve_backbone,
+)
 from .files import (
     given_keys,
     is_written_by_a_run,
@@ -18,6 +24,7 @@ __all__ = [
     "check_backbone",
     "check_config",
     "check_trained",
+    "check_unsafe_keys",
     "fill_defaults",
     "config_dir",
     "find_config",

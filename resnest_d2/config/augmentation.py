@@ -84,11 +84,6 @@ def _unmoved_truth(cfg: CfgNode) -> str | None:
             f"INPUT.AUG.{moving[0]} is {keys[moving[0]]}, but it does not move the semantic "
             f"segmentation that MODEL.META_ARCHITECTURE {kind} is trained on; leave it out."
         )
-    if keys.MOSAIC and cfg.MODEL.LOAD_PROPOSALS:
-        return (
-            f"INPUT.AUG.MOSAIC is {keys.MOSAIC}, but MODEL.LOAD_PROPOSALS is True, and proposals "
-            "are of single images; set one of them off."
-        )
     return None
 
 

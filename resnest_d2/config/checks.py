@@ -13,7 +13,7 @@ from resnest_d2.errors import UserError
 
 from .augmentation import AUGMENTATION_CONTRADICTIONS, AUGMENTATION_RANGES
 from .backbone import BACKBONE_CONTRADICTIONS, BACKBONE_RANGES
-from .contradictions import DETECTOR_CONTRADICTIONS
+from .contradictions import DETECTOR_CONTRADICTIONS, UNSAFE_KEYS
 from .detector import DETECTOR_RANGES
 from .keys import ABSENT, get_key, with_defaults
 from .rules import Contradiction, Table
@@ -61,6 +61,15 @@ def check_trained(cfg: CfgNode) -> None:
         UserError: a key that a training resolves is unresolved.
     """
     _check_together(with_defaults(cfg), TRAINED_CONTRADICTIONS)
+
+
+def check_unsafe_keys(cfg: CfgNode) -> None:
+    """Checks only that no key has detectron2 run a file's code when it reads the data.
+
+    Raises:
+        UserError: a key does.
+    """
+    _check_together(with_defaults(cfg), UNSAFE_KEYS)
 
 
 def check_backbone(cfg: CfgNode) -> None:

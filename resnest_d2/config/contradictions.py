@@ -219,7 +219,19 @@ def _class_ids(cfg: CfgNode) -> str | None:
     return None
 
 
+def _proposals(cfg: CfgNode) -> str | None:
+    if cfg.MODEL.LOAD_PROPOSALS:
+        return (
+            "MODEL.LOAD_PROPOSALS is True: detectron2 reads the files of DATASETS.PROPOSAL_FILES_* "
+            "as pickles, which can run any code; set it False and use an RPN."
+        )
+    return None
+
+
+# Asked of every config before its data is read, whoever reads it.
+UNSAFE_KEYS: Sequence[Contradiction] = (_proposals,)
 DETECTOR_CONTRADICTIONS: Sequence[Contradiction] = (
+    *UNSAFE_KEYS,
     _unread_keys,
     _unknown_levels,
     _anchors,

@@ -1,11 +1,13 @@
 """Config files: YAML with the bases that it names."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
-import yaml
-from detectron2.utils.file_io import PathManager
+from resnest_d2.errors import MissingFileError, UserError, printable
+from resnest_d2.files import read_yaml
 
-from resnest_d2.errors import MissingFileError, UserError
+_MAX_FILES = 100  # that one config is based on
 
 
 def read_files(path: str, below: tuple[str, ...] = ()) -> list[tuple[str, dict]]:
@@ -30,9 +32,14 @@ def read_files(path: str, below: tuple[str, ...] = ()) -> list[tuple[str, dict]]
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise UserError(f"{path}: _BASE_ is {base!r}; give the path of a config.")
-        if "://" not in base:
-            base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+        if "://" in base:
+            raise UserError(
+                f"{path}: _BASE_ is the address {base!r}; download the file, and give its path."
+            )
+        base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
         found += read_files(base, (*below, path))
+        if len(found) > _MAX_FILES or len(below) > _MAX_FILES:  # bases that double at each level
+            raise UserError(f"{path} has more than {_MAX_FILES} files below it, by _BASE_.")
     return [*found, (path, tree)]
 
 
@@ -45,13 +52,24 @@ def _read(path: str, below: tuple[str, ...]) -> dict:
             "load mmdetection's checkpoints unchanged (MODEL.WEIGHTS)."
         )
     try:
-        with PathManager.open(path, "r") as file:
-            tree = yaml.safe_load(file)  # safe: other YAML could run code
-    except FileNotFoundError as error:
+        tree = read_yaml(path)
+    except MissingFileError as error:
+        if not below:
+            raise
         raise MissingFileError(f"{below[-1]}: its _BASE_ {path} does not exist.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         what = "is empty" if tree is None else f"contains a {type(tree).__name__}"
         raise UserError(f"{path} {what}; a config is a mapping of keys, like MODEL: {{DEPTH: 50}}.")
+    for text in _texts(tree):
+        if printable(text) != text:
+            raise UserError(f"{path} has control characters in {text!r}; leave them out.")
     return tree
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All keys and values that are texts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _texts(part)

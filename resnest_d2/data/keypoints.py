@@ -9,7 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .normalise import printable, shown
+from resnest_d2.errors import printable
+
+from .normalise import shown
 
 # COCO's lie between 0.025 (eyes) and 0.107 (hips).
 DEFAULT_SIGMA = 0.05

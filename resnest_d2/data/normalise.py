@@ -4,11 +4,11 @@ pandas writes whole numbers as floats, some tools write ``iscrowd`` as true. Oth
 they are, for the checks to report.
 """
 
-import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_BREAKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # lines, directions
+from resnest_d2.errors import printable
+
 _LONGEST = 60  # characters of a name or value in a message
 
 
@@ -33,14 +33,6 @@ class Reading(NamedTuple):
         if isinstance(self.written, str):
             return f"control characters of the {self.field} are escaped, {shown(self.read)}"
         return f"{self.field} written as {shown(self.written)} is read as {shown(self.read)}"
-
-
-def printable(text: object) -> str:
-    """Escapes the characters of a text that control a terminal or cannot be encoded."""
-    return "".join(
-        ascii(c)[1:-1] if c in _BREAKS or unicodedata.category(c) in ("Cc", "Cs") else c
-        for c in str(text)
-    )
 
 
 def shown(value: object) -> str:

@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
 from detectron2.utils import comm
 
+from resnest_d2.config import check_unsafe_keys
 from resnest_d2.data.small import without_small
 from resnest_d2.errors import UserError
 
@@ -20,6 +21,7 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
     Raises:
         UserError: no dataset, no image left, or a category that does not exist.
     """
+    check_unsafe_keys(cfg)
     names = list(cfg.DATASETS.TRAIN)
     if not names:
         raise UserError(
@@ -32,9 +34,6 @@ def load_training_images(cfg: CfgNode) -> list[dict]:
             names,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
-            proposal_files=(
-                cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
-            ),
         )
     except AssertionError as error:
         raise UserError(

@@ -9,6 +9,7 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 
+from resnest_d2.config import check_unsafe_keys
 from resnest_d2.data.mapper import NamingDatasetMapper
 
 
@@ -30,6 +31,11 @@ def build_training_loader(cfg: CfgNode, images: list[dict]) -> Iterable[list[dic
 
 
 def build_evaluation_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-    """Builds a loader of a dataset's images, one at a time, without their truth."""
+    """Builds a loader of a dataset's images, one at a time, without their truth.
+
+    Raises:
+        UserError: see :func:`resnest_d2.config.check_unsafe_keys`.
+    """
+    check_unsafe_keys(cfg)
     mapper = NamingDatasetMapper(cfg, is_train=False)
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

@@ -6,12 +6,15 @@ standard output.
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Iterator
 
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter
 from detectron2.utils.logger import setup_logger
+
+from resnest_d2.errors import printable
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -26,6 +29,9 @@ def begin_logs(output_dir: str) -> None:
     # default_setup repeats these two calls, which then do nothing.
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     setup_logger(output_dir, distributed_rank=rank)
+    for name in ("fvcore", "detectron2"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_escaped)
     if not comm.is_main_process():
         return
     logger = logging.getLogger(_PACKAGE)
@@ -60,7 +66,7 @@ def held_logs() -> Iterator[None]:
             if logger.handlers:
                 logger.handle(record)
             elif not begun:
-                print(record.getMessage(), file=sys.stderr)
+                print(printable(record.getMessage(), keep="\n\t"), file=sys.stderr)
 
 
 class _Held(logging.Handler):
@@ -71,6 +77,19 @@ class _Held(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if logging.getLogger(_PACKAGE).handlers == [self]:
             self.records.append(record)
+
+
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # in detectron2's own tables
+
+
+def _escaped(record: logging.LogRecord) -> bool:
+    """Escapes control characters in a message, which names from files may hold."""
+    parts = _COLOUR.split(record.getMessage())
+    if record.name.startswith(_PACKAGE):
+        parts = ["".join(parts)]
+    parts[::2] = [printable(part, keep="\n\t") for part in parts[::2]]
+    record.msg, record.args = "".join(parts), ()
+    return True
 
 
 def _on_terminal(handler: logging.Handler) -> bool:

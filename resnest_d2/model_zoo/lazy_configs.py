@@ -5,6 +5,7 @@ from pathlib import Path
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
+from resnest_d2.errors import UserError
 from resnest_d2.shipped import config_dir, find_shipped
 
 from .table import find_model
@@ -39,6 +40,8 @@ def find_lazy_config(name: str) -> str:
 def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:
     """LazyConfig of a detector, with model, dataloader, optimizer, lr_multiplier and train.
 
+    A LazyConfig file is a Python program, which this runs: use only files that you trust.
+
     Args:
         name: as in :func:`find_lazy_config`.
         trained: set ``train.init_checkpoint`` to the published detector's weights; else they are
@@ -46,9 +49,16 @@ def get_lazy_config(name: str, *, trained: bool = False) -> DictConfig:
 
     Raises:
         MissingFileError: no config file of that name.
-        UserError: a config without published weights where they are asked for.
+        UserError: a config without published weights where they are asked for, or a file that is
+            no Python: detectron2 runs the tags in a LazyConfig's YAML, unseen.
     """
-    cfg = LazyConfig.load(find_lazy_config(name))
+    path = find_lazy_config(name)
+    if not path.endswith(".py"):
+        raise UserError(
+            f"{path} is no Python file. A LazyConfig saved as YAML can run code that nobody sees; "
+            "give the .py file, or a config to load_config."
+        )
+    cfg = LazyConfig.load(path)
     if trained:
         cfg.train.init_checkpoint = find_model(Path(name).stem).path
     return cfg

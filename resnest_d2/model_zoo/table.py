@@ -89,6 +89,23 @@ def find_model(name: str) -> Model:
     )
 
 
+def published_at(url: str) -> "WeightsOrigin | None":
+    """Origin of a published file by its address, which may be another than today's.
+
+    A file is known by its name if that has a hash; else by its address.
+    """
+    from resnest_d2.checkpoint import WeightsOrigin
+
+    asked = WeightsOrigin(name=url, url=url)
+    for model in models():
+        if model.source == "timm":
+            continue
+        same_file = asked.hash_head and asked.files[0] == model.origin.files[0]
+        if same_file or url.partition("://")[2] == model.weights.partition("://")[2]:
+            return model.origin
+    return None
+
+
 def list_models(*, task: str | None = None, depth: int | None = None) -> list[str]:
     """Ids of the published models.
 

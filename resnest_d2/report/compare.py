@@ -11,7 +11,6 @@ from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
 from .gather import (
     DataSet,
     Run,
-    config_of,
     datasets_of,
     detections_per_image,
     detector_classes,
@@ -22,6 +21,7 @@ from .gather import (
 from .html import describe, render, repeat_command, run_name, write_page
 from .images import OutlineOptions, outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
+from .run_config import config_of
 from .sections import (
     METRICS,
     RECALLS,

@@ -1,6 +1,5 @@
 """Reads a run's OUTPUT_DIR and the annotations that it was evaluated on."""
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -14,7 +13,10 @@ from resnest_d2.data.categories import Match, describe_match, match_categories
 from resnest_d2.data.coco import is_ours, read_categories
 from resnest_d2.data.coco_api import COCOS_LIMIT, complete_annotations, keep_categories, read_api
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.files import read_json, read_text, read_yaml
+from resnest_d2.files import read_json, read_text
+from resnest_d2.parsing import parse_json
+
+from .run_config import config_of, entries_of
 
 _TRAINED = "the weights in training"
 
@@ -130,25 +132,14 @@ def _read_history(folder: str) -> list[dict[str, float]]:
     steps: dict[int, dict[str, float]] = {}
     for line in _read_text(folder, "metrics.json").splitlines():
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed
+            values = parse_json(line, "metrics.json")
+        except UserError:  # the last line of a run that was killed
             continue
+        if not isinstance(values, dict) or not isinstance(values.get("iteration"), int):
+            continue  # not a line that a training writes
         # A resumed run repeats some iterations; the later line wins.
         steps.setdefault(values["iteration"], {}).update(values)
     return [steps[iteration] for iteration in sorted(steps)]
-
-
-def config_of(run: Run) -> dict:
-    """The run's config as nested dictionaries, empty without one.
-
-    Raises:
-        UserError: its config.yaml is not YAML, or no mapping.
-    """
-    path = os.path.join(run.folder, "config.yaml")
-    keys = (read_yaml(path) or {}) if run.config else {}
-    if not isinstance(keys, dict):
-        raise UserError(f"{path} holds no keys; it is not the config of a run.")
-    return keys
 
 
 def datasets_of(run: Run) -> list[DataSet]:
@@ -159,8 +150,7 @@ def datasets_of(run: Run) -> list[DataSet]:
     Raises:
         UserError: none of them has an annotation file in COCO format.
     """
-    keys = config_of(run).get("DATASETS", {})
-    entries = {entry[0]: DataSet(*entry) for entry in keys.get("COCO", [])}
+    entries = {entry[0]: DataSet(*entry) for entry in entries_of(run)}
     found = []
     for name in run.results:
         metadata = MetadataCatalog.get(name)
@@ -182,9 +172,8 @@ def detector_classes(run: Run, dataset: DataSet) -> list[str]:
     They are those of the run's config, or of the dataset as it is registered. Empty if neither is
     known, and for a dataset that others registered, with the detector's own categories.
     """
-    keys = config_of(run).get("DATASETS", {})
-    if dataset.name in [entry[0] for entry in keys.get("COCO", [])]:
-        return list(keys.get("CLASSES", []))
+    if dataset.name in [entry[0] for entry in entries_of(run)]:
+        return list(config_of(run)["DATASETS"].get("CLASSES") or [])
     return list(MetadataCatalog.get(dataset.name).thing_classes) if is_ours(dataset.name) else []
 
 

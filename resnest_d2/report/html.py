@@ -16,7 +16,6 @@ from .analysis import analyse
 from .gather import (
     DataSet,
     Run,
-    config_of,
     datasets_of,
     detections_per_image,
     detector_classes,
@@ -25,6 +24,7 @@ from .gather import (
     read_detections,
     read_run,
 )
+from .run_config import config_of
 from .sections import (
     METRICS,
     class_rows,

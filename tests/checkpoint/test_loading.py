@@ -1,3 +1,7 @@
+import hashlib
+import io
+import logging
+
 import published
 import pytest
 import torch
@@ -5,7 +9,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_backbone, build_model
 from torch import nn
 
-from resnest_d2.checkpoint import ReportingCheckpointer, convert
+from resnest_d2.checkpoint import ReportingCheckpointer, convert, origins
+from resnest_d2.model_zoo import table
 
 
 class Detector(nn.Module):
@@ -148,8 +153,10 @@ def test_missing_file(checkpointer):
         checkpointer.load("nowhere.pth")
 
 
-def test_address_that_cannot_be_fetched(checkpointer):
-    with pytest.raises(OSError, match="127.0.0.1:9/a.pth cannot be fetched.*MODEL.WEIGHTS"):
+def test_address_that_cannot_be_fetched(checkpointer, monkeypatch):
+    once = {**origins.fetch.__kwdefaults__, "attempts": 1}
+    monkeypatch.setattr(origins.fetch, "__kwdefaults__", once)
+    with pytest.raises(OSError, match="^http://127.0.0.1:9/a.pth cannot be fetched.*D2_WEIGHTS to"):
         checkpointer.load("http://127.0.0.1:9/a.pth")
 
 
@@ -169,3 +176,79 @@ def test_another_stem_is_refused_like_another_depth(inside, cfg, tmp_path):
     weights(64)
     with pytest.raises(ValueError, match="stem of 32 channels, this model one of 64; set .* 32"):
         ReportingCheckpointer(build_backbone(cfg)).load(path)
+
+
+def kept(weights_cache):
+    return sorted(p.name for p in weights_cache.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
+def test_a_plain_address_is_fetched_once_and_its_hash_is_checked(
+    checkpointer, server, tmp_path, weights_cache
+):
+    data = open(save(tmp_path / "a.pth", checkpointer.model.state_dict()), "rb").read()
+    name = f"a-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    server.files |= {name: data, "a-01234567.pth": data, "a.pth": data}
+    for _ in range(2):
+        checkpointer.load(server.address(name))
+        assert checkpointer.report.complete
+    assert server.asked == [(name, None)]
+    with pytest.raises(ValueError, match="a-01234567.pth is corrupt|must begin 01234567"):
+        checkpointer.load(server.address("a-01234567.pth"))
+    checkpointer.load(server.address("a.pth?matching_heuristics=True"))  # of detectron2
+    assert server.asked[-1] == ("a.pth", None)
+    assert len(kept(weights_cache)) == 2 and not list(weights_cache.rglob("*.download*"))
+
+
+@pytest.mark.parametrize("address", ["{}", "resnest+{}"])
+@pytest.mark.parametrize("content", [b"<html>Log in</html>", b"", b'{"error": "log in"}'])
+def test_what_is_no_checkpoint_is_not_kept(address, content, checkpointer, server, weights_cache):
+    server.files["a.pth"] = content
+    with pytest.raises(ValueError, match="/a.pth is not a checkpoint of torch, but "):
+        checkpointer.load(address.format(server.address("a.pth")))
+    assert kept(weights_cache) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ftp://127.0.0.1:9/a.pth", "ftp://127.0.0.1:9/a.pth is no http or https address"),
+        ("catalog://ImageNetPretrained/MSRA/R-50", "R-50.pkl is a pickle, which can run any code"),
+        ("detectron2://a/model_final.pkl", "model_final.pkl is a pickle"),
+        ("https://127.0.0.1:9/a.pkl?b=c", "a.pkl is a pickle"),
+        ("https://127.0.0.1:9/a.pyth", "a.pyth is a pickle"),
+        ("https:///a.pth", "'https:///a.pth' is no http or https address"),
+        ("resnest+https:///a.pth", "a.pth' is no http or https address"),
+        ("https://[::/a.pth", "'https://.::/a.pth' is no address"),
+        ("https://a/\x1b.pth", r"'https://a/.x1b.pth' is no http or https address"),
+    ],
+)
+def test_addresses_that_are_not_asked(address, words, checkpointer, weights_cache):
+    with pytest.raises(ValueError, match=words):
+        checkpointer.load(address)
+
+
+def test_names_in_addresses_stay_in_the_cache(checkpointer, server, tmp_path, weights_cache):
+    data = open(save(tmp_path / "a.pth", checkpointer.model.state_dict()), "rb").read()
+    up, long = "..%2F..%2F..%2Fb.pth", "d" * 500 + ".pth"
+    for name in (up, "%2e%2e", "%0a%1b%5b2Jc.pth", long, "x%00.pth"):
+        server.files[name] = data
+        checkpointer.load(server.address(name))
+    folders = {path.parent.name for path in tmp_path.rglob("*.pth") if path.name != "a.pth"}
+    assert folders == {"resnest_d2-v1"}
+    assert all(len(name) < 200 and name.isprintable() for name in kept(weights_cache))
+
+
+@pytest.mark.parametrize("old", ["http://download.old.org/models/{}", "https://s3.old.org/{}?v=1"])
+def test_old_addresses_of_published_files(old, server, weights_cache, monkeypatch, cfg, caplog):
+    net = build_backbone(cfg)
+    file = io.BytesIO()
+    torch.save(published.fill(published.imagenet(14)), file)
+    name = f"net+1-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}.pth"
+    server.files[name.replace("+", "%2B")] = file.getvalue()
+    address = server.address(name.replace("+", "%2B"))
+    row = table.Model("imagenet/net", "backbone", 14, {}, address, "authors")
+    monkeypatch.setattr(table, "models", lambda: (row,))
+    with caplog.at_level(logging.INFO):
+        ReportingCheckpointer(net).load(old.format(name))
+    assert "is published, and loaded as resnest://imagenet/net." in caplog.text
+    assert len(server.asked) == 1

@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -98,6 +99,23 @@ def test_code_is_named_and_does_not_run(zipped, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="c.pkl is a pickle, which can run any code"):
         read_checkpoint("c.pkl")
     assert not os.path.exists("evil_was_here")
+
+
+def test_an_archive_that_unpacks_to_more_is_refused(tmp_path):
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as plain:
+        with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in plain.namelist():
+                packed.writestr(name, plain.read(name))
+    assert (tmp_path / "b.pth").stat().st_size < 1 << 16
+    with pytest.raises(ValueError, match=r"b.pth is refused: .* that unpacks to 419\d{4}; torch"):
+        read_checkpoint(tmp_path / "b.pth")
+
+
+def test_a_torchscript_program_is_refused(tmp_path):
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="a.pth is a TorchScript program, not a checkpoint"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,6 @@ TOGETHER = {
         {"MODEL__META_ARCHITECTURE": "PanopticFPN"},
         "does not move the semantic",
     ),
-    "proposals": ({"MOSAIC": 0.5}, {"MODEL__LOAD_PROPOSALS": True}, "proposals are of single"),
     "YUV": ({"COLOR_JITTER": 0.1}, {"INPUT__FORMAT": "YUV-BT.601"}, "needs pixels of 0 to 255"),
 }
 

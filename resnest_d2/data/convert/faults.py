@@ -9,7 +9,7 @@ import math
 import re
 from xml.etree.ElementTree import Element
 
-from resnest_d2.errors import UserError
+from resnest_d2.errors import UserError, printable
 
 _LINES, _PLACES = 10, 3  # that a report shows
 _VARIES = re.compile(r"'[^']*'|\d+(\.\d+)?")  # of reasons that are equal otherwise
@@ -53,10 +53,10 @@ class Faults:
 
 
 def _line(entries: list[tuple[str, str]]) -> str:
-    place, reason = entries[0]
+    place, reason = (printable(text) for text in entries[0])
     if len(entries) == 1:
         return f"{place}: {reason}."
-    places = ", ".join(dict.fromkeys(other for other, _ in entries[1 : _PLACES + 1]))
+    places = ", ".join(dict.fromkeys(printable(other) for other, _ in entries[1 : _PLACES + 1]))
     end = " ..." if len(entries) > _PLACES + 1 else "."
     return f"{place}: {reason}; {len(entries) - 1} more like it, in {places}{end}"
 

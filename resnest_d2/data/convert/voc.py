@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 from resnest_d2.errors import UserError
 from resnest_d2.files import read_text
+from resnest_d2.parsing import parse_xml
 
 from .faults import Faults, fault_of_voc
 from .labelled import SPLITS, LabelledImage, Object, Split, named_after, size_of
@@ -49,12 +50,10 @@ def read_voc(source: Path, faults: Faults) -> Iterator[Split]:
 
 def read_xml(path: Path, faults: Faults) -> Element | None:
     """Root of an XML file; None, and a fault, if it is none."""
-    from defusedxml.ElementTree import parse  # with supervision
-
     try:
-        return parse(path).getroot()
-    except SyntaxError as error:
-        faults.add(str(path), f"it is not XML: {error}")
+        return parse_xml(path)
+    except UserError as error:
+        faults.add(str(path), str(error))
     return None
 
 

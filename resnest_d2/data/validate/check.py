@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from resnest_d2.data.normalise import printable, shown
-from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.data.normalise import shown
+from resnest_d2.errors import MissingFileError, UserError, printable
 
 from .entries import AnnotationFile, check_entries, read_annotations, sound_entries
 from .findings import Finding, listed

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from resnest_d2.data.normalise import printable, shown
+from resnest_d2.data.normalise import shown
+from resnest_d2.errors import printable
 
 SHOWN = 10  # most entries in one message
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from resnest_d2.data.normalise import printable
-from resnest_d2.errors import UserError
+from resnest_d2.errors import UserError, printable
 from resnest_d2.files import write_json_files
 from resnest_d2.outputs import require_new
 
