@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.signals import signals_wait
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -33,6 +34,7 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     Raises:
         WriteError: naming the reason, of a full disk its free space; no part of the new file is
             left.
+        KeyboardInterrupt: stopped; no part of the new file is left either.
     """
     path = os.fspath(path)
     partial = path + ".partial"
@@ -42,11 +44,16 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        with signals_wait():
+            os.replace(partial, path)
     except BaseException as error:
-        if os.path.isfile(partial):
-            os.remove(partial)
-        reason = _failed_write(error, before)
+        with signals_wait():
+            if os.path.isfile(partial):
+                os.remove(partial)
+        causes = [*_causes(error, before)]
+        if stopped := next((c for c in causes if isinstance(c, KeyboardInterrupt)), None):
+            raise stopped from None  # what torch.save made of it says nothing
+        reason = _failed_write(causes)
         if reason is None:
             raise
         raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
@@ -94,22 +101,28 @@ def require_new(paths: Iterable[str | os.PathLike], *, overwrite: bool) -> None:
             raise OutputExistsError(f"{path} exists; give another output or ask to overwrite it.")
 
 
-def _failed_write(error: BaseException, before: BaseException | None) -> OSError | None:
-    """The system's error behind another: torch.save makes a RuntimeError out of a failing write.
+def _causes(error: BaseException, before: BaseException | None) -> Iterator[BaseException]:
+    """An error that was raised while writing, and those behind it.
 
     Args:
-        error: that was raised while writing.
+        error: the error.
         before: what was handled when the writing began, and has nothing to do with it.
     """
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause is not before and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+
+
+def _failed_write(causes: Iterable[BaseException]) -> OSError | None:
+    """The system's error: torch.save makes a RuntimeError out of a failing write."""
+    for cause in causes:
         if isinstance(cause, OSError) and not isinstance(cause, UserError):
             return cause
         if not isinstance(cause, RuntimeError):
             return None
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
     return None
 
 
