@@ -21,10 +21,25 @@ class _Waiting:
         self.active = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal: remembers it."""
+        """Handles a signal that has to wait."""
         del frame
         if number not in self.came:
             self.came.append(number)
+
+    def pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal that need not wait.
+
+        It is noted until its handler has returned: Python ignores what a handler raises while it
+        forks or deletes an object, and the signal must not be lost.
+        """
+        self.note(number, frame)
+        handler = self.before.get(number)
+        if callable(handler):
+            handler(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.came.remove(number)
 
     def begin(self) -> None:
         """Replaces the handlers; those of C code and ignored signals stay."""
@@ -33,18 +48,31 @@ class _Waiting:
             handler = signal.getsignal(number)
             nothing = handler is signal.SIG_DFL and name == "SIGCHLD"
             if handler not in (None, signal.SIG_IGN) and not nothing:
-                self.before[number] = handler
+                if handler != self.pass_on:
+                    self.before[number] = handler
                 signal.signal(number, self.note)
         self.active = True
+
+    def pause(self) -> None:
+        """Lets signals act, also those that came."""
+        self.active = False
+        for number in self.before:
+            signal.signal(number, self.pass_on)
+        self._deliver()
 
     def end(self) -> None:
         """Puts the handlers back, and lets them handle the signals that came."""
         self.active = False
-        before, self.before = self.before, {}
-        for number, handler in before.items():
+        for number, handler in self.before.items():
             if signal.getsignal(number) == self.note:  # else somebody installed another
                 signal.signal(number, handler)
-        came, self.came = sorted(self.came, key=[*before].index), []
+        try:
+            self._deliver()
+        finally:
+            self.before = {}
+
+    def _deliver(self) -> None:
+        came, self.came = sorted(self.came, key=[*self.before].index), []
         for number in came:
             signal.raise_signal(number)
 
@@ -79,7 +107,10 @@ def signals_act() -> Iterator[None]:
         yield
         return
     try:
-        _WAITING.end()
+        _WAITING.pause()
         yield
+    except BaseException:
+        _WAITING.came.clear()  # they have acted
+        raise
     finally:
         _WAITING.begin()

@@ -47,7 +47,26 @@ def test_a_signal_acts_at_once_where_it_may():
     assert done == ["inside", "whole"]
 
 
-def test_handlers_of_the_program_are_kept(monkeypatch):
+class Deleted:
+    def __del__(self):
+        interrupt()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_swallows_is_not_lost():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with signals_wait():
+            with signals_act():
+                Deleted()  # an error in it is printed and ignored
+                done.append("swallowed")
+            done.append("whole")
+            with signals_act():
+                done.append("not reached")
+    assert done == ["swallowed", "whole"]
+
+
+def test_handlers_of_the_program_are_kept():
     came = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
     ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -56,7 +75,11 @@ def test_handlers_of_the_program_are_kept(monkeypatch):
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             assert came == []
-        assert came == [signal.SIGTERM]
+            with signals_act():
+                assert came == [signal.SIGTERM]
+                signal.raise_signal(signal.SIGTERM)
+                assert came == [signal.SIGTERM] * 2
+        assert came == [signal.SIGTERM] * 2
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, ignored)
