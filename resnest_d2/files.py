@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.outputs import short_name
+from resnest_d2.signals import signals_wait
 
 from .parsing import parse_json, parse_yaml
 
@@ -40,6 +41,7 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     Raises:
         WriteError: naming the reason, of a full disk its free space; no part of the new file is
             left.
+        KeyboardInterrupt: stopped; no part of the new file is left either.
     """
     path = os.fspath(path)
     folder, name = os.path.split(path)
@@ -56,10 +58,12 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+            with signals_wait():
+                os.replace(partial, path)
         except BaseException:
-            if os.path.isfile(partial):
-                os.remove(partial)
+            with signals_wait():
+                if os.path.isfile(partial):
+                    os.remove(partial)
             raise
 
 
@@ -78,7 +82,10 @@ def writing(path: str | os.PathLike, *, wrapped: bool = False) -> Iterator[None]
     try:
         yield
     except BaseException as error:
-        reason = _failed_write(error, before, wrapped=wrapped)
+        causes = [*_causes(error, before)]
+        if stopped := next((c for c in causes if isinstance(c, KeyboardInterrupt)), None):
+            raise stopped from None  # what torch.save made of it says nothing
+        reason = _failed_write(causes, wrapped=wrapped)
         if reason is None:
             raise
         raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
@@ -138,25 +145,28 @@ def write_json_files(contents: Mapping[str, Any]) -> None:
             json.dump(content, file)
 
 
-def _failed_write(
-    error: BaseException, before: BaseException | None, *, wrapped: bool
-) -> OSError | None:
-    """The system's error, or the one behind a RuntimeError.
+def _causes(error: BaseException, before: BaseException | None) -> Iterator[BaseException]:
+    """An error that was raised while writing, and those behind it.
 
     Args:
-        error: that was raised while writing.
+        error: the error.
         before: what was handled when the writing began, and has nothing to do with it.
-        wrapped: see :func:`writing`.
     """
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause is not before and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+
+
+def _failed_write(causes: Iterable[BaseException], *, wrapped: bool) -> OSError | None:
+    """The system's error, or the one behind a RuntimeError, see :func:`writing`."""
+    for cause in causes:
         if isinstance(cause, OSError) and not isinstance(cause, UserError):
             return cause
         if not (wrapped and isinstance(cause, RuntimeError)):
             return None
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

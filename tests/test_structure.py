@@ -23,9 +23,10 @@ ALLOWED = {
     "version": set(),
     "errors": set(),
     "compat": {"errors", "version", "files"},
-    "files": {"errors", "outputs", "parsing", "version"},
+    "files": {"errors", "outputs", "parsing", "signals", "version"},
     "outputs": {"errors"},
     "parsing": {"errors"},
+    "signals": set(),
     "lazy": set(),
     "shipped": {"errors"},
     "config": set(),
@@ -43,7 +44,9 @@ ALLOWED = {
     "__init__": _MODELS | {"builtin", "engine", "inference"},
 }
 # What every part may import.
-BASE = {"version", "errors", "compat", "files", "lazy", "outputs", "parsing", "shipped"}
+BASE = {
+    *("version", "errors", "compat", "files", "lazy", "outputs", "parsing", "shipped", "signals")
+}
 # The detector; everything else is the workbench around it.
 DETECTOR = {"config", "layers", "modeling", "checkpoint", "model_zoo"} | BASE
 # Public methods of named tuples, whatever their names begin with.

@@ -192,6 +192,13 @@ class ReportingCheckpointer(SavingCheckpointer):
         return {**rest, "model": weights}
 
     def _load_model(self, checkpoint: dict) -> Any:
+        lacking = [name for name in self.checkpointables if name not in checkpoint]
+        if self._resumes and lacking:
+            raise UserError(
+                f"{self._path} has weights, but no state of a training ({', '.join(lacking)}), so "
+                "no run can be resumed from it. Write the name of another checkpoint of the run "
+                "to last_checkpoint, or start a new run with it as MODEL.WEIGHTS."
+            )
         names = list(checkpoint["model"])
         _check_same_backbone(checkpoint["model"], self.model.state_dict(), self._path)
         incompatible = super()._load_model(checkpoint)

@@ -32,8 +32,6 @@ _UNNAMED = "weights.pth"  # of an address that ends in no name of a file
 VERSION = 1  # of the conversion; increase it when its result changes
 
 
-
-
 class WeightsOrigin(NamedTuple):
     """Origin of named weights: a URL, or a model that timm downloads.
 

@@ -7,7 +7,7 @@ mmengine's log, which is skipped.
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,16 @@ from resnest_d2.compat.pytorch import allowing_plain_types, refused_type
 from resnest_d2.errors import MissingFileError, UserError, printable
 
 WRAPPERS = ("model", "state_dict", "model_state", "ema", "state_dict_ema")  # in order of preference
+_DEEPEST = 50  # levels of containers in a checkpoint; those of a training have about ten
+_FLOATS = ("weight", "bias", "running_mean", "running_var")  # last part of the names of floats
+# What these tensors cannot be.
+_FAULTS: tuple[tuple[str, Callable[[torch.Tensor], bool]], ...] = (
+    ("is quantized", lambda tensor: tensor.is_quantized),
+    ("is sparse", lambda tensor: tensor.layout is not torch.strided),
+    ("has complex numbers", torch.is_complex),
+    ("has integers", lambda tensor: not tensor.is_floating_point()),
+    ("has values that are infinite or NaN", lambda tensor: not tensor.float().isfinite().all()),
+)
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
 
@@ -77,6 +87,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         ) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path} holds no dictionary of tensors, but {type(loaded).__name__}.")
+    _check_nesting(loaded, path)
     return dict(loaded)
 
 
@@ -127,6 +138,31 @@ def _check_archive(path: str) -> None:
         )
 
 
+def _check_nesting(content: Any, path: str) -> None:
+    """Checks that contents do not contain themselves, and are not nested as if to do harm.
+
+    Raises:
+        UserError: they are.
+    """
+    above: set[int] = set()  # the containers around the current one
+    done: set[int] = set()
+    waiting = [(content, False)]
+    while waiting:
+        value, left = waiting.pop()
+        if left:
+            above.remove(id(value))
+            done.add(id(value))
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in done:
+            if id(value) in above:
+                raise UserError(f"{path} is no checkpoint: its contents contain themselves.")
+            if len(above) == _DEEPEST:
+                raise UserError(f"{path} is no checkpoint: it is nested {_DEEPEST} levels deep.")
+            above.add(id(value))
+            waiting.append((value, True))
+            parts = value.values() if isinstance(value, Mapping) else value
+            waiting += [(part, False) for part in parts]
+
+
 def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """Finds the tensors of a checkpoint inside its wrappers.
 
@@ -135,7 +171,7 @@ def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict
         path: path of the file, for the message.
 
     Raises:
-        UserError: there are no tensors in it.
+        UserError: there are no tensors in it, or weights that no detector can have.
     """
     found: Any = checkpoint
     while wrapper := next((w for w in WRAPPERS if isinstance(found.get(w), Mapping)), None):
@@ -152,4 +188,12 @@ def find_weights(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     if not weights:
         raise UserError(f"{path} holds no dictionary of tensors, only {list(found)[:5]}.")
+    for name, tensor in weights.items():
+        if name.rpartition(".")[2] in _FLOATS:
+            fault = next((text for text, has in _FAULTS if has(tensor)), None)
+            if fault:
+                raise UserError(
+                    f"{path} cannot be used: {name} {fault} ({tensor.dtype}); weights are finite "
+                    "floating-point numbers."
+                )
     return weights

@@ -1,4 +1,4 @@
-"""Checkpointer that writes files atomically, so a full disk keeps the previous checkpoint."""
+"""Checkpointer that writes atomically: a full disk or a signal leaves the last checkpoint whole."""
 
 import os
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from resnest_d2.files import whole_file
+from resnest_d2.signals import signals_wait
 
 
 class SavingCheckpointer(DetectionCheckpointer):
@@ -24,9 +25,10 @@ class SavingCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        state = {key: part.state_dict() for key, part in self.checkpointables.items()}
-        self.save_weights(os.path.join(self.save_dir, f"{name}.pth"), **state, **kwargs)
-        self.tag_last_checkpoint(f"{name}.pth")
+        with signals_wait():
+            state = {key: part.state_dict() for key, part in self.checkpointables.items()}
+            self.save_weights(os.path.join(self.save_dir, f"{name}.pth"), **state, **kwargs)
+            self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, path: str, **kwargs: Any) -> None:
         """Saves the model.
@@ -44,7 +46,7 @@ class SavingCheckpointer(DetectionCheckpointer):
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise FloatingPointError(f"{name} became infinite or NaN, and was not saved.")
         self.logger.info(f"Saving checkpoint to {path}")
-        with whole_file(path) as file:
+        with signals_wait(), whole_file(path) as file:
             torch.save({"model": weights, **kwargs}, file)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:

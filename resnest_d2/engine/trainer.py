@@ -1,14 +1,13 @@
 """detectron2's DefaultTrainer with this package's data, evaluation, checkpoints and hooks."""
 
 import contextlib
-import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine import HookBase
 from detectron2.engine import hooks as d2_hooks
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -20,28 +19,27 @@ from resnest_d2.config import check_config, with_defaults
 from resnest_d2.data import register_datasets
 from resnest_d2.data.coco import release_datasets
 from resnest_d2.deploy.cpu.roi_align import replace_poolers
-from resnest_d2.files import WriteError
 from resnest_d2.layers import adapt_sync_norms
+from resnest_d2.signals import signals_act
 
 from . import hooks
 from .anchors import fit_anchors
 from .checkpointer import build_checkpointer
-from .earlier_run import set_aside
 from .evaluation import build_evaluator, check_evaluation, main_metric
-from .guards import load_training_images, warn_of_finished_run, warn_of_small_data
+from .guards import load_training_images, warn_of_small_data
 from .loading import build_evaluation_loader, build_training_loader
-from .logs import file_only_printer, tracebacks_in_file
+from .logs import file_only_printer
 from .metrics import TTA, by_dataset, defined, publish, record_weights
 from .precision import on_its_device
 from .reporting import report
+from .resumable import Evaluation, ResumableTrainer
 from .scaling import scale_schedule
 from .schedule import warn_of_low_peak
-from .stopping import in_plain_words, undisturbed
 from .validation_loss import build_validation_loader, validation_losses
 from .writers import wandb_writers
 
 
-class Trainer(DefaultTrainer):
+class Trainer(ResumableTrainer):
     """Trains and tests any detector of this package, on GPUs or on the CPU.
 
     Attributes:
@@ -64,6 +62,7 @@ class Trainer(DefaultTrainer):
         check_evaluation(cfg)
         images = load_training_images(cfg) if images is None else images
         self._images: list[dict] | None = images
+        self._loaders: list[Iterable[list[dict]]] = []
         cfg = scale_schedule(cfg, images=len(images), processes=comm.get_world_size())
         warn_of_low_peak(cfg)
         fit = fit_anchors(cfg, images)
@@ -84,6 +83,7 @@ class Trainer(DefaultTrainer):
         images = self._images or load_training_images(cfg)
         warn_of_small_data(cfg, images)
         loader = build_training_loader(cfg, images)
+        self._loaders.append(loader)
         release_datasets({*cfg.DATASETS.TRAIN} - {*cfg.DATASETS.TEST})  # the loader has a copy
         return loader
 
@@ -140,12 +140,10 @@ class Trainer(DefaultTrainer):
             self._validation_loader = build_validation_loader(cfg)
         best = hooks.BestCheckpoint(main_metric(cfg), cfg.OUTPUT_DIR) if main else None
         writers = self.build_writers() if main else []
-        self._report = hooks.ReportHook(
-            lambda: report(cfg),
-            # Without the printer, which would print a line twice; the others only write new values.
-            writers=[w for w in writers if not isinstance(w, CommonMetricPrinter)],
-        )
-        return [
+        # Without the printer, which would print a line twice; the others only write new values.
+        self._silent_writers = [w for w in writers if not isinstance(w, CommonMetricPrinter)]
+        self._report = hooks.ReportHook(self._write_report, writers=self._silent_writers)
+        before = [
             hooks.ProgressBar() if main and hooks.ProgressBar.wanted() else None,
             self._watch,
             hooks.BatchSize(cfg.SOLVER.IMS_PER_BATCH),
@@ -154,14 +152,20 @@ class Trainer(DefaultTrainer):
             d2_hooks.LRScheduler(),
             hooks.build_precise_bn(cfg, self.model, self.build_train_loader),
             hooks.build_checkpoints(cfg, self.checkpointer),
-            d2_hooks.EvalHook(period, self._evaluate),
-            d2_hooks.EvalHook(period, self.validate) if cfg.TEST.VALIDATION_LOSS else None,
-            d2_hooks.EvalHook(0, self._evaluate_augmented) if cfg.TEST.AUG.ENABLED else None,
+        ]
+        self._state = hooks.TrainingState(self.model, cfg.OUTPUT_DIR, loaders=self._loaders)
+        after = [
+            Evaluation(period, self._evaluate),
+            Evaluation(period, self.validate) if cfg.TEST.VALIDATION_LOSS else None,
+            Evaluation(0, self._evaluate_augmented) if cfg.TEST.AUG.ENABLED else None,
             best,  # uses the evaluations above
             hooks.build_early_stopping(cfg, best, self._finish_early),
             d2_hooks.PeriodicWriter(writers) if main else None,  # writes what the others stored
             self._report,  # uses the files of the writers
+            self._state,
         ]
+        self._after_checkpoint = [hook for hook in after if hook is not None]
+        return [*before, *self._after_checkpoint]
 
     def _kept_weights(self) -> contextlib.AbstractContextManager:
         """Puts the weights to evaluate and save into the model: the average, if there is one."""
@@ -177,11 +181,15 @@ class Trainer(DefaultTrainer):
         return defined(self._tested(self.test_with_tta))
 
     def _tested(self, test: Callable[[CfgNode, nn.Module], dict]) -> dict:
-        with self._kept_weights():
+        with self._kept_weights(), signals_act():
             results = test(self.cfg, self.model)
         self._record("model_final.pth" if self.iter + 1 >= self.max_iter else "")
         self._report.ask()
         return results
+
+    def _write_report(self) -> None:
+        with signals_act():
+            report(self.cfg)
 
     def _record(self, file: str) -> None:
         trained = hooks.trained_iterations(self, self.storage.iter)
@@ -195,7 +203,7 @@ class Trainer(DefaultTrainer):
 
     def validate(self) -> dict:
         """Computes the losses on DATASETS.TEST, see :func:`validation_losses`."""
-        with self._kept_weights():
+        with self._kept_weights(), signals_act():
             return defined(validation_losses(self.model, self._validation_loader))
 
     def build_writers(self) -> list[EventWriter]:
@@ -207,43 +215,3 @@ class Trainer(DefaultTrainer):
                 for w in writers
             ]
         return [*writers, *wandb_writers(self.cfg)]
-
-    def train(self) -> dict | None:
-        """Trains; saves a checkpoint to resume from if the run is stopped or cannot read its data.
-
-        Raises:
-            DivergedError: a loss, gradient or weight is not finite; no checkpoint is saved.
-            KeyboardInterrupt: stopped by a signal to this process or its data workers.
-            WriteError: a checkpoint cannot be written.
-            UserError: an image cannot be read.
-        """
-        warn_of_finished_run(self.start_iter, self.max_iter)
-        if self.start_iter == 0 and comm.is_main_process():
-            set_aside(self.cfg.OUTPUT_DIR)
-        try:
-            with tracebacks_in_file(), contextlib.suppress(hooks.EarlyStop):
-                return super().train()
-            return None
-        except WriteError:
-            raise  # another attempt would fail too
-        except (KeyboardInterrupt, Exception) as error:
-            if hooks.is_nonfinite(error):
-                last = self.checkpointer.get_checkpoint_file()
-                raise self._watch.explain(
-                    error, self.cfg, storage=self.storage, last_checkpoint=last
-                ) from error
-            plain = in_plain_words(error)
-            self._save_stopped()
-            if plain is error:
-                raise
-            raise plain from error
-
-    def _save_stopped(self) -> None:
-        finished = self.scheduler.last_epoch  # one step at the end of every iteration
-        if finished > self.start_iter and comm.is_main_process():  # all have the same weights
-            self.iter = finished - 1  # saved as the last finished iteration
-            with undisturbed():
-                self.checkpointer.save(f"model_{self.iter:07d}")
-            logging.getLogger(__name__).info(
-                f"Stopped after {finished} iterations; --resume continues from there."
-            )

@@ -149,3 +149,56 @@ def test_a_list_is_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / "a.pth")
     with pytest.raises(ValueError, match="holds no dictionary of tensors, but list"):
         read_checkpoint(tmp_path / "a.pth")
+
+
+def a_loop(content):
+    content["model"]["state"] = content
+
+
+def a_ladder(content):
+    for _ in range(100):
+        content["more"] = content = {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (a_loop, "a.pth is no checkpoint: its contents contain themselves"),
+        (lambda c: c.update(model=c), "contain themselves"),
+        (lambda c: c.update(more=[c]), "contain themselves"),
+        (a_ladder, "a.pth is no checkpoint: it is nested 50 levels deep"),
+    ],
+)
+def test_contents_without_an_end(change, message, tmp_path):
+    content = {"model": {"a.weight": torch.zeros(2)}}
+    change(content)
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_contents_that_occur_twice_are_no_loop(tmp_path):
+    shared = {"lr": [0.1]}
+    for _ in range(30):  # 2**30 paths lead to its end
+        shared = {"a": shared, "b": shared}
+    torch.save({"model": {"a.weight": torch.zeros(2)}, "more": shared}, tmp_path / "a.pth")
+    assert list(find_weights(read_checkpoint(tmp_path / "a.pth"), "a.pth")) == ["a.weight"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("a.weight", torch.tensor([1.0, float("nan")]), "a.weight has values that are infinite or"),
+        ("a.running_var", torch.tensor([float("inf")]).half(), "a.running_var has values that are"),
+        ("a.weight", torch.ones(2, dtype=torch.complex64), "a.weight has complex numbers"),
+        ("a.bias", torch.ones(2, dtype=torch.int64), r"a.bias has integers \(torch.int64\)"),
+        ("a.bias", torch.ones(2, dtype=torch.bool), "a.bias has integers"),
+        ("weight", torch.ones(2, 2).to_sparse(), "weight is sparse"),
+    ],
+)
+def test_weights_that_no_detector_has(name, value, message, tmp_path):
+    torch.save({"model": {name: value, "ids": torch.arange(3)}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=f"a.pth cannot be used: {message}"):
+        find_weights(read_checkpoint(tmp_path / "a.pth"), "a.pth")
+    torch.save({"model": {name: torch.ones(2).bfloat16(), "ids": value}}, tmp_path / "a.pth")
+    assert len(find_weights(read_checkpoint(tmp_path / "a.pth"), "a.pth")) == 2

@@ -61,8 +61,8 @@ def test_hooks_stand_in_their_order(tiny_cfg, monkeypatch):
         names
         == """
         ProgressBar StepWatch BatchSize IterationTimer WeightAverage LRScheduler
-        Checkpoints EvalHook EvalHook EvalHook BestCheckpoint EarlyStopping
-        PeriodicWriter ReportHook
+        Checkpoints Evaluation Evaluation Evaluation BestCheckpoint EarlyStopping
+        PeriodicWriter ReportHook TrainingState
     """.split()
     )
     plain = Trainer(tiny_cfg(TEST__PRECISE_BN__ENABLED=True, TEST__EVAL_PERIOD=0))
@@ -71,7 +71,7 @@ def test_hooks_stand_in_their_order(tiny_cfg, monkeypatch):
         [type(hook).__name__ for hook in plain._hooks]
         == """
         ProgressBar StepWatch BatchSize IterationTimer LRScheduler PreciseBN
-        Checkpoints EvalHook BestCheckpoint PeriodicWriter ReportHook
+        Checkpoints Evaluation BestCheckpoint PeriodicWriter ReportHook TrainingState
     """.split()
     )
 

@@ -10,6 +10,7 @@ from .nonfinite import DivergedError, StepWatch, is_nonfinite
 from .precise_bn import build_precise_bn
 from .progress import ProgressBar
 from .report import ReportHook
+from .training_state import TrainingState
 
 __all__ = [
     "BatchSize",
@@ -22,6 +23,7 @@ __all__ = [
     "ProgressBar",
     "ReportHook",
     "StepWatch",
+    "TrainingState",
     "WeightAverage",
     "build_checkpoints",
     "build_early_stopping",

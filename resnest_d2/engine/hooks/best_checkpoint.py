@@ -46,7 +46,7 @@ class BestCheckpoint(HookBase):
 
     def before_train(self) -> None:
         """Reads the best result of a run that is resumed."""
-        self.seen_iter = self.trainer.start_iter - 1
+        self.seen_iter = self.trainer.storage.latest().get(self.metric, (None, -1))[1]
         if self.trainer.start_iter > 0 and os.path.isfile(self.record_file):
             record = read_json(self.record_file)
             if record["metric"] == self.metric:  # box and mask AP cannot be compared
