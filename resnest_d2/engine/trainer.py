@@ -27,6 +27,7 @@ from .anchors import fit_anchors
 from .checkpointer import build_checkpointer
 from .earlier_run import set_aside
 from .evaluation import build_evaluator, check_evaluation, main_metric
+from .folder_lock import with_locked_folder
 from .guards import load_training_images, warn_of_finished_run, warn_of_small_data
 from .loading import build_evaluation_loader, build_training_loader
 from .logs import file_only_printer, tracebacks_in_file
@@ -207,6 +208,7 @@ class Trainer(DefaultTrainer):
             ]
         return [*writers, *wandb_writers(self.cfg)]
 
+    @with_locked_folder
     def train(self) -> dict | None:
         """Trains; saves a checkpoint to resume from if the run is stopped or cannot read its data.
 
