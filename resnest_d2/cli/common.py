@@ -5,14 +5,18 @@ completion do not wait for torch. For the same reason the choices of an option a
 test compares them with the package's tables.
 """
 
+import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import models
 from resnest_d2.shipped import list_configs
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _BUILT_IN = ("coco_", "keypoints_coco_", "lvis_", "cityscapes_", "ade20k_", "voc_20")
 
 
@@ -25,6 +29,19 @@ def complete_config(incomplete: str) -> list[str]:
 def prepare() -> None:
     """Register the package with detectron2, before a command computes."""
     from resnest_d2 import builtin  # noqa: F401
+
+
+def in_group(command: Callable[P, T]) -> Callable[P, T]:
+    """A command that first joins the group of torchrun or srun: an error is then printed once."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        from resnest_d2.engine import joined_group
+
+        with joined_group():
+            return command(*args, **kwargs)
+
+    return run
 
 
 def keep_memory(device: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from resnest_d2.errors import MissingFileError, UserError
 
-from .common import complete_config, dataset, prepare, with_flags
+from .common import complete_config, dataset, in_group, prepare, with_flags
 from .train import Gpus, Opts
 
 
@@ -72,6 +72,7 @@ def evaluate(
     _score(model, opts, weights=weights, data=data, output=output, num_gpus=num_gpus)
 
 
+@in_group
 def _score(
     model: str,
     opts: list[str] | None,

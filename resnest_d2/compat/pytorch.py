@@ -169,3 +169,13 @@ def mistake_in_worker(error: BaseException) -> str | None:
     name = f"{type(error).__module__}.{type(error).__qualname__}: "
     _, found, message = text.rpartition(name)
     return message.strip() if found else None
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether a collective operation failed because another process of the group has ended."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not ("gloo" in text or "NCCL" in text):
+        return False
+    return bool(
+        re.search(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|process exited", text)
+    )
