@@ -5,6 +5,7 @@ outlives its parent.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -48,7 +49,7 @@ def joined_group() -> Iterator[Group | None]:
         return
     group = find_group(os.environ)
     if group is not None and "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with_parent(_wait_for_agent)
+        _end_with_agent()
     if group is None or group.size == 1:
         yield group
         return
@@ -208,7 +209,13 @@ def end_with_parent(wait: Callable[[], object]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _wait_for_agent() -> None:
+@functools.cache
+def _end_with_agent() -> None:
+    """Ends this process with torchrun's agent; once, as groups may be nested."""
     agent = os.getppid()
-    while os.getppid() == agent:
-        time.sleep(1)
+
+    def wait() -> None:
+        while os.getppid() == agent:
+            time.sleep(1)
+
+    end_with_parent(wait)
