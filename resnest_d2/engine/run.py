@@ -97,12 +97,12 @@ def _machines(args: argparse.Namespace) -> Machines:
             "below it."
         )
     here = url == "auto" or urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    if number > 1 and here:
+    if number > 1 and url in ("auto", argument_parser().get_default("dist_url")):
         raise UserError(
             f"--dist-url is {url}, which other machines do not find; give the address of machine 0 "
             "and a free port of it, as tcp://HOST:PORT."
         )
-    return Machines(number, rank, "" if here else url)
+    return Machines(number, rank, "" if here and number == 1 else url)
 
 
 @unlocking_folders()
