@@ -27,6 +27,7 @@ except ImportError:  # Windows
 
 T = TypeVar("T")
 NAME = ".run.lock"
+_logger = logging.getLogger(__name__)
 _WAIT_S = 120  # for the lock of a process that an agent has ended before it restarts a run
 _held: dict[str, IO] = {}  # folder -> file, whose lock is this process's
 
@@ -110,23 +111,21 @@ def _locked_file(path: str) -> IO | None:
             if fcntl is not None:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             else:
-                _warn(path, "this system has no such locks")
+                _logger.warning(_no_lock(path, "this system has no such locks"))
         except (BlockingIOError, PermissionError):
             file.close()
             return None
         except OSError as error:  # a shared file system without locks
-            _warn(path, error.strerror)
+            _logger.warning(_no_lock(path, error.strerror))
         # Another process may have removed the file between the opening and the lock.
         if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
             return file
         file.close()
 
 
-def _warn(path: str, reason: str | None) -> None:
-    logging.getLogger(__name__).warning(
-        f"{os.path.dirname(path)} cannot be locked ({reason}): take care that no other run writes "
-        "to it."
-    )
+def _no_lock(path: str, reason: str | None) -> str:
+    folder = os.path.dirname(path)
+    return f"{folder} cannot be locked ({reason}): take care that no other run writes to it."
 
 
 def _in_use(folder: str) -> str:
@@ -136,6 +135,6 @@ def _in_use(folder: str) -> str:
             holder = json.load(file)
         who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:  # written just now
-        logging.getLogger(__name__).debug(f"{NAME} cannot be read: {error}")
+        _logger.debug(f"{NAME} cannot be read: {error}")
         who = "another process"
     return f"{folder} is in use by {who}. Wait for that run, stop it, or choose another folder."
