@@ -5,9 +5,11 @@ completion do not wait for torch. For the same reason the choices of an option a
 test compares them with the package's tables.
 """
 
+import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import typer
 
@@ -15,6 +17,8 @@ from resnest_d2.errors import UserError, printable
 from resnest_d2.model_zoo import models
 from resnest_d2.shipped import list_configs
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _BUILT_IN = ("coco_", "keypoints_coco_", "lvis_", "cityscapes_", "ade20k_", "voc_20")
 
 
@@ -37,6 +41,19 @@ def say(text: str, *, err: bool = False) -> None:
 def prepare() -> None:
     """Register the package with detectron2, before a command computes."""
     from resnest_d2 import builtin  # noqa: F401
+
+
+def in_group(command: Callable[P, T]) -> Callable[P, T]:
+    """A command that first joins the group of torchrun or srun: an error is then printed once."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        from resnest_d2.engine import joined_group
+
+        with joined_group():
+            return command(*args, **kwargs)
+
+    return run
 
 
 def keep_memory(device: str) -> None:

@@ -8,7 +8,7 @@ import typer
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.outputs import require_new
 
-from .common import complete_config, dataset, prepare, say, with_flags
+from .common import complete_config, dataset, in_group, prepare, say, with_flags
 from .train import Gpus, Opts
 
 
@@ -80,6 +80,7 @@ def evaluate(
     _score(model, opts, weights=weights, data=data, output=output, num_gpus=num_gpus)
 
 
+@in_group
 def _score(
     model: str,
     opts: list[str] | None,

@@ -7,7 +7,7 @@ import typer
 
 from resnest_d2.errors import UserError
 
-from .common import complete_config, dataset, prepare, say, with_flags
+from .common import complete_config, dataset, in_group, prepare, say, with_flags
 
 Config = Annotated[
     str,
@@ -25,6 +25,7 @@ Opts = Annotated[
 Gpus = Annotated[int, typer.Option(help="Processes, one per GPU; on the CPU if there is none.")]
 
 
+@in_group
 def train(
     config: Config,
     opts: Opts = None,
@@ -85,7 +86,8 @@ def train(
     """Train a detector on your own images.
 
     Without --data, the config's datasets are used. What you do not set follows from the data; see
-    it with --dry-run. Ctrl-C saves a checkpoint. To train on several machines, use train_net.py.
+    it with --dry-run. Ctrl-C saves a checkpoint. On several machines, start it with torchrun or
+    srun.
 
     Examples:
       resnest-d2 train quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\

@@ -177,3 +177,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # torch's CPU allocator and OpenCV raise errors of all kinds, which only their texts tell apart
     return any(text in str(error) for text in ("allocate memory", "Insufficient memory"))
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether a collective operation failed because another process of the group has ended."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not ("gloo" in text or "NCCL" in text):
+        return False
+    return bool(
+        re.search(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|process exited", text)
+    )

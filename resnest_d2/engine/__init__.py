@@ -2,6 +2,7 @@
 
 from .evaluation import CocoEvaluator
 from .metrics import ap_table
+from .processes import joined_group
 from .run import argument_parser, evaluate, launch, run
 from .setup import choose_device, setup
 from .trainer import Trainer
@@ -13,6 +14,7 @@ __all__ = [
     "argument_parser",
     "choose_device",
     "evaluate",
+    "joined_group",
     "launch",
     "run",
     "setup",

@@ -21,6 +21,7 @@ from resnest_d2.signals import signals_wait
 
 from . import hooks
 from .earlier_run import set_aside
+from .folder_lock import with_locked_folder
 from .guards import warn_of_finished_run
 from .logs import tracebacks_in_file
 from .stopping import in_plain_words, undisturbed
@@ -82,6 +83,7 @@ class ResumableTrainer(DefaultTrainer):
         self.iter = min(self.iter, max(self.max_iter, self.start_iter))
         super().after_train()
 
+    @with_locked_folder
     def train(self) -> dict | None:
         """Trains; saves a checkpoint to resume from if the run is stopped or cannot read its data.
 

@@ -1,30 +1,32 @@
 """One run of train_net.py: training with evaluation, or evaluation alone."""
 
 import argparse
+import functools
 import logging
+import os
 import signal
-import sys
-import time
-from multiprocessing.queues import SimpleQueue
+from urllib.parse import urlsplit
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
-from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
-from torch.multiprocessing.spawn import ProcessException
 
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.config import check_config, check_trained
 from resnest_d2.data.coco import release_datasets
 from resnest_d2.deploy import optimize_for_inference
-from resnest_d2.errors import UserError, report_defect
+from resnest_d2.errors import UserError
 
+from .cluster import find_group, is_restart
 from .evaluation import check_evaluation
+from .folder_lock import unlocking_folders
 from .metrics import by_dataset, record_weights
 from .plan import describe_training
+from .processes import joined_group
 from .reporting import report
 from .setup import setup
+from .spawning import Machines, spawn
 from .trainer import Trainer
 
 
@@ -48,11 +50,14 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
 
 
 def launch(args: argparse.Namespace) -> None:
-    """Calls :func:`run` in --num-gpus processes, on the CPU if there are no GPUs.
+    """Calls :func:`run` in this process, which may be one of a group, or in --num-gpus processes.
+
+    A group is that of torchrun, an elastic agent or SLURM's srun; a run that one of these has
+    restarted is resumed. Without GPUs the processes compute on the CPU.
 
     Raises:
-        UserError: more processes than GPUs on this machine, or a user error in one of several
-            processes.
+        UserError: contradictory options, more processes than GPUs on this machine, or a user error
+            in one of several processes.
         Defect: any other error in one of several processes, whose traceback is in its log.
         KeyboardInterrupt: stopped by a signal.
     """
@@ -61,51 +66,46 @@ def launch(args: argparse.Namespace) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
         raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {gpus}.")
-    if args.num_gpus * args.num_machines == 1:
-        run(args)
+    if is_restart(os.environ) and not (args.eval_only or args.dry_run):
+        args.resume, args.overwrite = True, False
+    group = find_group(os.environ)
+    if args.num_machines > 1 and (group is None or group.launcher == "srun"):
+        spawn(functools.partial(run, args), args.num_gpus, machines=_machines(args))
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in run; passed to the processes
-    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    try:
-        detectron2_launch(
-            _run_in_child,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args, errors),
-        )
-    except KeyboardInterrupt:
-        time.sleep(1)  # a terminal's Ctrl-C also reaches the processes, which need only one signal
-        for process in torch.multiprocessing.active_children():
-            process.terminate()
-        raise
-    except ProcessException as error:
-        if not errors.empty():
-            raise errors.get() from None  # the first error, which stopped the other processes
-        if getattr(error, "signal_name", None) == "SIGKILL":
+    with joined_group():
+        if group is not None and args.num_gpus * args.num_machines > 1:
             raise UserError(
-                f"Process {error.error_index} was killed: the system may be out of memory. Lower "
-                "SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS or --num-gpus."
-            ) from error
-        raise
+                f"--num-gpus and --num-machines are for programs that start their processes; "
+                f"{group.launcher} has started {group.size} already: leave them out."
+            )
+        if args.num_gpus == 1:
+            run(args)
+        else:
+            spawn(functools.partial(run, args), args.num_gpus, machines=_machines(args))
 
 
-def _run_in_child(args: argparse.Namespace, errors: SimpleQueue) -> None:
-    """Calls :func:`run` and sends its error to the parent, which would only see the exit code."""
-    try:
-        run(args)
-    except KeyboardInterrupt:
-        errors.put(KeyboardInterrupt())
-        sys.exit(130)
-    except UserError as error:
-        errors.put(UserError(str(error)))
-        sys.exit(1)
-    except Exception as error:
-        errors.put(report_defect(error))
-        sys.exit(1)
+def _machines(args: argparse.Namespace) -> Machines:
+    """The machines of detectron2's options.
+
+    Raises:
+        UserError: a rank that no machine has, or no address for several machines.
+    """
+    number, rank, url = args.num_machines, args.machine_rank, args.dist_url
+    if not 0 <= rank < number:
+        raise UserError(
+            f"--machine-rank is {rank}, but --num-machines is {number}: ranks begin at 0 and end "
+            "below it."
+        )
+    here = url == "auto" or urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    if number > 1 and url in ("auto", argument_parser().get_default("dist_url")):
+        raise UserError(
+            f"--dist-url is {url}, which other machines do not find; give the address of machine 0 "
+            "and a free port of it, as tcp://HOST:PORT."
+        )
+    return Machines(number, rank, "" if here and number == 1 else url)
 
 
+@unlocking_folders()
 def run(args: argparse.Namespace) -> dict | None:
     """Trains or evaluates in the current process, depending on the command line.
 
@@ -127,7 +127,8 @@ def run(args: argparse.Namespace) -> dict | None:
         return None
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by clusters to stop jobs
+    if comm.get_world_size() == 1:  # the members of a group have a handler
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by clusters to stop jobs
     trainer = Trainer(cfg, images=images)
     del images  # the loader has a copy
     trainer.resume_or_load(resume=args.resume)

@@ -27,7 +27,9 @@ from resnest_d2.errors import UserError
 from resnest_d2.files import make_folder, whole_file
 
 from .anchors import AnchorFit, fit_anchors, with_anchors_of_run
+from .cluster import is_restart
 from .earlier_run import check_folder
+from .folder_lock import lock_folder
 from .guards import load_training_images
 from .logs import begin_logs, held_logs
 from .scaling import scale_schedule
@@ -61,8 +63,9 @@ class Setup(NamedTuple):
 def setup(args: argparse.Namespace) -> Setup:
     """Reads a run's config, registers its datasets, sets up its logs and resolves its schedule.
 
-    Writes config.yaml (the final config), environment.txt and log.txt to OUTPUT_DIR. Programs call
-    it in each of their processes; on a CPU it calls :func:`resnest_d2.deploy.keep_freed_memory`.
+    Writes config.yaml (the final config), environment.txt and log.txt to OUTPUT_DIR, and locks this
+    folder until the process ends. Programs call it in each of their processes; on a CPU it calls
+    :func:`resnest_d2.deploy.keep_freed_memory`.
 
     Args:
         args: arguments of :func:`resnest_d2.engine.run.argument_parser`.
@@ -70,6 +73,7 @@ def setup(args: argparse.Namespace) -> Setup:
     Raises:
         UserError: no config file, one that contradicts itself or its data, or a new training in
             the folder of another.
+        FolderInUseError: another process runs in OUTPUT_DIR.
         WriteError: OUTPUT_DIR cannot be written to.
     """
     if not args.config_file:
@@ -90,6 +94,8 @@ def setup(args: argparse.Namespace) -> Setup:
             torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
         if cfg.MODEL.DEVICE == "cpu":
             keep_freed_memory()
+        if comm.is_main_process():
+            lock_folder(cfg.OUTPUT_DIR, restarted=is_restart(os.environ))
         if not args.eval_only and not args.resume:
             if comm.is_main_process() or not args.overwrite:
                 check_folder(cfg.OUTPUT_DIR, overwrite=args.overwrite)

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from detectron2.layers import NaiveSyncBatchNorm, get_norm
 from torch import nn
 
+from .sync_norm import GlooSyncBatchNorm
+
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_SYNCED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
+_SYNCED = (nn.SyncBatchNorm, NaiveSyncBatchNorm, GlooSyncBatchNorm)
 _warned: set[str] = set()
 
 
@@ -70,8 +72,8 @@ def adapt_sync_norms(module: nn.Module) -> nn.Module:
     """Replaces torch's SyncBatchNorm if the process group cannot run it.
 
     With a process group, torch's SyncBatchNorm needs a GPU backend. In a gloo group (CPU) it is
-    replaced by detectron2's naive version, which computes the same statistics. Without a group it
-    acts as a plain batch norm on every device and is kept.
+    replaced by :class:`GlooSyncBatchNorm`, which has the same parameters and computes the same.
+    Without a group it acts as a plain batch norm on every device and is kept.
 
     Returns:
         The module itself, changed in place, or its replacement if it is such a norm.
@@ -79,9 +81,7 @@ def adapt_sync_norms(module: nn.Module) -> nn.Module:
     if not (dist.is_available() and dist.is_initialized()) or "nccl" in dist.get_backend():
         return module
     if isinstance(module, nn.SyncBatchNorm):
-        naive = NaiveSyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
-        naive.load_state_dict(module.state_dict())
-        return naive.train(module.training)
+        return GlooSyncBatchNorm.in_place_of(module)
     for name, child in module.named_children():
         replacement = adapt_sync_norms(child)
         if replacement is not child:

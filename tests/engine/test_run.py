@@ -1,71 +1,162 @@
-"""What several processes hand to the one that started them."""
+"""How train_net.py starts its processes, and what it makes of their ends."""
 
 import argparse
+import contextlib
+import pickle
 import queue
+import signal
 import sys
 
 import pytest
-from torch.multiprocessing.spawn import ProcessExitedException
 
 from resnest_d2.engine import launch
+from resnest_d2.engine.processes import LostProcessError
+from resnest_d2.engine.spawning import Machines
 from resnest_d2.errors import Defect, MissingFileError, UserError
 
 module = sys.modules["resnest_d2.engine.run"]
+spawning = sys.modules["resnest_d2.engine.spawning"]
+LOST = LostProcessError("a process is lost")
+TORCHRUN = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "a", "MASTER_PORT": 1}
+
+
+def arguments(**changed):
+    """Command line of a training in one process."""
+    flags = {"num_gpus": 1, "num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    modes = {"resume": False, "overwrite": False, "eval_only": False, "dry_run": False}
+    return argparse.Namespace(**{**flags, **modes, **changed})
 
 
 @pytest.fixture
-def errors(monkeypatch):
-    """The queue between the processes, without any."""
-    told = queue.SimpleQueue()
-    context = argparse.Namespace(SimpleQueue=lambda: told)
-    monkeypatch.setattr(module.torch.multiprocessing, "get_context", lambda method: context)
-    monkeypatch.setattr(module.signal, "signal", lambda *args: None)
-    return told
+def started(monkeypatch):
+    """What a launch starts: the arguments of run() and of spawn()."""
+    calls = []
+    monkeypatch.setattr(module, "run", lambda args: calls.append(args))
+    monkeypatch.setattr(module, "spawn", lambda action, *args, **kw: calls.append((*args, kw)))
+    monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 0)
+    return calls
 
 
-def start(monkeypatch, error):
-    """Launch two processes of which the first raises an error."""
+@pytest.mark.parametrize(
+    ("flags", "number", "machines"),
+    [
+        ({"num_gpus": 2}, 2, Machines(1, 0, "")),
+        ({"num_gpus": 2, "dist_url": "tcp://127.0.0.1:5"}, 2, Machines(1, 0, "")),
+        ({"num_gpus": 2, "dist_url": "tcp://n1:5"}, 2, Machines(1, 0, "tcp://n1:5")),
+        (
+            {"num_machines": 2, "machine_rank": 1, "dist_url": "tcp://n1:5"},
+            1,
+            Machines(2, 1, "tcp://n1:5"),
+        ),
+    ],
+)
+def test_processes_of_one_machine_meet_where_no_other_can(flags, number, machines, started):
+    launch(arguments(**flags))
+    assert started == [(number, {"machines": machines})]
 
-    def fail(*args):
+
+@pytest.mark.parametrize(
+    ("flags", "env", "words"),
+    [
+        ({"num_gpus": 0}, {}, "--num-gpus is 0"),
+        ({"num_gpus": 2}, TORCHRUN, "torchrun has started 1 already"),
+        ({"num_machines": 2, "dist_url": "tcp://n1:5"}, TORCHRUN, "torchrun has started 1"),
+        ({"num_machines": 2}, {}, "--dist-url is auto, which other machines do not find"),
+        (
+            {"num_machines": 2, "machine_rank": 2},
+            {},
+            "--machine-rank is 2, but --num-machines is 2",
+        ),
+    ],
+)
+def test_contradictory_options_are_refused(flags, env, words, started, monkeypatch):
+    for name, value in env.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(UserError, match=words):
+        launch(arguments(**flags))
+    assert not started
+
+
+@pytest.mark.parametrize(
+    ("restarts", "flags", "resume", "overwrite"),
+    [
+        ("0", {"overwrite": True}, False, True),
+        ("1", {"overwrite": True}, True, False),
+        ("1", {"eval_only": True}, False, False),
+    ],
+)
+def test_a_restart_by_the_agent_resumes(restarts, flags, resume, overwrite, started, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    launch(arguments(**flags))
+    assert (started[0].resume, started[0].overwrite) == (resume, overwrite)
+
+
+def errors_of(error, monkeypatch):
+    """What a process sends for an error, without starting one."""
+
+    def fail():
         raise error
 
-    def spawn(function, number, *, args, **kwargs):
-        with pytest.raises(SystemExit):
-            function(*args)
-        raise ProcessExitedException("exited", error_index=0, error_pid=1, exit_code=1)
-
-    monkeypatch.setattr(module, "run", fail)
-    monkeypatch.setattr(module, "detectron2_launch", spawn)
-    monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 0)
-    launch(argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto"))
+    told = queue.SimpleQueue()
+    monkeypatch.setattr(spawning, "end_with_parent", lambda wait: None)
+    monkeypatch.setattr(spawning, "membership", lambda group: contextlib.nullcontext())
+    group = spawning.Group(1, 2, 1, "tcp://n1:5", "spawn")
+    with pytest.raises(SystemExit):
+        spawning._child(group, fail, told)
+    return pickle.loads(pickle.dumps(told.get()))
 
 
-def test_a_mistake_stays_one(errors, monkeypatch):
-    with pytest.raises(UserError, match="^a.json is gone$"):
-        start(monkeypatch, MissingFileError("a.json is gone"))
+def test_a_mistake_stays_one(monkeypatch):
+    sent = errors_of(MissingFileError("a.json is gone"), monkeypatch)
+    assert isinstance(sent, UserError) and str(sent) == "a.json is gone"
+    assert isinstance(errors_of(LOST, monkeypatch), LostProcessError)
 
 
 @pytest.mark.parametrize("kind", [ValueError, OSError, RuntimeError])
-def test_a_defect_comes_with_its_traceback(kind, errors, monkeypatch, tmp_path):
+def test_a_defect_comes_with_its_traceback(kind, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(Defect, match=f"internal error: {kind.__name__} at .*test_run.py") as caught:
-        start(monkeypatch, kind("planted"))
+    sent = errors_of(kind("planted"), monkeypatch)
+    assert isinstance(sent, Defect)
+    assert str(sent).startswith(f"internal error: {kind.__name__} at tests/engine/test_run.py")
     (log,) = tmp_path.iterdir()
-    assert "in fail" in log.read_text() and "in fail" in caught.value.traceback
+    assert "in fail" in log.read_text() and "in fail" in sent.traceback
 
 
-def test_a_signal_stops_the_run(errors, monkeypatch):
-    with pytest.raises(KeyboardInterrupt):
-        start(monkeypatch, KeyboardInterrupt())
+STOPPED = KeyboardInterrupt()
 
 
-def test_a_process_that_the_system_ended_is_named(errors, monkeypatch):
-    def spawn(*args, **kwargs):
-        raise ProcessExitedException(
-            "killed", error_index=1, error_pid=1, exit_code=-9, signal_name="SIGKILL"
-        )
+@pytest.mark.parametrize(
+    ("codes", "told", "expected"),
+    [
+        ((0, 0), [], None),
+        ((1, 1), [UserError("first"), LOST], UserError("first")),
+        ((130, 1), [STOPPED, UserError("first")], UserError("first")),
+        ((-9, 1), [LOST], UserError("Process 0 (pid 10) was killed by SIGKILL: the system may")),
+        ((130, -9), [STOPPED], UserError("Process 1 (pid 11) was killed by SIGKILL: the system")),
+        ((0, -7), [], UserError("Process 1 (pid 11) was ended by SIGBUS: shared memory")),
+        ((0, -11), [], UserError("Process 1 (pid 11) was ended by SIGSEGV; what it printed")),
+        ((130, 130), [STOPPED, STOPPED], STOPPED),
+        ((130, -15), [LOST], STOPPED),
+        ((1, 0), [LOST], LOST),  # on another machine
+        ((3, 0), [], UserError("Process 0 (pid 10) ended with exit code 3.")),
+    ],
+)
+def test_the_cause_of_an_end_is_named(codes, told, expected):
+    found = spawning._outcome([(10 + i, code) for i, code in enumerate(codes)], told)
+    assert type(found) is type(expected)
+    assert str(found).startswith(str(expected))
 
-    monkeypatch.setattr(module, "detectron2_launch", spawn)
-    monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match="Process 1 was killed: the system may be out of memory"):
-        launch(argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto"))
+
+def test_a_stop_counts_once(monkeypatch):
+    from resnest_d2.engine.processes import _stop_once
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _stop_once()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
