@@ -90,8 +90,7 @@ class ResumableTrainer(DefaultTrainer):
         Raises:
             DivergedError: a loss, gradient or weight is not finite; no checkpoint is saved.
             KeyboardInterrupt: stopped by a signal to this process or its data workers.
-            WriteError: a checkpoint cannot be written.
-            UserError: an image cannot be read.
+            WriteError, UserError: no file can be written, no image read, or no folder locked.
         """
         warn_of_finished_run(self.start_iter, self.max_iter)
         if self.start_iter == 0 and comm.is_main_process():
