@@ -171,6 +171,15 @@ def test_the_table_of_ways_names_its_tests():
         assert names and all(f"def {name}(" in tests for name in names), names
 
 
+def test_the_table_of_faults_names_its_tests():
+    """docs/reliability.md: every file and test in it exists."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text)
+    assert len(named) > 30
+    for path, test in named:
+        assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"
+
+
 def test_what_is_installed_is_pinned_and_audited():
     makefile = (ROOT / "Makefile").read_text()
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
