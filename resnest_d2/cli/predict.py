@@ -4,7 +4,7 @@ import json
 import os
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -25,7 +25,12 @@ class Backend(str, Enum):
     plain = "plain"
 
 
-_EAGER = Backend("eager")
+class Shards(str, Enum):
+    jsonl = "jsonl"
+    parquet = "parquet"
+
+
+_EAGER, _JSONL = Backend("eager"), Shards("jsonl")
 
 
 def predict(
@@ -48,8 +53,18 @@ def predict(
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")] = "auto",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("output/predict"),
     save_json: Annotated[bool, typer.Option(help="Write COCO records to predictions.json.")] = True,
-    draw: Annotated[bool, typer.Option(help="Write drawn images.")] = True,
+    draw: Annotated[
+        Optional[bool], typer.Option(help="Write drawn images; default: not with --ray.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    ray: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="ADDRESS", help="Predict on a Ray cluster: its address, or local, or auto."
+        ),
+    ] = None,
+    shards: Annotated[Shards, typer.Option(help="With --ray: format of the results.")] = _JSONL,
+    shard_size: Annotated[int, typer.Option(help="With --ray: images per file.")] = 1000,
 ) -> None:
     """Detect objects in images, folders and videos.
 
@@ -59,21 +74,33 @@ def predict(
     Drawn images and predictions.json are written to --output. Ctrl-C keeps the records so far.
     Images that cannot be read, or that there is not enough memory for, are listed at the end; the
     others are still processed, and the exit code is 1. Drawings of over 25 million pixels are
-    reduced to that size.
+    reduced to that size. With --ray, results are shards of records, text files list images, too,
+    and the same command continues a job that was stopped.
     """
     from resnest_d2.inference import Failure, Predictor, costs_one_image, failure_of
 
     _check_output(output, source)
+    options: dict[str, Any] = {"weights": weights, "device": device, "backend": backend.value}
+    options["score_threshold"] = score_threshold
+    if ray:
+        if draw or overwrite or not save_json:
+            raise UserError(
+                "--ray only writes shards; leave out --draw, --no-save-json and --overwrite."
+            )
+        from resnest_d2.inference.on_ray import predict_on_ray
+
+        prepare()
+        kind = {"format": shards.value, "shard_size": shard_size}
+        done = predict_on_ray(model, source, output, address=ray, **kind, **options)
+        say(f"{done} The results are in {output}.")
+        if done.failed:
+            raise UserError(f"{done.failed} images could not be read; their records say why.")
+        return
+    draw = draw is not False
     require_empty(output, overwrite=overwrite or not (save_json or draw))
     prepare()
     keep_memory(device)
-    predictor = Predictor(
-        model,
-        weights=weights,
-        device=device,
-        backend=backend.value,
-        score_threshold=score_threshold,
-    )
+    predictor = Predictor(model, **options)
     stream = predictor.stream(source)
     make_folder(output)
     records: list[dict] = []

@@ -39,6 +39,6 @@ def _iteration(line: bytes) -> int:
     """Iteration of a line; -1 if it has none."""
     try:
         values = json.loads(line)
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return -1
     return values["iteration"] if isinstance(values, dict) and "iteration" in values else -1

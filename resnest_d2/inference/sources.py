@@ -5,7 +5,7 @@ converted to three channels, alpha channels dropped. Shapes: H, W of the image.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from PIL import Image
 
 from resnest_d2.data.image_files import pixels_of, read_pixels
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.files import UnreadableError
+from resnest_d2.files import UnreadableError, read_text
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
@@ -51,7 +51,8 @@ def open_source(source: Any, channels: str | None = None) -> Source:
 
     Args:
         source: path of an image, a video or a folder (its images by name, without sub-folders);
-            a PIL image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or several of these.
+            a PIL image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); several of these; or a
+            Source, which is returned.
         channels: "RGB" or "BGR", the channel order of all arrays; a fourth channel is alpha.
 
     Raises:
@@ -60,6 +61,8 @@ def open_source(source: Any, channels: str | None = None) -> Source:
         UserError: a folder without images, a video that cannot be read, an array of another dtype
             or shape, or an array without a channel order.
     """
+    if isinstance(source, Source):
+        return source
     if channels not in (None, *ORDERS):
         raise UserError(f"channels is {channels!r}; choose from {ORDERS}.")
     several = isinstance(source, Iterable) and not isinstance(source, str | Image.Image)
@@ -72,6 +75,33 @@ def open_source(source: Any, channels: str | None = None) -> Source:
         number = sum(numbers) if len(numbers) == len(parts) else None
         return Source((p for part in parts for p in part.images), number, single=False)
     return _open_one(source, channels, "the image")
+
+
+def image_files(paths: Sequence[str]) -> Source:
+    """Images by their paths, of which any may be missing until it is read."""
+    return Source(map(_from_path, paths), len(paths), single=False)
+
+
+def image_paths(sources: Iterable[str]) -> Iterator[str]:
+    """Paths of images, of the images in folders, and of those listed in text files.
+
+    Args:
+        sources: images, folders, and text files (.txt) with one path per line.
+
+    Raises:
+        MissingFileError: a source does not exist.
+        UserError: a folder or a list without images, or a video.
+    """
+    for source in sources:
+        if os.path.isfile(source) and Path(source).suffix.lower() in VIDEOS:
+            raise UserError(f"{source} is a video; give images.")
+        if os.path.isfile(source) and source.endswith(".txt"):
+            listed = [line for line in read_text(source).splitlines() if line.strip()]
+            if not listed:
+                raise UserError(f"{source} lists no images.")
+            yield from listed
+        else:
+            yield from (image.path for image in _open_path(source).images if image.path)
 
 
 def _open_one(source: Any, channels: str | None, name: str) -> Source:

@@ -77,7 +77,7 @@ class Stream:
     def __iter__(self) -> Iterator[Prediction]:
         # disable=None: no bar without a terminal
         with tqdm(total=self.source.number, unit="image", disable=None) as bar:
-            for result in self._results():
+            for result in self.results():
                 bar.update()
                 if isinstance(result, Failure):
                     self.failed.append(result)
@@ -89,7 +89,8 @@ class Stream:
                 f"{len(self.failed)} images could not be read and were left out:{lines}"
             )
 
-    def _results(self) -> Iterator[Any]:
+    def results(self) -> Iterator[Any]:
+        """Yields a Prediction or a Failure for every image, in their order, without a bar."""
         chunks = iter(lambda: list(islice(self.source.images, self.chunk)), [])
         pool = worker_pool(self.workers)
         pending: deque[Future] = deque()

@@ -215,9 +215,9 @@ def test_hash_in_a_files_name():
     [
         ("net.pth", ("net.pth",)),
         ("some%2Bnet.pth", ("some+net.pth", "some%2Bnet.pth")),
-        ("..%2F..%2Fnet-01234567.pth", ("..%2F..%2Fnet-01234567.pth",)),
-        ("%2Fetc%2Fnet.pth", ("%2Fetc%2Fnet.pth",)),
-        ("..%5Cnet.pth", ("..%5Cnet.pth",)),
+        ("..%2F..%2Fnet-01234567.pth", ("net-01234567.pth", "..%2F..%2Fnet-01234567.pth")),
+        ("%2Fetc%2Fnet.pth", ("net.pth", "%2Fetc%2Fnet.pth")),
+        ("..%5Cnet.pth", ("net.pth", "..%5Cnet.pth")),
         ("net%00.pth", ("net%00.pth",)),
         ("..", ("weights.pth",)),
         ("", ("weights.pth",)),
