@@ -7,6 +7,7 @@ another one and repeats the shard, which the dead one had not written. https://d
 import contextlib
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -162,8 +163,9 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}  # listens on loopback
     options = alone if address == LOCAL else {}
     try:
+        _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="error", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"There is no Ray cluster at {address!r} ({reason}); give 'local' for this machine."
@@ -172,6 +174,17 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Connects to an address with a port once, which Ray would try for minutes.
+
+    Raises:
+        OSError: nothing listens there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _rows(

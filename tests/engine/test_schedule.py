@@ -216,6 +216,21 @@ def test_a_rate_that_stays_below_its_base_is_a_warning(keys, warned, caplog, mon
     assert ("never reaches SOLVER.BASE_LR" in caplog.text) is warned
 
 
+@pytest.mark.parametrize(
+    ("opts", "jitter"),
+    [
+        (["MODEL.WEIGHTS", "", "SOLVER.EPOCHS", 19], [(), 0.0]),
+        (["MODEL.WEIGHTS", "", "SOLVER.EPOCHS", 20], [(0.8, 1.25), 0.2]),
+        (["SOLVER.EPOCHS", 6], [(0.8, 1.25), 0.2]),
+        (["MODEL.WEIGHTS", "", "SOLVER.EPOCHS", 6, "INPUT.AUG.COLOR_JITTER", 0.1], [(), 0.1]),
+    ],
+    ids=["short from scratch", "long from scratch", "short from weights", "set by the user"],
+)
+def test_jitter_is_for_trainings_with_time_for_it(opts, jitter):
+    found = fit(FINETUNE[0], opts, images=200).INPUT.AUG
+    assert [found.SCALE_JITTER, found.COLOR_JITTER] == jitter
+
+
 def test_every_rule_is_in_the_docs():
     table = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     assert [rule.key for rule in RULES if f"| `{rule.key}`" not in table] == []
