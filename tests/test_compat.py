@@ -25,7 +25,7 @@ from torch import nn
 from torchvision.ops import boxes as box_ops
 
 from resnest_d2.checkpoint import read_checkpoint
-from resnest_d2.compat import detectron, pytorch, vision
+from resnest_d2.compat import detectron, evaluators, pytorch, vision
 from resnest_d2.compat.replacing import replaced
 from resnest_d2.deploy.layers import FusedConv2d
 from resnest_d2.engine.evaluation import build_evaluator
@@ -178,6 +178,23 @@ class TestDetectron2:
         assert evaluator._metadata == "of the common classes"
         with pytest.raises(UserError, match="other categories than the detector's"):
             detectron.set_metadata(object(), "of the common classes")
+
+    def test_results_are_written_whole(self, tmp_path, monkeypatch):
+        from detectron2.evaluation import coco_evaluation, sem_seg_evaluation
+
+        own = coco_evaluation.PathManager
+        (tmp_path / "a.json").write_text("before")
+        with pytest.raises(ZeroDivisionError), evaluators.writing_whole_results():
+            assert coco_evaluation.PathManager.exists(str(tmp_path))
+            assert coco_evaluation.PathManager.open(str(tmp_path / "a.json")).read() == "before"
+            with coco_evaluation.PathManager.open(str(tmp_path / "a.json"), "w") as file:
+                file.write("half")
+                1 / 0  # noqa: B018
+        assert (tmp_path / "a.json").read_text() == "before"
+        monkeypatch.delattr(coco_evaluation, "PathManager")
+        with evaluators.writing_whole_results():
+            assert sem_seg_evaluation.PathManager is not own
+        assert sem_seg_evaluation.PathManager is own
 
     def test_a_failed_load_is_forgotten(self, tmp_path):
         checkpointer = DetectionCheckpointer(nn.Linear(1, 1), str(tmp_path))

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.evaluation import coco_evaluation
 from PIL import Image
 from torch import nn
 
 from resnest_d2.checkpoint.convert import Conversion, write_checkpoint
 from resnest_d2.checkpoint.saving import SavingCheckpointer
+from resnest_d2.compat.evaluators import writing_whole_results
 from resnest_d2.data import shapes
 from resnest_d2.data.convert import export_data
 from resnest_d2.deploy.export.formats import FORMATS
@@ -46,7 +48,14 @@ def torchscript(path):
         FORMATS["torchscript"].write(module, inputs, path.parent / "new", outputs=3, metadata={})
 
 
+def evaluators_results(path):
+    """As COCOEvaluator writes its results."""
+    with writing_whole_results(), coco_evaluation.PathManager.open(str(path), "w") as file:
+        file.write("x" * LARGEST * 2)
+
+
 WRITERS = {
+    "results": (evaluators_results, "coco_instances_results.json"),
     "text": (lambda path: write_page("x" * LARGEST * 2, path), "report.html"),
     "json": (two_json_files, "val.json"),
     "drawing": (drawing, "a.png"),

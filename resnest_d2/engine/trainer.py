@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
+from resnest_d2.compat.evaluators import writing_whole_results
 from resnest_d2.config import check_config, with_defaults
 from resnest_d2.data import register_datasets
 from resnest_d2.data.coco import release_datasets
@@ -108,7 +109,8 @@ class Trainer(ResumableTrainer):
         Returns:
             Metrics in percent by task, or by dataset and task if there are several datasets.
         """
-        results = super().test(cfg, model, evaluators)
+        with writing_whole_results():
+            results = super().test(cfg, model, evaluators)
         if cfg.DATASETS.TEST:
             publish(by_dataset(results, cfg.DATASETS.TEST), cfg)
         return results
@@ -121,7 +123,8 @@ class Trainer(ResumableTrainer):
         """
         names = cfg.DATASETS.TEST
         evaluators = [cls.build_evaluator(cfg, n, folder="inference" + TTA) for n in names]
-        results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        with writing_whole_results():
+            results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
         by_name = by_dataset(results, names).items()
         results = {n: {task + TTA: found for task, found in tasks.items()} for n, tasks in by_name}
         publish(results, cfg, beside=True)
