@@ -9,7 +9,6 @@ Shapes: H, W of the image.
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,7 +19,8 @@ from resnest_d2.errors import UserError
 from resnest_d2.files import UnreadableError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-LIMIT = "RESNEST_D2_MAX_PIXELS"  # environment variable; the default is Pillow's, 179 million
+LIMIT = "RESNEST_D2_MAX_PIXELS"  # environment variable
+PIXELS = 178_956_970  # its default: where Pillow refuses, unless a library has turned that off
 
 
 @contextlib.contextmanager
@@ -46,14 +46,14 @@ def reason_of(error: UserError, path: str | os.PathLike) -> str:
 
 
 def max_pixels() -> int:
-    """Largest number of pixels of an image, from the environment or Pillow's.
+    """Largest number of pixels of an image, from the environment or :data:`PIXELS`.
 
     Raises:
         UserError: the environment variable is no number.
     """
     text = os.environ.get(LIMIT)
-    if text is None:  # Pillow warns above its limit and refuses above twice that
-        return sys.maxsize if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    if text is None:
+        return PIXELS
     if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text)):
         raise UserError(f"{LIMIT} is {text!r}; give a number of pixels, such as 400000000.")
     Image.MAX_IMAGE_PIXELS = int(text)  # also for the images that detectron2 opens
