@@ -150,7 +150,7 @@ def test_a_missing_config_gets_close_names():
         find_config("faster_rcnn_ResNest_50.yaml")
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a\\\\b", "a\\0b", "nul", "x" * 201])
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a\\\\b", "nul", "x" * 201])
 def test_a_data_set_is_named_like_a_folder(name, write):
     text = 'DATASETS: {COCO: [["%s", a.json, images]]}\n'
     assert load_config(write(text % "cells v1")).DATASETS.COCO[0][0] == "cells v1"

@@ -42,8 +42,16 @@ def image_size(path: str) -> tuple[int, int]:
         UserError: no image that can be read.
     """
     with open_image(path) as image:
-        quarter = image.getexif().get(_ORIENTATION, 1) in _QUARTERS
-        return image.size[::-1] if quarter else image.size
+        return image.size[::-1] if _orientation(image) in _QUARTERS else image.size
+
+
+def _orientation(image: Image.Image, *, decode: bool = False) -> int:
+    """EXIF's orientation; without decoding, that of a PNG is found before its pixels only.
+
+    Pillow decodes a PNG to look for EXIF behind its pixels.
+    """
+    known = decode or image.format != "PNG" or "exif" in image.info
+    return image.getexif().get(_ORIENTATION, 1) if known else 1
 
 
 def _deep(image: Image.Image) -> str | None:
@@ -74,9 +82,7 @@ def inspect_image(path: str, *, decode: bool = True) -> ImageFacts:
         with open_image(path) as image:
             if fault := _deep(image):
                 return ImageFacts(fault=("pixels", fault))
-            # Pillow decodes a PNG to look for EXIF behind its pixels.
-            known = decode or image.format != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(_ORIENTATION, 1) if known else 1
+            orientation = _orientation(image, decode=decode)
             if decode:
                 pixels = hashlib.blake2b(image.tobytes(), digest_size=16)
                 pixels.update(f"{image.size} {image.mode}".encode())
