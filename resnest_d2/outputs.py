@@ -64,6 +64,14 @@ def require_empty(folder: str | os.PathLike, *, overwrite: bool) -> None:
         )
 
 
+def free_folder(folder: str) -> str:
+    """A folder if it has no files, else the first of folder_2, folder_3 and so on without."""
+    free, again = folder, 2
+    while os.path.lexists(free) and not (os.path.isdir(free) and not os.listdir(free)):
+        free, again = f"{folder}_{again}", again + 1
+    return free
+
+
 def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     """Whether two paths are of one existing file or folder, through links, in any spelling."""
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)

@@ -7,6 +7,7 @@ import pytest
 from resnest_d2.errors import UserError
 from resnest_d2.outputs import (
     OutputExistsError,
+    free_folder,
     free_name,
     name_fault,
     path_inside,
@@ -123,3 +124,13 @@ def test_free_names_are_distinct_where_case_does_not_count():
     assert names[:3] == ["a.jpg", "A_2.jpg", "a_3.jpg"]
     assert names[3] == "ö" * 100 + ".jpg" and names[4] == "ö" * 100 + "_2.jpg"
     assert short_name("aö", 2) == "a" and short_name("\udcff") == "?"
+
+
+def test_a_free_folder_is_empty_or_new(tmp_path):
+    folder = str(tmp_path / "predict")
+    assert free_folder(folder) == folder
+    (tmp_path / "predict").mkdir()
+    assert free_folder(folder) == folder
+    (tmp_path / "predict" / "a.jpg").touch()
+    (tmp_path / "predict_2").touch()
+    assert free_folder(folder) == f"{folder}_3"

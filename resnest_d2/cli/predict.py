@@ -10,7 +10,7 @@ import typer
 
 from resnest_d2.errors import UserError, printable
 from resnest_d2.files import make_folder, whole_file
-from resnest_d2.outputs import free_name, require_empty, same_file
+from resnest_d2.outputs import free_folder, free_name, require_empty, same_file
 
 from .common import complete_config, keep_memory, prepare, say
 
@@ -51,7 +51,10 @@ def predict(
     ] = 0.5,
     backend: Annotated[Backend, typer.Option(help="Backend; all give the same results.")] = _EAGER,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")] = "auto",
-    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("output/predict"),
+    output: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder for the results; default: output/predict, or the next free one."),
+    ] = None,
     save_json: Annotated[bool, typer.Option(help="Write COCO records to predictions.json.")] = True,
     draw: Annotated[
         Optional[bool], typer.Option(help="Write drawn images; default: not with --ray.")
@@ -79,6 +82,7 @@ def predict(
     """
     from resnest_d2.inference import Failure, Predictor, costs_one_image, failure_of
 
+    output = output or Path("output/predict" if ray else free_folder("output/predict"))
     _check_output(output, source)
     options: dict[str, Any] = {"weights": weights, "device": device, "backend": backend.value}
     options["score_threshold"] = score_threshold
@@ -87,14 +91,8 @@ def predict(
             raise UserError(
                 "--ray only writes shards; leave out --draw, --no-save-json and --overwrite."
             )
-        from resnest_d2.inference.on_ray import predict_on_ray
-
-        prepare()
-        kind = {"format": shards.value, "shard_size": shard_size}
-        done = predict_on_ray(model, source, output, address=ray, **kind, **options)
-        say(f"{done} The results are in {output}.")
-        if done.failed:
-            raise UserError(f"{done.failed} images could not be read; their records say why.")
+        files = {"format": shards.value, "shard_size": shard_size}
+        _predict_on_ray(model, source, output, address=ray, **files, **options)
         return
     draw = draw is not False
     require_empty(output, overwrite=overwrite or not (save_json or draw))
@@ -131,6 +129,17 @@ def predict(
         name, reason = stream.failed[0]
         more = f" and {len(stream.failed) - 1} more images" if len(stream.failed) > 1 else ""
         raise UserError(printable(f"{name}{more} could not be done: {reason}"))
+
+
+def _predict_on_ray(model: str, source: list[str], output: Path, **options: Any) -> None:
+    """Predicts on a Ray cluster; raises as a prediction on this machine."""
+    from resnest_d2.inference.on_ray import predict_on_ray
+
+    prepare()
+    done = predict_on_ray(model, source, output, **options)
+    say(f"{done} The results are in {output}.")
+    if done.failed:
+        raise UserError(f"{done.failed} images could not be read; their records say why.")
 
 
 def _check_output(output: Path, sources: list[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.files import make_folder, read_json, whole_file
+from resnest_d2.outputs import require_empty
 
 from .result import Prediction
 from .sources import image_paths
@@ -125,8 +126,8 @@ def open_job(
     Raises:
         MissingFileError: a source does not exist.
         MissingPackageError: pyarrow is needed, and not installed.
-        UserError: the folder has another job, there are no images, an unknown format, or a size
-            below 1.
+        UserError: the folder has another job or other files, there are no images, an unknown
+            format, or a size below 1.
         WriteError: the folder cannot be written to.
     """
     if format not in FORMATS:
@@ -137,8 +138,10 @@ def open_job(
         _pyarrow()
     job = Job(Path(folder).absolute(), format, shard_size)
     make_folder(job.folder)
-    begun = job.folder / "job.json"
-    listed = job.folder / ("images.new" if begun.is_file() else "images.jsonl")
+    begun, first = job.folder / "job.json", job.folder / "images.jsonl"
+    listed = job.folder / "images.new" if begun.is_file() else first
+    if not first.is_file():
+        require_empty(job.folder, overwrite=False)
     digest = hashlib.sha256()
     with whole_file(listed, "w") as file:
         for path in image_paths(sources):
@@ -162,15 +165,14 @@ def open_job(
 
 
 def _record(path: str, image_id: int, result: Prediction | Failure) -> dict[str, Any]:
+    record: dict[str, Any] = {"image_id": image_id, "file_name": path}
     if isinstance(result, Failure):
-        size, detections, error = (None, None), [], result.reason
-    else:
-        size, detections, error = result.image_size, result.to_coco(image_id), None
-        for detection in detections:
-            del detection["image_id"]
-    height, width = size
-    record = {"image_id": image_id, "file_name": path, "height": height, "width": width}
-    return {**record, "error": error, "detections": detections}
+        return {**record, "height": None, "width": None, "error": result.reason, "detections": []}
+    height, width = result.image_size
+    detections = result.to_coco(image_id)
+    for detection in detections:
+        del detection["image_id"]
+    return {**record, "height": height, "width": width, "error": None, "detections": detections}
 
 
 def _pyarrow() -> Any:

@@ -103,6 +103,11 @@ def test_mistakes(changes, named, images, tmp_path):
         job_of(images, tmp_path / "out", **changes)
 
 
+def test_a_folder_with_other_files_is_left_alone(images, tmp_path):
+    with pytest.raises(UserError, match="images has files"):
+        job_of(images, images)
+
+
 def test_sources_that_are_no_images(images, tmp_path):
     (tmp_path / "film.mp4").touch()
     (tmp_path / "list.txt").write_text("\n")
