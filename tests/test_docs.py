@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import formats
@@ -69,6 +70,9 @@ def run_resnest_d2(words):
     if words[0] == "train" and "--help" not in words:
         words += ["SOLVER.MAX_ITER", "3"] if "--resume" in words else small.KEYS
     done = CliRunner().invoke(app, words, prog_name="resnest-d2")
+    if "--ray" in words and find_spec("ray") is None:
+        assert "pip install 'resnest-d2[ray]'" in done.stderr
+        return
     assert done.exit_code == 0, done.stderr or repr(done.exception)
 
 

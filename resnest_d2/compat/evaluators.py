@@ -13,7 +13,7 @@ _WRITERS = ("coco_evaluation", "panoptic_evaluation", "sem_seg_evaluation")
 
 
 class _WholeFiles:
-    """detectron2's PathManager, whose new files are written whole or not at all."""
+    """detectron2's PathManager, whose new files are written atomically."""
 
     def __init__(self, manager: Any):
         self._manager = manager

@@ -6,6 +6,7 @@ another one and repeats the shard, which the dead one had not written. https://d
 
 import contextlib
 import hashlib
+import logging
 import os
 import socket
 import time
@@ -160,8 +161,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}  # listens on loopback
-    options = alone if address == LOCAL else {}
+    options = {"include_dashboard": False} if address == LOCAL else {}
     try:
         _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="error", **options)
@@ -197,14 +197,14 @@ def _rows(
         each, most = {"num_gpus": 1, "num_cpus": 1}, gpus
     else:
         each, most = {"num_cpus": min(2, cpus)}, max(1, cpus // 2)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
     data = ray.data.from_items([s._asdict() for s in shards], override_num_blocks=len(shards))
     data = data.map_batches(
         ShardPredictor,
         batch_size=1,
         fn_constructor_args=(job, __version__, options),
-        concurrency=min(actors or most, len(shards)),
+        compute=ray.data.ActorPoolStrategy(size=min(actors or most, len(shards))),
         **each,
     )
     try:

@@ -1,8 +1,8 @@
 """A job of many images, whose results are shards in a folder, and which can be restarted.
 
 The folder holds ``job.json`` (what predicts what), ``images.jsonl`` (the path of one image a line)
-and ``shard_00000.jsonl`` or ``.parquet`` and so on, each written whole or not at all. A shard that
-is there is done, so every image is there once, however often the job was stopped.
+and ``shard_00000.jsonl`` or ``.parquet`` and so on, each written atomically. A shard that is there
+is done, so every image is there once, however often the job was stopped.
 """
 
 import hashlib
@@ -186,7 +186,7 @@ def _pyarrow() -> Any:
 
 
 def _write_parquet(records: list[dict[str, Any]], file: Any) -> None:
-    """Writes records with the same columns in every shard, whatever was found in it."""
+    """Writes records with the same columns in every shard, with or without detections."""
     pa = _pyarrow()
     from pyarrow import parquet
 
