@@ -13,21 +13,10 @@ from resnest_d2.data.anchors import MATCH
 
 from .anchors import AnchorFit
 from .memory import training_bytes
-from .schedule import RULES, is_given
+from .schedule import is_given
+from .schedule_rules import RULES
 
 _SHOWN = 5  # names of classes
-# Label of each key of the schedule.
-_LABELS = {
-    "SOLVER.IMS_PER_BATCH": "batch",
-    "SOLVER.BASE_LR": "learning rate",
-    "SOLVER.EPOCHS": "epochs",
-    "SOLVER.MAX_ITER": "iterations",
-    "SOLVER.STEPS": "decays at",
-    "SOLVER.WARMUP_ITERS": "warm-up",
-    "TEST.EVAL_PERIOD": "evaluation every",
-    "SOLVER.CHECKPOINT_PERIOD": "checkpoint every",
-    "MODEL.RESNETS.NORM": "backbone's norms",
-}
 
 
 def describe_training(
@@ -86,10 +75,12 @@ def _schedule(cfg: CfgNode, images: int, given: Collection[str]) -> list[tuple[s
         value = get_key(cfg, rule.key)
         if rule.key == "MODEL.RESNETS.NORM" and value != "FrozenBN":
             continue
+        if rule.key.startswith("INPUT.AUG.") and not value:
+            continue
         if rule.key == "SOLVER.EPOCHS":
             value = value or round(cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / images, 2)
         why = "set by you" if is_given(rule.key, cfg, given) else rule.why
-        rows.append((_LABELS[rule.key], _text(rule.key, value), why))
+        rows.append((rule.label, _text(rule.key, value), why))
     keys = cfg.SOLVER
     kept = f"the last {keys.CHECKPOINTS_TO_KEEP}" if keys.CHECKPOINTS_TO_KEEP else "all"
     if keys.CHECKPOINT_MINUTES:

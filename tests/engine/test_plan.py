@@ -9,12 +9,12 @@ from resnest_d2.engine.plan import describe_training
 from resnest_d2.engine.schedule import fit_schedule
 
 
-def table(opts, *, processes=1):
+def table(opts, *, processes=1, config=small.FASTER):
     """Rows of the dry run, by label."""
-    cfg, given = load_config(small.FASTER, opts), frozenset(opts[::2])
+    cfg, given = load_config(config, opts), frozenset(opts[::2])
     register_datasets(cfg)
     images = load_training_images(cfg)
-    recipe = load_recipe(small.FASTER)
+    recipe = load_recipe(config)
     cfg = fit_schedule(cfg, recipe, images=len(images), processes=processes, given=given)
     text = describe_training(cfg, images, processes=processes, given=given)
     return {line[:18].strip(): line[18:] for line in text.splitlines()}
@@ -49,3 +49,15 @@ def test_says_what_starts_from_where(tmp_path):
     rows = table([*data, "MODEL.WEIGHTS", str(tmp_path / "a.pth")])
     assert "80 classes there, 3 here" in rows["starts from"]
     assert rows["backbone's norms"].startswith("FrozenBN")
+
+
+def test_says_which_jitter_is_on(tmp_path):
+    small.write_data(tmp_path)
+    data = small.data_keys(tmp_path, "plan_jitter")
+    opts = [*data, "MODEL.WEIGHTS", "", "SOLVER.MAX_ITER"]
+    config = "finetune/faster_rcnn_ResNeSt_14_FPN_finetune.yaml"
+    rows = table([*opts, 1000], config=config)
+    assert rows["scale jitter"].startswith("(0.8, 1.25)") and rows["colour jitter"][:3] == "0.2"
+    rows = table([*opts, 999, "INPUT.AUG.COLOR_JITTER", 0.1], config=config)
+    assert rows["colour jitter"].split() == ["0.1", "set", "by", "you"]
+    assert "scale jitter" not in rows

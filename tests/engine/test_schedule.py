@@ -8,7 +8,8 @@ import pytest
 
 from resnest_d2.config import list_configs, load_config, load_recipe
 from resnest_d2.engine.scaling import scale_schedule
-from resnest_d2.engine.schedule import RULES, epochs_for, fit_schedule, warn_of_low_peak
+from resnest_d2.engine.schedule import fit_schedule, warn_of_low_peak
+from resnest_d2.engine.schedule_rules import RULES, epochs_for
 from resnest_d2.errors import UserError
 
 PUBLISHED = [
@@ -226,9 +227,14 @@ def test_a_rate_that_stays_below_its_base_is_a_warning(keys, warned, caplog, mon
     ],
     ids=["short from scratch", "long from scratch", "short from weights", "set by the user"],
 )
-def test_jitter_is_for_trainings_with_time_for_it(opts, jitter):
-    found = fit(FINETUNE[0], opts, images=200).INPUT.AUG
+def test_jitter_is_for_trainings_with_time_for_it(opts, jitter, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    with caplog.at_level(logging.INFO):
+        found = fit(FINETUNE[0], opts, images=200).INPUT.AUG
     assert [found.SCALE_JITTER, found.COLOR_JITTER] == jitter
+    left_out = [k for k, v in zip(("SCALE", "COLOR"), jitter, strict=True) if not v]
+    told = [f"INPUT.AUG.{key}_JITTER" in caplog.text.partition("Left out: ")[2] for key in left_out]
+    assert ("Left out: " in caplog.text) == bool(left_out) and all(told)
 
 
 def test_every_rule_is_in_the_docs():
