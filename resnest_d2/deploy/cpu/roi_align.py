@@ -65,7 +65,7 @@ def roi_align(
             index.reshape(-1, bag), table, mode="sum", per_sample_weights=weights.reshape(-1, bag)
         )
         pooled[chosen] = sums.view(len(chosen), size * size, channels)
-    if not pooled.requires_grad:  # all regions are empty; the map has a gradient all the same
+    if table.requires_grad and not pooled.requires_grad:  # all regions are empty: a gradient of 0
         pooled = pooled + table[:0].sum()
     return pooled.view(-1, size, size, channels).permute(0, 3, 1, 2)
 
