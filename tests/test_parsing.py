@@ -65,13 +65,19 @@ def deep(depth):
         '{"a":' * 200_000 + "1" + "}" * 200_000,
         deep(MAX_DEPTH + 1),
         json.dumps({"images": [{"id": 1}], "annotations": [{"bbox": json.loads(deep(300))}]}),
+        r'["]\"}\\",' * 101 + "1" + "]" * 101,
     ],
-    ids=["lists", "mappings", "one too many", "in an annotation"],
+    ids=["lists", "mappings", "one too many", "in an annotation", "closed in strings"],
 )
 def test_json_that_is_nested_too_deep(text, tmp_path):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match="a.json is not JSON.*nested more than 100 levels deep"):
         read_json(tmp_path / "a.json")
+
+
+def test_brackets_in_strings_do_not_nest(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(["[" * 200, '\\"[{' * 200, ""]))
+    assert read_json(tmp_path / "a.json") == ["[" * 200, '\\"[{' * 200, ""]
 
 
 def test_json_that_is_nested_deep_enough(tmp_path):
