@@ -1,5 +1,6 @@
 """What may be written: outputs that exist or are inputs are refused, names stay in their folder."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterable
@@ -65,11 +66,10 @@ def require_empty(folder: str | os.PathLike, *, overwrite: bool) -> None:
 
 
 def free_folder(folder: str) -> str:
-    """A folder if it has no files, else the first of folder_2, folder_3 and so on without."""
-    free, again = folder, 2
-    while os.path.lexists(free) and not (os.path.isdir(free) and not os.listdir(free)):
-        free, again = f"{folder}_{again}", again + 1
-    return free
+    """A folder if it has no files, else the first of folder_2, folder_3 and so on that is new."""
+    if not os.path.lexists(folder) or (os.path.isdir(folder) and not os.listdir(folder)):
+        return folder
+    return next(f for n in itertools.count(2) if not os.path.lexists(f := f"{folder}_{n}"))
 
 
 def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:

@@ -4,12 +4,14 @@ Programs refuse a folder that holds a run (:func:`check_folder`). A :class:`Trai
 the user's own moves the earlier run away instead (:func:`set_aside`).
 """
 
+import itertools
 import logging
 import os
 import shutil
 from pathlib import Path
 
 from resnest_d2.errors import UserError
+from resnest_d2.outputs import free_folder
 
 # What tells a run: a folder with a config.yaml or a log alone has trained nothing.
 _SIGNS = ("metrics.json", "last_checkpoint", "model_*.pth")
@@ -44,7 +46,7 @@ def check_folder(output_dir: str, *, overwrite: bool = False) -> None:
     if not overwrite:
         raise UserError(
             f"{output_dir} holds a run. Continue it with --resume, choose another folder "
-            f"({_free_folder(output_dir)} is free), or replace it with --overwrite."
+            f"({free_folder(output_dir.rstrip('/'))} is free), or replace it with --overwrite."
         )
     for path in _found(output_dir, (*_SIGNS, *_RESULTS, *_WRITTEN_BEFORE)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -61,7 +63,8 @@ def set_aside(output_dir: str) -> None:
     """
     if not holds_run(output_dir):
         return
-    folder = Path(output_dir, f"earlier_{_number(output_dir, 'earlier_{}', first=1)}")
+    number = next(n for n in itertools.count(1) if not Path(output_dir, f"earlier_{n}").exists())
+    folder = Path(output_dir, f"earlier_{number}")
     folder.mkdir()
     for path in _found(output_dir, (*_SIGNS, *_RESULTS)):
         if path.name == "metrics.json":  # its writer has it open, at its end
@@ -74,14 +77,3 @@ def set_aside(output_dir: str) -> None:
 
 def _found(output_dir: str, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in Path(output_dir).glob(pattern)})
-
-
-def _free_folder(output_dir: str) -> str:
-    name = output_dir.rstrip("/")
-    return f"{name}_{_number('', name + '_{}', first=2)}"
-
-
-def _number(folder: str, name: str, *, first: int) -> int:
-    while os.path.exists(os.path.join(folder, name.format(first))):
-        first += 1
-    return first
