@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,11 @@ from resnest_d2.outputs import short_name
 from resnest_d2.signals import signals_wait
 
 from .parsing import parse_json, parse_yaml
+
+try:
+    import fcntl
+except ImportError:  # Windows: partial files of killed processes stay
+    fcntl = None  # type: ignore[assignment]
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PARTIAL = re.compile(r".*\.[0-9a-f]{8}\.resnest_d2\.partial")
@@ -93,6 +97,8 @@ def writing(path: str | os.PathLike, *, wrapped: bool = False) -> Iterator[None]
 
 def _lock(file: IO) -> bool:
     """Locks an open file until it is closed or its process dies; whether no one else has it."""
+    if fcntl is None:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:  # also of a file system without locks
