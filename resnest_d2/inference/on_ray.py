@@ -5,6 +5,7 @@ another one and repeats the shard, which the dead one had not written. https://d
 """
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -23,7 +24,7 @@ from resnest_d2.version import __version__
 
 from .detector import prediction_config
 from .predictor import Predictor
-from .shards import Job, Shard, open_job
+from .shards import NUMBERS, Job, Shard, open_job
 from .sources import image_files
 
 LOCAL = "local"  # address of a cluster on this machine alone, started for a call
@@ -64,21 +65,36 @@ class ShardPredictor:
             job: the job.
             version: version of this package that began it.
             options: of the Predictor.
+        """
+        self.job, self.version, self.options = job, version, options
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """The Predictor of this actor.
 
         Raises:
             UserError: this machine has another version; or as :class:`Predictor`.
         """
-        if version != __version__:
-            raise UserError(f"A machine has resnest_d2 {__version__}, and the job {version}.")
+        if self.version != __version__:
+            raise UserError(f"A machine has resnest_d2 {__version__}, and the job {self.version}.")
         keep_freed_memory()
-        self.job, self.predictor = job, Predictor(**options)
+        return Predictor(**self.options)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Predicts the one shard of a batch; returns its numbers, see :meth:`Job.write`."""
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list]:
+        """Predicts the one shard of a batch.
+
+        Returns:
+            Its numbers, see :meth:`Job.write`, and the message of a UserError or "": Ray would make
+            an error of its own of it.
+        """
         shard = Shard(**{name: int(values[0]) for name, values in batch.items()})
-        paths = self.job.paths(shard)
-        results = self.predictor.stream(image_files(paths)).results()
-        return {name: [number] for name, number in self.job.write(shard, results, paths).items()}
+        paths, mistake = self.job.paths(shard), ""
+        try:
+            results = self.predictor.stream(image_files(paths)).results()
+            numbers = self.job.write(shard, results, paths)
+        except UserError as error:
+            numbers, mistake = dict.fromkeys(NUMBERS, 0), str(error)
+        return {**{name: [number] for name, number in numbers.items()}, "mistake": [mistake]}
 
 
 def predict_on_ray(
@@ -112,14 +128,15 @@ def predict_on_ray(
         UserError: no cluster at the address; or as :func:`open_job` and :class:`Predictor`.
     """
     ray, start = _ray(), time.monotonic()
-    options["model"] = os.path.abspath(model) if os.path.exists(model) else model
-    settings = {"model": model, **_identity(options)}
+    weights = options.get("weights")
+    options["model"], options["weights"] = _absolute(model), weights and _absolute(weights)
+    settings = {"model": options["model"], **_identity(options)}
     job = open_job(output, sources, format=format, shard_size=shard_size, settings=settings)
     shards = [*job.shards()]
     missing = [shard for shard in shards if not job.path(shard).is_file()]
     images = sum(shard.images for shard in shards)
     before = images - sum(shard.images for shard in missing)
-    totals = dict.fromkeys(("images", "failed", "detections"), 0)
+    totals = dict.fromkeys(NUMBERS, 0)
     if missing:
         with (
             _cluster(ray, address),
@@ -132,12 +149,20 @@ def predict_on_ray(
     return Summary(images, before, **totals, seconds=time.monotonic() - start)
 
 
+def _absolute(name: str | os.PathLike) -> str | os.PathLike:
+    """The absolute path of a file or folder, because actors run in other folders; else the name."""
+    return os.path.abspath(name) if os.path.exists(name) else name
+
+
 def _identity(options: Mapping[str, Any]) -> dict[str, str]:
     """What tells detectors apart: the weights and the config, on any device."""
-    known = ("model", "weights", "device", "score_threshold", "opts")
-    given = {"weights": None, "device": "auto", "score_threshold": None, "opts": ()}
-    cfg = prediction_config(**given | {key: options[key] for key in known if key in options})
-    cfg = cfg.clone()
+    cfg = prediction_config(
+        options["model"],
+        weights=options["weights"],
+        device="auto",  # of this machine, which may have no GPU
+        score_threshold=options.get("score_threshold"),
+        opts=options.get("opts", ()),
+    ).clone()
     cfg.defrost()
     weights = sha256_of(PathManager.get_local_path(cfg.MODEL.WEIGHTS))
     cfg.MODEL.WEIGHTS = cfg.MODEL.DEVICE = cfg.OUTPUT_DIR = ""
@@ -190,7 +215,11 @@ def _reach(address: str) -> None:
 def _rows(
     ray: Any, job: Job, shards: Sequence[Shard], actors: int | None, options: dict[str, Any]
 ) -> Iterator[dict[str, int]]:
-    """Numbers of each shard, as soon as it is written."""
+    """Numbers of each shard, as soon as it is written.
+
+    Raises:
+        UserError: a mistake that an actor has found.
+    """
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     if gpus and options.get("device", "auto") != "cpu":
@@ -198,7 +227,7 @@ def _rows(
     else:
         each, most = {"num_cpus": min(2, cpus)}, max(1, cpus // 2)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised, too
     data = ray.data.from_items([s._asdict() for s in shards], override_num_blocks=len(shards))
     data = data.map_batches(
         ShardPredictor,
@@ -207,18 +236,7 @@ def _rows(
         compute=ray.data.ActorPoolStrategy(size=min(actors or most, len(shards))),
         **each,
     )
-    try:
-        yield from data.iter_rows()
-    except ray.exceptions.RayError as error:
-        if mistake := _mistake(error):
-            raise UserError(mistake) from error
-        raise
-
-
-def _mistake(error: BaseException | None) -> str | None:
-    """The message of a UserError of an actor, behind an error of Ray."""
-    while error is not None:
-        if isinstance(error, UserError) and not hasattr(error, "cause"):
-            return str(error)
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
+    for row in data.iter_rows():
+        if row["mistake"]:
+            raise UserError(row["mistake"])
+        yield row

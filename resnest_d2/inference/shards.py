@@ -22,6 +22,7 @@ from .sources import image_paths
 from .stream import Failure
 
 FORMATS = ("jsonl", "parquet")
+NUMBERS = ("images", "failed", "detections")  # of a shard that is done
 
 
 class Shard(NamedTuple):
@@ -86,7 +87,7 @@ class Job(NamedTuple):
             paths: of its images.
 
         Returns:
-            Numbers of its images, of their detections and of images that could not be read.
+            :data:`NUMBERS`: of its images, of those that could not be read, and of detections.
 
         Raises:
             WriteError: the file cannot be written.
@@ -101,9 +102,9 @@ class Job(NamedTuple):
         else:
             with whole_file(self.path(shard), "w") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)
-        found = sum(len(record["detections"]) for record in records)
         failed = sum(record["error"] is not None for record in records)
-        return {"images": len(records), "detections": found, "failed": failed}
+        found = sum(len(record["detections"]) for record in records)
+        return dict(zip(NUMBERS, (len(records), failed, found), strict=True))
 
 
 def open_job(

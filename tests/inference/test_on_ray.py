@@ -101,6 +101,17 @@ def test_each_image_is_there_once_where_a_worker_is_killed(run, cluster, tmp_pat
     assert (output / "shard_00001.jsonl").read_text().splitlines() == lines[2:4]
 
 
+def test_a_mistake_on_a_machine_is_one_sentence(run, cluster, tmp_path, monkeypatch):
+    from resnest_d2.inference import on_ray
+
+    monkeypatch.setattr(on_ray, "__version__", "9.9")
+    with pytest.raises(UserError, match=r"^A machine has resnest_d2 [\d.]+, and the job 9\.9\.$"):
+        on_ray.predict_on_ray(
+            str(run / "run"), [str(run / "images")], tmp_path / "out", address=cluster.address
+        )
+    assert not [*(tmp_path / "out").glob("shard_*")]
+
+
 def test_a_mistake_is_one_sentence(run, tmp_path):
     from resnest_d2.inference.on_ray import predict_on_ray
 
