@@ -6,7 +6,6 @@ comes over the protocol that was asked for: https is not left for http, and neit
 
 import time
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPMessage
 from pathlib import Path
 from threading import Thread
@@ -94,7 +93,7 @@ class Download:
             OSError, HTTPException: the connection failed, ended early or is too slow.
             RefusedDownload: the answer is none that is kept.
         """
-        thread = Thread(target=self._catch, args=(self._receive,), daemon=True)
+        thread = Thread(target=self._catch, daemon=True)
         thread.start()
         have, since = self._have, time.monotonic()
         try:
@@ -112,9 +111,9 @@ class Download:
         if self._error:
             raise self._error
 
-    def _catch(self, action: Callable[[], None]) -> None:
+    def _catch(self) -> None:
         try:
-            action()
+            self._receive()
         except BaseException as error:  # raised again by run
             self._error = error
 
