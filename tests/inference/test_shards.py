@@ -46,13 +46,13 @@ def test_every_image_is_in_one_shard(images, tmp_path):
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_records(format, images, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet") if format == "parquet" else None
     job = job_of(images, tmp_path / "out", format=format)
     shard = [*job.shards()][1]
     paths = job.paths(shard)
     numbers = job.write(shard, [found(2), Failure(paths[1], "damaged")], paths)
     assert numbers == {"images": 2, "detections": 2, "failed": 1}
     if format == "parquet":
-        parquet = pytest.importorskip("pyarrow.parquet")
         records = parquet.read_table(job.path(shard)).to_pylist()
         empty = {"segmentation": None, "keypoints": None}
     else:
