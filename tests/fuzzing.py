@@ -11,6 +11,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,9 @@ ODD = [
     *([5, 5, 2, 9, 9, 1], [5, 5, 3, 9, 9, 2], {"id": 1}, {"id": 1, "name": "cat"}),
 ]
 OPERATIONS = ("replace", "odd", "delete", "duplicate", "copy", "scale", "rename", "bytes")
-PLANTED = {
+FIGURES = 8  # the figures of every eighth report are drawn: they take most of the time
+BEFORE = {  # what a child does first: it leaves the figures out, or has a defect
+    "no figures": lambda: _no_figures(),
     "raise": lambda: 1 / 0,
     "memory": lambda: bytearray(MEMORY),
     "signal": lambda: os.kill(os.getpid(), signal.SIGSEGV),
@@ -133,14 +136,15 @@ class Server:
             [sys.executable, __file__, "--serve", str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
+        self._process.stdout.readline()  # it has followed a file of its own, and is ready
 
-    def outcome(self, content: bytes, *, planted: str = "") -> tuple[str, str]:
+    def outcome(self, content: bytes, *, before: str = "") -> tuple[str, str]:
         """What becomes of an annotation file: a word, and what there is to say about it.
 
-        ``planted`` is a defect to show that it would be noticed, see :data:`PLANTED`.
+        ``before`` is what its process does first, see :data:`BEFORE`.
         """
         (self.folder / "data.json").write_bytes(content)
-        print(planted, file=self._process.stdin, flush=True)
+        print(before, file=self._process.stdin, flush=True)
         return tuple(json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
@@ -154,8 +158,10 @@ def serve(folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     models = prepare(folder)
+    _warm_up(folder, models)
     used = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) << 10
     resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, resource.RLIM_INFINITY))
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         read, write = os.pipe()
         child = os.fork()
@@ -164,7 +170,7 @@ def serve(folder: Path) -> None:
             signal.alarm(10 * SECONDS)
             said = os.fdopen(write, "w")
             try:
-                PLANTED.get(line.strip(), lambda: None)()
+                BEFORE.get(line.strip(), lambda: None)()
                 word, why = follow(folder, models)
             except BaseException:
                 word, why = "traceback", traceback.format_exc(limit=-6)[-900:]
@@ -216,6 +222,23 @@ def prepare(folder: Path) -> dict[bool, Any]:
     return models
 
 
+def _warm_up(folder: Path, models: dict[bool, Any]) -> None:
+    """Follows a sound file, so that children find all that is made at its first use."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    (folder / "data.json").write_text(json.dumps(sound_data()))
+    follow(folder, models)
+    DatasetCatalog.remove("fuzz")
+    MetadataCatalog.remove("fuzz")
+
+
+def _no_figures() -> None:
+    """Leaves the drawing of the report's figures out, but not what is drawn in them."""
+    from matplotlib.figure import Figure
+
+    Figure.savefig = lambda figure, file, **options: file.write("<svg></svg>")
+
+
 def follow(folder: Path, models: dict[bool, Any]) -> tuple[str, str]:
     """Checks a file, loads it, trains a batch, evaluates and reports; a word for each detector."""
     import logging
@@ -224,8 +247,10 @@ def follow(folder: Path, models: dict[bool, Any]) -> tuple[str, str]:
     from resnest_d2.data.validate import check_data
     from resnest_d2.data.validate.findings import PARTIAL
     from resnest_d2.errors import UserError
+    from resnest_d2.report import DataSet, write_report
 
     logging.disable(logging.CRITICAL)
+    shutil.rmtree(folder / "run", ignore_errors=True)
     paths = [str(folder / "data.json"), str(folder / "images")]
     found = check_data([tuple(paths)], progress=False)
     found.table(), found.class_table()
@@ -247,11 +272,13 @@ def follow(folder: Path, models: dict[bool, Any]) -> tuple[str, str]:
         if errors and not masks:
             return "disagreement", f"loading accepts it, but the check finds {errors[0]}"
         words.append(_use(cfg, model, folder, masks))
+    if (folder / "run" / "results.json").exists():  # of the detector evaluated last
+        write_report(str(folder / "run"), datasets=[DataSet("fuzz", *paths)])
     return " / ".join(words), ""
 
 
 def _use(cfg: Any, model: Any, folder: Path, masks: bool) -> str:
-    """One batch, the scores of the truth, and a report."""
+    """One batch, and the scores of the truth."""
     import torch
     from detectron2.data import DatasetCatalog
     from detectron2.utils.events import EventStorage
@@ -261,7 +288,6 @@ def _use(cfg: Any, model: Any, folder: Path, masks: bool) -> str:
     from resnest_d2.engine.evaluation import build_evaluator
     from resnest_d2.engine.metrics import publish
     from resnest_d2.errors import UserError
-    from resnest_d2.report import DataSet, write_report
 
     records = DatasetCatalog.get("fuzz")
     if not records:
@@ -282,7 +308,6 @@ def _use(cfg: Any, model: Any, folder: Path, masks: bool) -> str:
     results = {"fuzz": evaluator.evaluate()}
     publish(results, cfg)
     json.loads((folder / "run" / "results.json").read_text(), parse_constant=_no_constant)
-    write_report(str(folder / "run"), datasets=[DataSet("fuzz", *cfg.DATASETS.COCO[0][1:])])
     ap = results["fuzz"]["bbox"]["AP"]
     return "no AP" if ap != ap else "AP 100" if ap > 99.99 else "AP lower"
 
@@ -309,7 +334,7 @@ def main() -> None:
     ):
         for i in range(args.files):
             content = mutate(number)
-            word, why = server.outcome(content)
+            word, why = server.outcome(content, before="no figures" if i % FIGURES else "")
             counts[word] += 1
             if word in DEFECTS or "lower" in word:
                 args.keep.mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from fuzzing import DEFECTS, Server, mutate, sound_data
+from fuzzing import DEFECTS, FIGURES, Server, mutate, sound_data
 from hypothesis import HealthCheck, given, seed, settings, strategies
 
 SECONDS = 100  # for mutations; with the imports of the server it is two minutes
@@ -23,9 +23,9 @@ def test_a_sound_file_scores_100(server):
 
 def test_a_defect_is_an_outcome(server, monkeypatch):
     content = json.dumps(sound_data()).encode()
-    assert server.outcome(content, planted="raise")[0] == "traceback"
-    assert server.outcome(content, planted="memory")[0] == "traceback"
-    assert server.outcome(content, planted="signal") == ("signal", "-11")
+    assert server.outcome(content, before="raise")[0] == "traceback"
+    assert server.outcome(content, before="memory")[0] == "traceback"
+    assert server.outcome(content, before="signal") == ("signal", "-11")
     assert server.outcome(content)[0] == "AP 100 / AP 100"  # the server goes on
 
 
@@ -39,7 +39,8 @@ def test_no_mutation_leads_to_a_defect(server):
         content = mutate(number)
         if time.monotonic() > end:
             return
-        outcome, why = server.outcome(content)
+        figures = number.randrange(FIGURES) == 0
+        outcome, why = server.outcome(content, before="" if figures else "no figures")
         outcomes.add(outcome)
         assert outcome not in DEFECTS and "lower" not in outcome, (why, content)
 
