@@ -36,12 +36,23 @@ def find_config(name: str) -> str:
     """Path of a config file.
 
     Args:
-        name: a path, or one of :func:`list_configs`.
+        name: a path, or one of :func:`list_configs`, also without its suffix or its folder.
 
     Raises:
         MissingFileError: neither; the closest names are given.
     """
-    return find_shipped(name, config_dir(), list_configs(), what="config file")
+    shipped = None if os.path.isfile(name) else config_named(name)
+    return find_shipped(shipped or name, config_dir(), list_configs(), what="config file")
+
+
+def config_named(name: str) -> str | None:
+    """The config of :func:`list_configs` that a name means: with or without folder and suffix."""
+    configs = list_configs()
+    for same in (str, lambda config: Path(config).name):
+        alike = [c for c in configs if name in (same(c), same(c).removesuffix(".yaml"))]
+        if len(alike) == 1:
+            return alike[0]
+    return None
 
 
 def find_shipped(name: str, folder: Path, names: Sequence[str], *, what: str) -> str:

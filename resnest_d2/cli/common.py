@@ -77,21 +77,57 @@ def require_coco(json_file: Path) -> None:
     require(json_file)
 
 
-def dataset(json_file: Path, images: Path) -> list[str]:
+def dataset(json_file: str, images: str, *, before: str = "") -> list[str]:
     """Entry of DATASETS.COCO, named after its file.
 
     cells/val.json and cells_val.json in any folder, as import-data writes it, become cells_val. A
     name like those that detectron2 registers itself gets the folder's before it.
 
+    Args:
+        json_file: COCO annotations.
+        images: folder of their images; "" to look for it.
+        before: folder of the images of the set before, where these may be, too.
+
     Raises:
-        UserError: annotations of another format than COCO.
+        UserError: annotations of another format than COCO, or images that are not found.
     """
-    require_coco(json_file)
-    json_file = json_file.absolute()
-    name = json_file.stem
+    path = Path(json_file)
+    require_coco(path)
+    if not images:
+        images = _find_images(path, before)
+    path = path.absolute()
+    name = path.stem
     if not name.endswith(("_train", "_val", "_test")) or name.startswith(_BUILT_IN):
-        name = f"{json_file.parent.name}_{name}"
-    return [name, str(json_file), str(images.absolute())]
+        name = f"{path.parent.name}_{name}"
+    return [name, str(path), str(Path(images).absolute())]
+
+
+def _find_images(json_file: Path, before: str) -> str:
+    """Folder of the first image of an annotation file; the choice is printed.
+
+    Raises:
+        UserError: it is in none of the usual folders.
+    """
+    from resnest_d2.data.annotations import load_annotations
+
+    beside = json_file.parent
+    places = [beside / "images", beside / json_file.stem, beside, beside.parent / "images"]
+    places = [*([Path(before)] if before else []), *places]
+    content = load_annotations(str(json_file))
+    images = content.get("images") if isinstance(content, dict) else None
+    first = images[0] if isinstance(images, list) and images else None
+    name = first.get("file_name") if isinstance(first, dict) else None
+    for place in places:
+        if isinstance(name, str) and (place / name).is_file():
+            if str(place) != before:
+                say(f"The images of {json_file} are in {place}.", err=True)
+            return str(place)
+    if before:  # as it was given: the checks of the data name what is missing there
+        return before
+    raise UserError(
+        f"The images of {json_file} are not in {', '.join(map(str, places))}; give their folder "
+        "after it."
+    )
 
 
 def next_training(train: tuple[str, str], val: tuple[str, str] | None, *, masks: bool) -> str:
@@ -106,7 +142,7 @@ def next_training(train: tuple[str, str], val: tuple[str, str] | None, *, masks:
     command = ["resnest-d2", "train", f"quick_schedules/{kind}_rcnn_ResNeSt_14_FPN_quick.yaml"]
     command += ["--data", *train]
     if val:
-        command += ["--val", val[0]] + (["--val-images", val[1]] if val[1] != train[1] else [])
+        command += ["--val", *val] if val[1] != train[1] else ["--val", val[0]]
     return f"Next: {shlex.join([*command, '--output', 'output/mine'])}"
 
 

@@ -5,47 +5,38 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.errors import MissingFileError
 from resnest_d2.outputs import require_new
 
+from .arguments import JSON_FOLDER, Data
 from .common import complete_config, dataset, in_group, prepare, say, with_flags
 from .train import Gpus, Opts
 
 
 def evaluate(
     model: Annotated[
-        Optional[str],
+        str,
         typer.Argument(
             metavar="RUN_OR_CONFIG",
             help="A run's folder, a checkpoint in it, a published detector, or a config with "
             "--weights.",
             autocompletion=complete_config,
         ),
-    ] = None,
+    ],
     opts: Opts = None,
     *,
     weights: Annotated[
         Optional[str], typer.Option(help="Checkpoint; default: the run's best or last.")
     ] = None,
     data: Annotated[
-        Optional[tuple[Path, Path]],
-        typer.Option(
-            metavar="JSON FOLDER", help="COCO annotations to evaluate on, and their images."
-        ),
+        Data,
+        typer.Option(metavar=JSON_FOLDER, help="COCO annotations to evaluate on; their images."),
     ] = None,
     output: Annotated[
         Optional[Path],
         typer.Option(help="Folder for the results; default: RUN/eval or the config's OUTPUT_DIR."),
     ] = None,
     num_gpus: Gpus = 1,
-    compare: Annotated[
-        Optional[tuple[Path, Path]],
-        typer.Option(
-            metavar="RUN_A RUN_B",
-            help="Compare two evaluated runs instead, and write the page to --output or "
-            "comparison.html.",
-        ),
-    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files given by --output.")
     ] = False,
@@ -59,22 +50,8 @@ def evaluate(
       resnest-d2 eval output/mine --data data/val.json data/images
       resnest-d2 eval quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml \\
           --weights output/mine/model_final.pth --data data/val.json data/images
-      resnest-d2 eval --compare output/first output/second
     """
     prepare()
-    if compare:
-        from resnest_d2.report import write_comparison
-
-        if model or weights or data:
-            raise UserError("--compare takes two evaluated runs; give nothing else but --output.")
-        first, second = map(str, compare)
-        target = str(output or "comparison.html")
-        sources = [path for run in compare for path in run.rglob("*.json")]
-        require_new([target], overwrite=overwrite, sources=sources)
-        say(f"Comparison written to {write_comparison(first, second, target)}.")
-        return
-    if model is None:
-        raise typer.BadParameter("give a run or a config, or --compare with two runs.")
     if output:
         require_new([output / "results.json"], overwrite=overwrite)
     _score(model, opts, weights=weights, data=data, output=output, num_gpus=num_gpus)
@@ -86,7 +63,7 @@ def _score(
     opts: list[str] | None,
     *,
     weights: str | None,
-    data: tuple[Path, Path] | None,
+    data: tuple[str, str] | None,
     output: Path | None,
     num_gpus: int,
 ) -> None:

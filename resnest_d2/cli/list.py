@@ -19,8 +19,23 @@ class What(str, Enum):
     models = "models"
 
 
+def _read_what(text: str) -> What:
+    try:
+        return What(text if text.endswith("s") else f"{text}s")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither configs nor models.") from None
+
+
 def list_names(
-    what: Annotated[Optional[What], typer.Argument(help="What to list; default: both.")] = None,
+    what: Annotated[
+        Optional[What],
+        typer.Argument(
+            parser=_read_what,
+            metavar="[configs|models]",
+            help="What to list; default: both.",
+            autocompletion=lambda: [kind.value for kind in What],
+        ),
+    ] = None,
     words: Annotated[
         Optional[list[str]], typer.Argument(help="List only names that contain every word.")
     ] = None,

@@ -14,7 +14,9 @@ import typer
 from resnest_d2.errors import run_program
 from resnest_d2.version import __version__
 
+from .arguments import Command
 from .check_data import check_data
+from .compare import compare
 from .convert import convert
 from .doctor import doctor
 from .eval import evaluate
@@ -77,11 +79,12 @@ def _help(command: Callable) -> str:
 _COMMANDS: dict[str, Callable] = {
     "train": train,
     "eval": evaluate,
+    "compare": compare,
     "predict": predict,
     "check-data": check_data,
     "show-data": show_data,
-    "import-data": import_data,
     "split": split,
+    "import-data": import_data,
     "export-data": export_data,
     "convert": convert,
     "export": export,
@@ -89,7 +92,7 @@ _COMMANDS: dict[str, Callable] = {
     "doctor": doctor,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name, help=_help(_command))(_with_exit_codes(_command))
+    app.command(_name, cls=Command, help=_help(_command))(_with_exit_codes(_command))
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,13 +2,14 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from resnest_d2.files import make_folder, whole_file
 from resnest_d2.outputs import require_new
 
+from .arguments import JSON_FOLDER, Data
 from .common import complete_config, dataset, prepare, say, with_flags
 from .train import Opts
 
@@ -33,8 +34,7 @@ def show_data(
     opts: Opts = None,
     *,
     data: Annotated[
-        Optional[tuple[Path, Path]],
-        typer.Option(metavar="JSON FOLDER", help="COCO annotations and their images."),
+        Data, typer.Option(metavar=JSON_FOLDER, help="COCO annotations; their images.")
     ] = None,
     split: Annotated[
         Split, typer.Option(help="Training images, augmented, or those of the evaluation.")
@@ -79,7 +79,7 @@ def show_data(
     say(f"{line}.\nWritten: {', '.join(written)}")
 
 
-def _data_keys(json_file: Path, images: Path) -> dict[str, object]:
+def _data_keys(json_file: str, images: str) -> dict[str, object]:
     """Keys of one dataset, shown as either split."""
     entry = dataset(json_file, images)
     keys = {"COCO": [entry], "TRAIN": (entry[0],), "TEST": (entry[0],)}

@@ -7,6 +7,7 @@ import typer
 
 from resnest_d2.errors import UserError
 
+from .arguments import JSON_FOLDER, Data
 from .common import complete_config, dataset, in_group, prepare, say, with_flags
 
 Config = Annotated[
@@ -31,18 +32,14 @@ def train(
     opts: Opts = None,
     *,
     data: Annotated[
-        Optional[tuple[Path, Path]],
-        typer.Option(metavar="JSON FOLDER", help="COCO annotations to train on, and their images."),
+        Data, typer.Option(metavar=JSON_FOLDER, help="COCO annotations to train on; their images.")
     ] = None,
     val: Annotated[
-        Optional[Path],
-        typer.Option(
-            metavar="JSON", help="COCO annotations to evaluate on; default: no evaluation."
-        ),
+        Data,
+        typer.Option(metavar=JSON_FOLDER, help="The same to evaluate on; default: no evaluation."),
     ] = None,
     val_images: Annotated[
-        Optional[Path],
-        typer.Option(metavar="FOLDER", help="Images of --val, if not those of --data."),
+        Optional[str], typer.Option(hidden=True, help="Older form of the FOLDER of --val.")
     ] = None,
     output: Annotated[
         Optional[Path], typer.Option(help="Folder of the run; default: the config's OUTPUT_DIR.")
@@ -164,22 +161,24 @@ def _anchor_keys(anchors: str, *, resume: bool) -> dict[str, object]:
 
 
 def _data_flags(
-    data: tuple[Path, Path] | None, val: Path | None, val_images: Path | None
+    data: tuple[str, str] | None, val: tuple[str, str] | None, val_images: str | None
 ) -> dict[str, dict]:
     """Config keys that --data, --val and --val-images set.
 
     Raises:
-        UserError: --val without --data, or --val-images without --val.
+        UserError: --val without --data, or --val-images without --val or beside its folder.
     """
     if val and not data:
         raise UserError("--val is given without --data; the data to train on is missing.")
     if val_images and not val:
         raise UserError("--val-images is given without --val, the annotations of its images.")
+    if val and val[1] and val_images:
+        raise UserError(f"--val has the folder {val[1]}, and --val-images another; give one.")
     if not data:
         return {}
     sets = [dataset(*data)]
     if val:
-        sets.append(dataset(val, val_images or data[1]))
+        sets.append(dataset(val[0], val[1] or val_images or "", before=sets[0][2]))
         if sets[0][0] == sets[1][0] and sets[0] != sets[1]:  # train/instances, val/instances
             sets[0][0] += "_train"
             sets[1][0] += "_val"

@@ -1,13 +1,14 @@
 """Detectors by name: a published detector, a config, a run's folder or a checkpoint in it."""
 
+import difflib
 import os
 from typing import NamedTuple
 
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_text
-from resnest_d2.shipped import find_config
+from resnest_d2.shipped import config_named, find_config, list_configs
 
-from .table import find_model
+from .table import find_model, models
 from .zoo import get_config
 
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")  # the first that exists
@@ -27,8 +28,8 @@ def find_detector(name: str) -> Detector:
 
     Args:
         name: id or alias of a published detector, including the name of its config; path or name
-            of a config; folder of a run, whose best or else last checkpoint is used; or a
-            checkpoint in it.
+            of a config, also without .yaml; folder of a run, whose best or else last checkpoint is
+            used; or a checkpoint in it.
 
     Raises:
         MissingFileError: there is no such config, or the folder is not a run's.
@@ -44,11 +45,23 @@ def find_detector(name: str) -> Detector:
     try:
         model = find_model(name)
     except UserError:
-        if name.endswith(_CONFIGS):
+        if name.endswith(_CONFIGS) or config_named(name):
             return Detector(find_config(name))
-        raise
+        raise UserError(
+            f"There is no detector, config or run {name!r}; close names: "
+            f"{', '.join(_close(name))}. `resnest-d2 list` shows all."
+        ) from None
     weights = get_config(model.id, trained=True).MODEL.WEIGHTS  # refuses a backbone
     return Detector(find_config(model.config), weights)
+
+
+def _close(name: str) -> list[str]:
+    """Published detectors and configs with similar names."""
+    ids = [model.id for model in models() if not model.is_backbone]
+    stems = {os.path.basename(c).removesuffix(".yaml"): c for c in list_configs()}
+    known = [*ids, *stems, *stems.values()]
+    close = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or ids[:3]
+    return list(dict.fromkeys(stems.get(c, c) for c in close))[:3]
 
 
 def find_weights(name: str) -> str:

@@ -17,8 +17,8 @@ COMMANDS = sorted(command.name for command in cli.app.registered_commands)
 
 def test_commands():
     assert set(COMMANDS) == set(
-        "train eval predict check-data show-data import-data split export-data convert export list "
-        "doctor".split()
+        "train eval compare predict check-data show-data split import-data export-data convert "
+        "export list doctor".split()
     )
 
 

@@ -331,7 +331,9 @@ def test_opts_go_before_what_belongs_to_the_model(run):
 
 
 def test_refuses_what_is_no_detector(tmp_path):
-    with pytest.raises(ValueError, match="no published model 'mask_rcnn_s51'; close names: mask"):
+    with pytest.raises(
+        ValueError, match="no detector, config or run 'mask_rcnn_s51'; close names: mask"
+    ):
         Predictor("mask_rcnn_s51")
     with pytest.raises(FileNotFoundError, match="folder without config.yaml; give the OUTPUT_DIR"):
         Predictor(tmp_path)
