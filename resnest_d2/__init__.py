@@ -14,10 +14,10 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import model_zoo, modeling
+    from .api import Run, evaluate, export, train
     from .config import add_resnest_config, get_cfg, load_config
     from .data import register_datasets
     from .deploy import optimize_for_inference
-    from .deploy.export import export
     from .engine import Trainer
     from .inference import Predictor
     from .model_zoo import get_backbone, list_models
@@ -38,9 +38,11 @@ if reason := why_unsupported():
 __all__ = [
     "Predictor",
     "ResNeSt",
+    "Run",
     "Trainer",
     "__version__",
     "add_resnest_config",
+    "evaluate",
     "export",
     "get_backbone",
     "get_cfg",
@@ -50,15 +52,16 @@ __all__ = [
     "modeling",
     "optimize_for_inference",
     "register_datasets",
+    "train",
 ]
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".": ("model_zoo", "modeling"),
+        ".api": ("Run", "evaluate", "export", "train"),
         ".config": ("add_resnest_config", "get_cfg", "load_config"),
         ".data": ("register_datasets",),
         ".deploy": ("optimize_for_inference",),
-        ".deploy.export": ("export",),
         ".engine": ("Trainer",),
         ".inference": ("Predictor",),
         ".model_zoo": ("get_backbone", "list_models"),

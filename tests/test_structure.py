@@ -39,9 +39,10 @@ ALLOWED = {
     "report": {"data"},
     "engine": _MODELS | {"report"},
     "inference": _MODELS,
-    "cli": _MODELS | {"report", "engine", "inference", "builtin"},
+    "api": _MODELS | {"engine", "inference"},
+    "cli": _MODELS | {"report", "engine", "inference", "builtin", "api"},
     "builtin": {"modeling", "checkpoint", "data", "model_zoo"},
-    "__init__": _MODELS | {"builtin", "engine", "inference"},
+    "__init__": _MODELS | {"builtin", "engine", "inference", "api"},
 }
 # What every part may import.
 BASE = {

@@ -7,19 +7,18 @@ test compares them with the package's tables.
 
 import functools
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import typer
 
-from resnest_d2.errors import UserError, printable
+from resnest_d2.errors import printable
 from resnest_d2.model_zoo import models
 from resnest_d2.shipped import list_configs
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_BUILT_IN = ("coco_", "keypoints_coco_", "lvis_", "cityscapes_", "ade20k_", "voc_20")
 
 
 def complete_config(incomplete: str) -> list[str]:
@@ -77,57 +76,9 @@ def require_coco(json_file: Path) -> None:
     require(json_file)
 
 
-def dataset(json_file: str, images: str, *, before: str = "") -> list[str]:
-    """Entry of DATASETS.COCO, named after its file.
-
-    cells/val.json and cells_val.json in any folder, as import-data writes it, become cells_val. A
-    name like those that detectron2 registers itself gets the folder's before it.
-
-    Args:
-        json_file: COCO annotations.
-        images: folder of their images; "" to look for it.
-        before: folder of the images of the set before, where these may be, too.
-
-    Raises:
-        UserError: annotations of another format than COCO, or images that are not found.
-    """
-    path = Path(json_file)
-    require_coco(path)
-    if not images:
-        images = _find_images(path, before)
-    path = path.absolute()
-    name = path.stem
-    if not name.endswith(("_train", "_val", "_test")) or name.startswith(_BUILT_IN):
-        name = f"{path.parent.name}_{name}"
-    return [name, str(path), str(Path(images).absolute())]
-
-
-def _find_images(json_file: Path, before: str) -> str:
-    """Folder of the first image of an annotation file; the choice is printed.
-
-    Raises:
-        UserError: it is in none of the usual folders.
-    """
-    from resnest_d2.data.annotations import load_annotations
-
-    beside = json_file.parent
-    places = [beside / "images", beside / json_file.stem, beside, beside.parent / "images"]
-    places = [*([Path(before)] if before else []), *places]
-    content = load_annotations(str(json_file))
-    images = content.get("images") if isinstance(content, dict) else None
-    first = images[0] if isinstance(images, list) and images else None
-    name = first.get("file_name") if isinstance(first, dict) else None
-    for place in places:
-        if isinstance(name, str) and (place / name).is_file():
-            if str(place) != before:
-                say(f"The images of {json_file} are in {place}.", err=True)
-            return str(place)
-    if before:  # as it was given: the checks of the data name what is missing there
-        return before
-    raise UserError(
-        f"The images of {json_file} are not in {', '.join(map(str, places))}; give their folder "
-        "after it."
-    )
+def option(name: str) -> str:
+    """An argument of a function as it is written on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def next_training(train: tuple[str, str], val: tuple[str, str] | None, *, masks: bool) -> str:
@@ -144,24 +95,3 @@ def next_training(train: tuple[str, str], val: tuple[str, str] | None, *, masks:
     if val:
         command += ["--val", *val] if val[1] != train[1] else ["--val", val[0]]
     return f"Next: {shlex.join([*command, '--output', 'output/mine'])}"
-
-
-def with_flags(opts: Sequence[str] | None, flags: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Appends the keys set by options of a command to its KEY VALUE pairs.
-
-    Args:
-        opts: pairs from the command line.
-        flags: option -> key that it sets -> value, for every option that was given.
-
-    Raises:
-        UserError: an option and a pair set the same key.
-    """
-    opts = list(opts or ())
-    for flag, keys in flags.items():
-        for key in keys:
-            if key in opts[::2]:
-                raise UserError(f"{flag} and {key} both set {key}; leave one of them out.")
-        for key, value in keys.items():
-            # Quotes keep a folder named 2024 a string.
-            opts += [key, repr(str(value)) if isinstance(value, str | Path) else str(value)]
-    return opts

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from resnest_d2.outputs import require_new
-
 from .common import complete_config, keep_memory, prepare, say
 
 
@@ -55,25 +53,17 @@ def export(
     The file is run in its own engine on three images of different sizes. It is kept only if its
     detections equal those of the detector.
     """
-    from resnest_d2.deploy.export import ShortestEdge, files_of
-    from resnest_d2.deploy.export import export as export_detector
-    from resnest_d2.inference import build_metadata, build_trained, prediction_config
+    from resnest_d2.api import export as export_detector
 
     prepare()
-    sources = [path for path in (model, weights) if path]
-    require_new(files_of(output), overwrite=overwrite, sources=sources)
     keep_memory("cpu")
-    cfg = prediction_config(
-        model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()
-    )
-    resize = ShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.RESIZE)
     report = export_detector(
-        build_trained(cfg),
+        model,
         output,
+        weights=weights,
         format=format.value,
-        resize=resize if preprocess is _INSIDE else None,
-        class_names=build_metadata(cfg).get("thing_classes", ()),
-        config=model,
+        resize=preprocess is _INSIDE,
+        score_threshold=score_threshold,
         overwrite=overwrite,
     )
     say(str(report))

@@ -10,7 +10,7 @@ from resnest_d2.files import make_folder, whole_file
 from resnest_d2.outputs import require_new
 
 from .arguments import JSON_FOLDER, Data
-from .common import complete_config, dataset, prepare, say, with_flags
+from .common import complete_config, prepare, say
 from .train import Opts
 
 
@@ -53,6 +53,7 @@ def show_data(
       resnest-d2 show-data mask_rcnn_s50 --data data/train.json data/images \\
           INPUT.AUG.ROTATION 180 INPUT.AUG.SCALE_JITTER "(0.5, 2.0)"
     """
+    from resnest_d2.config.pairs import with_keys
     from resnest_d2.data.augment import describe_augmentations
     from resnest_d2.engine.preview import preview_batches
     from resnest_d2.model_zoo import find_detector
@@ -62,7 +63,7 @@ def show_data(
     paths = [output / f"{split.value}_{number}.jpg" for number in range(1, batches + 1)]
     require_new(paths, overwrite=overwrite)
     path = find_detector(config).config
-    keys = with_flags(opts, {"--data": _data_keys(*data)} if data else {})
+    keys = with_keys(opts or (), {"--data": _data_keys(data)} if data else {})
     shown = preview_batches(path, keys, split=split.value, number=batches)
     line = "Resized only"
     if split is Split.train:
@@ -79,8 +80,10 @@ def show_data(
     say(f"{line}.\nWritten: {', '.join(written)}")
 
 
-def _data_keys(json_file: str, images: str) -> dict[str, object]:
+def _data_keys(data: tuple[str, str]) -> dict[str, object]:
     """Keys of one dataset, shown as either split."""
-    entry = dataset(json_file, images)
+    from resnest_d2.data.entries import dataset_entry
+
+    entry = dataset_entry(data)
     keys = {"COCO": [entry], "TRAIN": (entry[0],), "TEST": (entry[0],)}
     return {f"DATASETS.{key}": value for key, value in keys.items()}

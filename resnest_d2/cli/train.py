@@ -8,7 +8,7 @@ import typer
 from resnest_d2.errors import UserError
 
 from .arguments import JSON_FOLDER, Data
-from .common import complete_config, dataset, in_group, prepare, say, with_flags
+from .common import complete_config, in_group, option, prepare
 
 Config = Annotated[
     str,
@@ -93,97 +93,38 @@ def train(
           --val data/val.json --output output/s50 --epochs 24 --dry-run
       resnest-d2 train output/mine --resume
     """
-    from resnest_d2.engine import argument_parser, launch
-    from resnest_d2.model_zoo import find_detector, find_weights
+    from resnest_d2.engine import Training, launch
 
     prepare()
-    path, start, run = find_detector(config)
-    if run and not resume:
-        raise UserError(
-            f"{run} is a run: give --resume to continue it, or a config to start another."
-        )
-    if run and run != config:
-        raise UserError(
-            f"--resume continues from the last checkpoint of a run: give its folder, {run}."
-        )
-    flags = _data_flags(data, val, val_images)
-    if output or run:
-        flags["--output"] = {"OUTPUT_DIR": output or Path(config).absolute()}
-    if run or config.endswith((".yaml", ".yml")):  # keep the config's own weights
-        start = None
-    if weights:
-        flags["--weights"] = {"MODEL.WEIGHTS": find_weights(weights)}
-    elif start and "MODEL.WEIGHTS" not in (opts or ()):
-        flags["--weights"] = {"MODEL.WEIGHTS": start}
-    if epochs is not None:
-        flags["--epochs"] = {"SOLVER.EPOCHS": epochs}
-    if batch_size is not None:
-        flags["--batch-size"] = {"SOLVER.IMS_PER_BATCH": batch_size}
-    if lr is not None:
-        flags["--lr"] = {"SOLVER.BASE_LR": lr}
-    if image_size is not None:
-        flags["--image-size"] = _size_keys(image_size)
-    if anchors is not None:
-        flags["--anchors"] = _anchor_keys(anchors, resume=resume)
-    args = argument_parser().parse_args(["--config-file", path, "--dist-url", "auto"])
-    args.opts, args.resume, args.num_gpus = with_flags(opts, flags), resume, num_gpus
-    args.overwrite, args.dry_run = overwrite, dry_run
+    if val_images:
+        val = _with_images(val, val_images)
+    request = Training(
+        model=config,
+        data=data,
+        val=val,
+        output=output,
+        weights=weights,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        image_size=image_size,
+        anchors=anchors,
+        resume=resume,
+        opts=opts or (),
+    )
+    args = request.arguments(option)
+    args.overwrite, args.dry_run, args.num_gpus = overwrite, dry_run, num_gpus
     launch(args)
 
 
-def _size_keys(size: int) -> dict[str, object]:
-    """Keys of images with the given shorter side; the longer one is at most 5/3 of it, as for COCO.
+def _with_images(val: Data, images: str) -> tuple[str, str]:
+    """--val with the folder of --val-images.
 
     Raises:
-        UserError: a size below 1.
+        UserError: there is no --val, or it has a folder.
     """
-    if size < 1:
-        raise UserError(f"--image-size is {size}; choose 1 or more pixels.")
-    longest = max(size, 5 * size // 3)
-    keys = {"MIN_SIZE_TRAIN": (size,), "MIN_SIZE_TRAIN_SAMPLING": "choice", "MIN_SIZE_TEST": size}
-    keys |= {"MAX_SIZE_TRAIN": longest, "MAX_SIZE_TEST": longest}
-    return {f"INPUT.{key}": value for key, value in keys.items()}
-
-
-def _anchor_keys(anchors: str, *, resume: bool) -> dict[str, object]:
-    """Key of anchors that are fitted to the boxes.
-
-    Raises:
-        UserError: another word than auto, or a run that is resumed.
-    """
-    if anchors != "auto":
-        raise UserError(
-            f"--anchors is {anchors!r}; give auto, or sizes as MODEL.ANCHOR_GENERATOR.SIZES."
-        )
-    if resume:
-        raise UserError("--anchors and --resume exclude each other: a run keeps its anchors.")
-    return {"MODEL.ANCHOR_GENERATOR.AUTO": True}
-
-
-def _data_flags(
-    data: tuple[str, str] | None, val: tuple[str, str] | None, val_images: str | None
-) -> dict[str, dict]:
-    """Config keys that --data, --val and --val-images set.
-
-    Raises:
-        UserError: --val without --data, or --val-images without --val or beside its folder.
-    """
-    if val and not data:
-        raise UserError("--val is given without --data; the data to train on is missing.")
-    if val_images and not val:
+    if not val:
         raise UserError("--val-images is given without --val, the annotations of its images.")
-    if val and val[1] and val_images:
+    if val[1]:
         raise UserError(f"--val has the folder {val[1]}, and --val-images another; give one.")
-    if not data:
-        return {}
-    sets = [dataset(*data)]
-    if val:
-        sets.append(dataset(val[0], val[1] or val_images or "", before=sets[0][2]))
-        if sets[0][0] == sets[1][0] and sets[0] != sets[1]:  # train/instances, val/instances
-            sets[0][0] += "_train"
-            sets[1][0] += "_val"
-    else:
-        say("No --val: there is no evaluation; the result is model_final.pth.", err=True)
-    names = [entry[0] for entry in sets]
-    keys = {"COCO": sets, "TRAIN": tuple(names[:1]), "TEST": tuple(names[1:])}
-    return {"--data": {f"DATASETS.{key}": value for key, value in keys.items()}}
+    return val[0], images

@@ -49,6 +49,13 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def run_arguments(config_file: str, opts: list[str]) -> argparse.Namespace:
+    """Arguments of a run in one process with a config and its KEY VALUE pairs."""
+    args = argument_parser().parse_args(["--config-file", config_file, "--dist-url", "auto"])
+    args.opts = opts
+    return args
+
+
 def launch(args: argparse.Namespace) -> None:
     """Calls :func:`run` in this process, which may be one of a group, or in --num-gpus processes.
 
