@@ -126,10 +126,10 @@ def _mirrored(name: str) -> str:
 
 
 def _skeleton(pairs: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs of names for those of numbers from 1; invalid ones are left out."""
+    """Pairs of names for those of numbers from 1, also whole floats; invalid ones are left out."""
     numbers = range(1, len(names) + 1)
     return tuple(
-        (names[pair[0] - 1], names[pair[1] - 1])
+        (names[int(pair[0]) - 1], names[int(pair[1]) - 1])
         for pair in (pairs if isinstance(pairs, list) else ())
         if isinstance(pair, list) and len(pair) == 2 and all(n in numbers for n in pair)
     )

@@ -384,6 +384,20 @@ def test_keypoints_of_your_own(written, forget):
 
 
 @pytest.mark.parametrize(
+    ("skeleton", "lines"),
+    [
+        ([[1, 2.0], [3, 1]], [("a", "b"), ("c", "a")]),
+        ([[1, 2.5], [1, "2"], [0, 1], [1, 4], [1], [1, None], 3], []),
+        ([[float("nan"), 1], [float("inf"), 1], [10**400, 1]], []),
+    ],
+)
+def test_lines_of_a_skeleton(skeleton, lines, written, forget):
+    register_datasets(config(written(with_keypoints(["a", "b", "c"], skeleton))))
+    rules = MetadataCatalog.get("written").keypoint_connection_rules
+    assert [rule[:2] for rule in rules] == lines
+
+
+@pytest.mark.parametrize(
     ("names", "flips"),
     [
         (["left", "right"], [("left", "right")]),
