@@ -26,6 +26,7 @@ ALLOWED = {
     "files": {"errors", "outputs", "parsing", "signals", "version"},
     "outputs": {"errors"},
     "parsing": {"errors"},
+    "progress": set(),
     "signals": set(),
     "lazy": set(),
     "shipped": {"errors"},
@@ -46,7 +47,8 @@ ALLOWED = {
 }
 # What every part may import.
 BASE = {
-    *("version", "errors", "compat", "files", "lazy", "outputs", "parsing", "shipped", "signals")
+    *("version", "errors", "compat", "files", "lazy", "outputs", "parsing", "progress"),
+    *("shipped", "signals"),
 }
 # The detector; everything else is the workbench around it.
 DETECTOR = {"config", "layers", "modeling", "checkpoint", "model_zoo"} | BASE

@@ -12,9 +12,8 @@ from threading import Thread
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from resnest_d2.errors import UserError, printable
+from resnest_d2.progress import progress
 
 MAX_BYTES = 8 << 30  # ten times the largest published file
 MAX_SECONDS = 12 * 3600.0  # a whole download, all attempts together
@@ -124,14 +123,8 @@ class Download:
         opener = urllib.request.build_opener(Redirects)
         with opener.open(request, timeout=_TIMEOUT) as response:
             total = self._check(response)
-            bar = tqdm(
-                total=total,
-                initial=self._have,
-                unit="B",
-                unit_scale=True,
-                desc=printable(self._partial.stem),
-                disable=None,
-            )
+            name = printable(self._partial.stem)
+            bar = progress(total, name, initial=self._have, unit="B", unit_scale=True)
             with open(self._partial, "ab" if self._have else "wb") as file, bar:
                 # read1: read would wait for a whole chunk of a server that sends byte by byte
                 while (chunk := response.read1(_CHUNK)) and not self._stopped:

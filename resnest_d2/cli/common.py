@@ -9,7 +9,7 @@ import functools
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
@@ -19,6 +19,10 @@ from resnest_d2.shipped import list_configs
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print warnings, errors and the results only.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print all that log.txt has.")]
 
 
 def complete_config(incomplete: str) -> list[str]:

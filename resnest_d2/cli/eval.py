@@ -8,7 +8,7 @@ import typer
 from resnest_d2.outputs import require_new
 
 from .arguments import JSON_FOLDER, Data
-from .common import complete_config, in_group, option, prepare
+from .common import Quiet, Verbose, complete_config, in_group, option, prepare
 from .train import Gpus, Opts
 
 
@@ -40,6 +40,8 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files given by --output.")
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Evaluate a detector.
 
@@ -58,5 +60,5 @@ def evaluate(
         require_new([output / "results.json"], overwrite=overwrite)
     request = Evaluation(model=model, data=data, weights=weights, output=output, opts=opts or ())
     args = request.arguments(option)
-    args.num_gpus = num_gpus
+    args.num_gpus, args.quiet, args.verbose = num_gpus, quiet, verbose
     launch(args)

@@ -8,7 +8,7 @@ import typer
 from resnest_d2.errors import UserError
 
 from .arguments import JSON_FOLDER, Data
-from .common import complete_config, in_group, option, prepare
+from .common import Quiet, Verbose, complete_config, in_group, option, prepare
 
 Config = Annotated[
     str,
@@ -79,6 +79,8 @@ def train(
         ),
     ] = False,
     num_gpus: Gpus = 1,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a detector on your own images.
 
@@ -114,6 +116,7 @@ def train(
     )
     args = request.arguments(option)
     args.overwrite, args.dry_run, args.num_gpus = overwrite, dry_run, num_gpus
+    args.quiet, args.verbose = quiet, verbose
     launch(args)
 
 

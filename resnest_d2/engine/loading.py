@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -19,6 +19,8 @@ from resnest_d2.config import check_unsafe_keys
 from resnest_d2.data.mapper import NamingDatasetMapper
 from resnest_d2.data.randomness import own_random_numbers
 from resnest_d2.data.validate.images import image_size
+from resnest_d2.errors import printable
+from resnest_d2.progress import progress
 from resnest_d2.signals import signals_act
 
 Sample = tuple[int, int]  # its position in the order of the run, and its image's index
@@ -162,12 +164,46 @@ def build_training_loader(cfg: CfgNode, images: list[dict]) -> TrainingLoader:
     return TrainingLoader(cfg, images)
 
 
-def build_evaluation_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
+class EvaluationLoader:
+    """Batches of another loader, counted where the user sees it."""
+
+    def __init__(self, loader: DataLoader, label: str, *, shown: bool):
+        """
+        Args:
+            loader: the other loader, whose attributes this one has, too.
+            label: what is counted.
+            shown: whether this process shows it.
+        """
+        self._loader, self._label, self._shown = loader, label, shown
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        label = printable(self._label)
+        with progress(len(self), label, shown=self._shown, unit="image", leave=False) as bar:
+            for batch in self._loader:
+                yield batch
+                bar.update()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def build_evaluation_loader(
+    cfg: CfgNode, dataset_name: str, *, shown: bool = False
+) -> EvaluationLoader:
     """Builds a loader of a dataset's images, one at a time, without their truth.
+
+    Args:
+        cfg: config of the evaluation.
+        dataset_name: name of a registered dataset.
+        shown: show how far it has got.
 
     Raises:
         UserError: see :func:`resnest_d2.config.check_unsafe_keys`.
     """
     check_unsafe_keys(cfg)
     mapper = NamingDatasetMapper(cfg, is_train=False)
-    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    return EvaluationLoader(loader, f"Evaluation on {dataset_name}", shown=shown)

@@ -1,12 +1,12 @@
-"""Logs of a run. Only this module changes the handlers of detectron2's loggers.
+"""Logs of a run. Only this module changes the handlers of loggers.
 
 detectron2 sets up the loggers under its own names: log.txt in OUTPUT_DIR and, on the main process,
-standard output.
+standard output. log.txt takes all records of them, of this package and of other libraries, and the
+console those that :mod:`.console` chooses.
 """
 
 import contextlib
 import logging
-import re
 import sys
 from collections.abc import Iterator
 
@@ -14,32 +14,113 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter
 from detectron2.utils.logger import setup_logger
 
+from resnest_d2 import progress
 from resnest_d2.errors import printable
 
+from .console import (
+    Console,
+    ConsoleHandler,
+    LinesToLog,
+    Uncoloured,
+    is_on_console,
+    short_handlers,
+    split_colours,
+    verbose_handler,
+)
+
 _PACKAGE = __name__.partition(".")[0]
+_LIBRARIES = ("", "torch", "py.warnings")  # "": all that have no handlers of their own
+_libraries_before: dict[str, tuple[list[logging.Handler], bool]] = {}  # a run in this process
+_console: Console | None = None  # of a run in this process
 
 
-def begin_logs(output_dir: str) -> None:
+def begin_logs(output_dir: str, console: Console = Console.SHORT) -> None:
     """Sets up the logs of detectron2, fvcore and this package; repeated calls do nothing.
 
     Args:
         output_dir: folder of log.txt.
+        console: how much the main process prints; the others print nothing.
     """
-    rank = comm.get_rank()
+    global _console
+    _console = console
+    rank, main = comm.get_rank(), comm.is_main_process()
     # default_setup repeats these two calls, which then do nothing.
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     setup_logger(output_dir, distributed_rank=rank)
     for name in ("fvcore", "detectron2"):
-        for handler in logging.getLogger(name).handlers:
+        logger = logging.getLogger(name)
+        printers = [handler for handler in logger.handlers if is_on_console(handler)]
+        if main and console is not Console.VERBOSE:
+            printers = short_handlers(console)
+        elif printers:
+            printers = [verbose_handler(printers[0].formatter)]
+        logger.handlers[:] = [*printers, *_files(logger)]
+        for handler in logger.handlers:
             handler.addFilter(_escaped)
-    if not comm.is_main_process():
-        return
+        for handler in _files(logger):
+            if not isinstance(handler.formatter, Uncoloured):
+                handler.setFormatter(Uncoloured(handler.formatter))
     logger = logging.getLogger(_PACKAGE)
-    for handler in logging.getLogger("detectron2").handlers:
-        if handler not in logger.handlers:
-            logger.addHandler(handler)
+    handlers = logging.getLogger("detectron2").handlers
+    logger.handlers[:] = [*handlers, *(h for h in _files(logger) if h not in handlers)]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    _log_libraries(printed=main and console is Console.VERBOSE)
+    progress.show(bars=main and console > Console.QUIET, lines=main and console is Console.SHORT)
+
+
+def _files(logger: logging.Logger) -> list[logging.Handler]:
+    return [handler for handler in logger.handlers if not is_on_console(handler)]
+
+
+def _log_libraries(*, printed: bool) -> None:
+    """Has the warnings of other libraries written to log.txt; and printed, if asked."""
+    files = _files(logging.getLogger("detectron2"))
+    for name in _LIBRARIES:
+        logger = logging.getLogger(name)
+        before = (list(logger.handlers), logger.propagate)
+        own, _ = _libraries_before.setdefault(name, before)
+        if name == "" and own:
+            continue  # a program has set up its own logs
+        printers = (own or [ConsoleHandler(sys.stderr)]) if printed else []
+        logger.handlers[:] = [*printers, *files]
+        logger.propagate = False
+    logging.captureWarnings(True)
+
+
+@contextlib.contextmanager
+def ending_logs() -> Iterator[None]:
+    """At the end of a run, leaves other libraries and the terminal as they were before it.
+
+    The handlers of detectron2's and this package's loggers stay.
+    """
+    global _console
+    try:
+        yield
+    finally:
+        progress.close_all()
+        progress.show()
+        _console = None
+        logging.captureWarnings(False)
+        for name, (handlers, propagate) in _libraries_before.items():
+            logger = logging.getLogger(name)
+            logger.handlers[:], logger.propagate = handlers, propagate
+        _libraries_before.clear()
+
+
+def running_console() -> Console | None:
+    """How much the run in this process prints; None if there is none that has begun its logs."""
+    return _console
+
+
+@contextlib.contextmanager
+def prints_in_log() -> Iterator[None]:
+    """Has what code of other libraries prints logged, unless the run prints everything."""
+    if _console in (None, Console.VERBOSE):
+        yield
+        return
+    with contextlib.redirect_stdout(LinesToLog(logging.getLogger(f"{_PACKAGE}.printed"))):
+        yield
 
 
 @contextlib.contextmanager
@@ -79,21 +160,14 @@ class _Held(logging.Handler):
             self.records.append(record)
 
 
-_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # in detectron2's own tables
-
-
 def _escaped(record: logging.LogRecord) -> bool:
     """Escapes control characters in a message, which names from files may hold."""
-    parts = _COLOUR.split(record.getMessage())
+    parts = split_colours(record.getMessage())
     if record.name.startswith(_PACKAGE):
         parts = ["".join(parts)]
     parts[::2] = [printable(part, keep="\n\t") for part in parts[::2]]
     record.msg, record.args = "".join(parts), ()
     return True
-
-
-def _on_terminal(handler: logging.Handler) -> bool:
-    return getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
 
 
 def file_only_printer(max_iter: int) -> CommonMetricPrinter:
@@ -102,9 +176,8 @@ def file_only_printer(max_iter: int) -> CommonMetricPrinter:
     printer.logger = logging.getLogger(f"{_PACKAGE}.metrics")
     printer.logger.propagate = False
     printer.logger.setLevel(logging.INFO)
-    for handler in logging.getLogger("detectron2").handlers:
-        if not _on_terminal(handler):
-            printer.logger.addHandler(handler)
+    for handler in _files(logging.getLogger("detectron2")):
+        printer.logger.addHandler(handler)
     return printer
 
 
@@ -118,7 +191,7 @@ def tracebacks_in_file() -> Iterator[None]:
 
     The exception propagates, and the caller reports it in one sentence.
     """
-    handlers = [h for h in logging.getLogger("detectron2").handlers if _on_terminal(h)]
+    handlers = [h for h in logging.getLogger("detectron2").handlers if is_on_console(h)]
     for handler in handlers:
         handler.addFilter(_has_no_traceback)
     try:

@@ -1,7 +1,9 @@
-"""What a training would do, as a table: the dry run."""
+"""What a training would do, as a table: the dry run, and in short the beginning of a run."""
 
+import textwrap
 from collections.abc import Collection, Sequence
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from tabulate import tabulate
@@ -17,6 +19,7 @@ from .schedule import is_given
 from .schedule_rules import RULES
 
 _SHOWN = 5  # names of classes
+_WIDTH = 80  # of the recipe in short
 
 
 def describe_training(
@@ -48,6 +51,63 @@ def describe_training(
         *_memory(cfg, model, cfg.SOLVER.IMS_PER_BATCH // processes),
     ]
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def summarize_training(
+    cfg: CfgNode,
+    images: Sequence[dict],
+    *,
+    model: nn.Module,
+    processes: int,
+    given: Collection[str],
+) -> list[tuple[str, str]]:
+    """What a training that begins trains on what, in labelled lines; see the dry run for reasons.
+
+    Args:
+        cfg: config of the training.
+        images: images that it trains on.
+        model: its model.
+        processes: number of processes.
+        given: keys that the user set.
+    """
+    facts = [f"{a} {b}" for a, b, _ in _schedule(cfg, len(images), given) if "checkpoint" not in a]
+    first, *more = textwrap.wrap("; ".join(facts), _WIDTH, break_on_hyphens=False)
+    rows = [("model", f"{_name(cfg)}; trains {_size(model)}"), *_joined(_data(cfg, images))]
+    return [*rows, ("recipe", first), *(("", line) for line in more), _device(cfg, processes)]
+
+
+def summarize_evaluation(cfg: CfgNode, *, processes: int) -> list[tuple[str, str]]:
+    """What an evaluation that begins evaluates on what, in labelled lines.
+
+    Args:
+        cfg: config of the evaluation.
+        processes: number of processes.
+    """
+    return [("model", _name(cfg)), *_joined(_evaluation_data(cfg)), _device(cfg, processes)]
+
+
+def _joined(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    return [(label, f"{text} ({more})" if more else text) for label, text, more in rows]
+
+
+def _name(cfg: CfgNode) -> str:
+    """Kind of the detector and depth of its ResNeSt, such as Mask R-CNN, ResNeSt-50."""
+    kind = cfg.MODEL.META_ARCHITECTURE
+    if kind == "GeneralizedRCNN":
+        cascade = "Cascade " * ("Cascade" in cfg.MODEL.ROI_HEADS.NAME)
+        branch = "Mask" if cfg.MODEL.MASK_ON else "" if cascade else "Faster"
+        branch = "Keypoint" if cfg.MODEL.KEYPOINT_ON else branch
+        kind = " ".join(f"{cascade}{branch} R-CNN".split())
+    backbone = cfg.MODEL.BACKBONE.NAME
+    return f"{kind}, ResNeSt-{cfg.MODEL.RESNETS.DEPTH}" if "resnest" in backbone else kind
+
+
+def _device(cfg: CfgNode, processes: int) -> tuple[str, str]:
+    device = cfg.MODEL.DEVICE
+    if device == "cpu":
+        number = torch.get_num_threads()
+        device = f"CPU, {number} thread{'s' * (number > 1)}"
+    return "device", device if processes == 1 else f"{processes} processes, each on {device}"
 
 
 def _data(cfg: CfgNode, images: Sequence[dict]) -> list[tuple[str, str, str]]:
@@ -113,13 +173,17 @@ def _anchors(fit: AnchorFit | None) -> list[tuple[str, str, str]]:
 
 
 def _weights(cfg: CfgNode, model: nn.Module) -> list[tuple[str, str, str]]:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    size = f"{trained / 1e6:.1f} of {total / 1e6:.1f} million parameters"
+    size = _size(model)
     if not cfg.MODEL.WEIGHTS:
         return [("starts from", "random weights", ""), ("trains", size, "")]
     report = fit(cfg.MODEL.WEIGHTS, model)
     return [("starts from", str(report), ""), ("trains", size, "")]
+
+
+def _size(model: nn.Module) -> str:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    return f"{trained / 1e6:.1f} of {total / 1e6:.1f} million parameters"
 
 
 def _memory(cfg: CfgNode, model: nn.Module, images: int) -> list[tuple[str, str, str]]:

@@ -20,6 +20,7 @@ from resnest_d2.files import WriteError
 from resnest_d2.signals import signals_wait
 
 from . import hooks
+from .console import RESULT
 from .earlier_run import set_aside
 from .folder_lock import with_locked_folder
 from .guards import warn_of_finished_run
@@ -123,7 +124,8 @@ class ResumableTrainer(DefaultTrainer):
                     "model_final" if last else f"model_{self.iter:07d}", iteration=self.iter
                 )
             logging.getLogger(__name__).info(
-                f"Stopped after {finished} iterations; --resume continues from there."
+                f"Stopped after {finished} iterations; --resume continues from there.",
+                extra=RESULT,
             )
 
 

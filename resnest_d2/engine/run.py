@@ -19,14 +19,17 @@ from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError
 
 from .cluster import find_group, is_restart
+from .console import SHOWN
 from .evaluation import check_evaluation
 from .folder_lock import unlocking_folders
+from .logs import ending_logs
 from .metrics import by_dataset, record_weights
-from .plan import describe_training
+from .plan import describe_training, summarize_evaluation, summarize_training
 from .processes import joined_group
 from .reporting import report
 from .setup import setup
 from .spawning import Machines, spawn
+from .summary import show_beginning, show_evaluation, show_training
 from .trainer import Trainer
 
 
@@ -45,6 +48,11 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="delete the run that is in OUTPUT_DIR"
     )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--quiet", action="store_true", help="print warnings, errors and the results only"
+    )
+    shown.add_argument("--verbose", action="store_true", help="print all that log.txt has")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     return parser
 
@@ -113,6 +121,7 @@ def _machines(args: argparse.Namespace) -> Machines:
 
 
 @unlocking_folders()
+@ending_logs()
 def run(args: argparse.Namespace) -> dict | None:
     """Trains or evaluates in the current process, depending on the command line.
 
@@ -123,9 +132,9 @@ def run(args: argparse.Namespace) -> dict | None:
         Metrics of the last evaluation, if there was one.
     """
     cfg, images, given, anchors = setup(args)
+    processes = comm.get_world_size()
     if args.dry_run:
         if comm.is_main_process():
-            processes = comm.get_world_size()
             print(
                 describe_training(
                     cfg, images or [], processes=processes, given=given, anchors=anchors
@@ -137,13 +146,21 @@ def run(args: argparse.Namespace) -> dict | None:
     if comm.get_world_size() == 1:  # the members of a group have a handler
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by clusters to stop jobs
     trainer = Trainer(cfg, images=images)
+    facts = summarize_training(
+        cfg, images or [], model=trainer.model, processes=processes, given=given
+    )
     del images  # the loader has a copy
     trainer.resume_or_load(resume=args.resume)
     if args.resume and trainer.start_iter == 0:
         logging.getLogger(__name__).info(
-            f"No checkpoint in {cfg.OUTPUT_DIR}: training from the start."
+            f"No checkpoint in {cfg.OUTPUT_DIR}: training from the start.", extra=SHOWN
         )
-    return trainer.train()
+    loaded = trainer.checkpointer.report or "random"
+    resumed = f"; resumed after {trainer.start_iter} iterations" if trainer.start_iter else ""
+    show_beginning(facts, starts_from=f"{loaded}{resumed}", folder=cfg.OUTPUT_DIR)
+    results = trainer.train()
+    show_training(cfg)
+    return results
 
 
 def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
@@ -170,6 +187,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
             "train_net.py --eval-only --resume uses the last checkpoint in OUTPUT_DIR."
         )
     checkpointer.report.check_complete()
+    facts = summarize_evaluation(cfg, processes=comm.get_world_size())
+    show_beginning(facts, starts_from=str(checkpointer.report), folder=cfg.OUTPUT_DIR)
     keys = cfg.MODEL.DEPLOY
     if keys.ENABLED:
         model = optimize_for_inference(model.eval(), backend=keys.BACKEND, amp=keys.AMP)
@@ -184,4 +203,5 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     trained = loaded["iteration"] + 1 if "iteration" in loaded else None
     record_weights(cfg.OUTPUT_DIR, file=path, trained=trained, training=False)
     report(cfg)
+    show_evaluation(cfg)
     return results

@@ -28,6 +28,7 @@ from resnest_d2.files import make_folder, whole_file
 
 from .anchors import AnchorFit, fit_anchors, with_anchors_of_run
 from .cluster import is_restart
+from .console import Console
 from .earlier_run import check_folder
 from .folder_lock import lock_folder
 from .guards import load_training_images
@@ -103,7 +104,8 @@ def setup(args: argparse.Namespace) -> Setup:
         comm.synchronize()
         make_folder(cfg.OUTPUT_DIR)
         if not args.dry_run:
-            begin_logs(cfg.OUTPUT_DIR)
+            console = Console.of(quiet=args.quiet, verbose=args.verbose)
+            begin_logs(cfg.OUTPUT_DIR, console)
     images = anchors = None
     if not args.eval_only:
         with_augmentations([], cfg)  # its errors come now, and not after the detector is built
@@ -128,6 +130,8 @@ def setup(args: argparse.Namespace) -> Setup:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Checks options that contradict each other, before anything is read."""
+    if args.quiet and args.verbose:
+        raise UserError("--quiet and --verbose exclude each other; give one of them.")
     given = [f for f in ("overwrite", "resume", "dry_run", "eval_only") if getattr(args, f)]
     if len(given) > 1 and given != ["resume", "eval_only"]:
         first, second = (f"--{name.replace('_', '-')}" for name in given[:2])

@@ -26,10 +26,11 @@ from resnest_d2.signals import signals_act
 from . import hooks
 from .anchors import fit_anchors
 from .checkpointer import build_checkpointer
+from .console import Console
 from .evaluation import build_evaluator, check_evaluation, main_metric
 from .guards import load_training_images, warn_of_small_data
 from .loading import build_evaluation_loader, build_training_loader
-from .logs import file_only_printer
+from .logs import file_only_printer, prints_in_log, running_console
 from .metrics import TTA, by_dataset, defined, publish, record_weights
 from .precision import on_its_device
 from .reporting import report
@@ -90,8 +91,8 @@ class Trainer(ResumableTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-        """Builds a loader of test images, one at a time."""
-        return build_evaluation_loader(cfg, dataset_name)
+        """Builds a loader of test images, one at a time, which shows how far it has got."""
+        return build_evaluation_loader(cfg, dataset_name, shown=comm.is_main_process())
 
     @classmethod
     def build_evaluator(
@@ -109,7 +110,7 @@ class Trainer(ResumableTrainer):
         Returns:
             Metrics in percent by task, or by dataset and task if there are several datasets.
         """
-        with writing_whole_results():
+        with writing_whole_results(), prints_in_log():
             results = super().test(cfg, model, evaluators)
         if cfg.DATASETS.TEST:
             publish(by_dataset(results, cfg.DATASETS.TEST), cfg)
@@ -123,7 +124,7 @@ class Trainer(ResumableTrainer):
         """
         names = cfg.DATASETS.TEST
         evaluators = [cls.build_evaluator(cfg, n, folder="inference" + TTA) for n in names]
-        with writing_whole_results():
+        with writing_whole_results(), prints_in_log():
             results = super().test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
         by_name = by_dataset(results, names).items()
         results = {n: {task + TTA: found for task, found in tasks.items()} for n, tasks in by_name}
@@ -147,7 +148,7 @@ class Trainer(ResumableTrainer):
         self._silent_writers = [w for w in writers if not isinstance(w, CommonMetricPrinter)]
         self._report = hooks.ReportHook(self._write_report, writers=self._silent_writers)
         before = [
-            hooks.ProgressBar() if main and hooks.ProgressBar.wanted() else None,
+            hooks.ProgressBar(main_metric(cfg)) if main and hooks.ProgressBar.wanted() else None,
             self._watch,
             hooks.BatchSize(cfg.SOLVER.IMS_PER_BATCH),
             d2_hooks.IterationTimer(),
@@ -212,7 +213,7 @@ class Trainer(ResumableTrainer):
     def build_writers(self) -> list[EventWriter]:
         """Writers of metrics.json, TensorBoard, W&B and the log; with a bar to log.txt only."""
         writers = super().build_writers()
-        if hooks.ProgressBar.wanted():
+        if hooks.ProgressBar.wanted() or running_console() is Console.QUIET:
             writers = [
                 file_only_printer(self.max_iter) if isinstance(w, CommonMetricPrinter) else w
                 for w in writers

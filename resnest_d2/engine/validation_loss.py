@@ -9,6 +9,7 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from resnest_d2.data.mapper import NamingDatasetMapper
+from resnest_d2.progress import counted
 
 
 def build_validation_loader(cfg: CfgNode) -> torch.utils.data.DataLoader:
@@ -47,7 +48,7 @@ def validation_losses(model: nn.Module, loader: torch.utils.data.DataLoader) -> 
             norm.eval()
         # A separate storage, so that the heads' training statistics are discarded.
         with torch.random.fork_rng([device] if device.type == "cuda" else []), EventStorage():
-            for batch in loader:
+            for batch in counted(loader, "Validation loss", shown=comm.is_main_process()):
                 torch.manual_seed(count)
                 for name, loss in model(batch).items():
                     sums[name] = sums.get(name, 0.0) + loss.item()

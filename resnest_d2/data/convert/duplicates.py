@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from resnest_d2.data.image_files import open_image
 from resnest_d2.errors import MissingPackageError, UserError
+from resnest_d2.progress import counted
 
 MAX_DISTANCE = 72
 """Bits of 256 up to which images are near-duplicates. On photographs of blood cells, random crops
@@ -120,7 +120,7 @@ def group_images(
         require_imagehash()
         with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the GIL
             found = threads.map(fingerprint, paths)
-            prints = list(tqdm(found, "Images", total=len(paths), disable=not progress))
+            prints = list(counted(found, "Images", total=len(paths), shown=progress))
         flat = _numbered([p.pixels or i for i, p in enumerate(prints)])
         for number in np.unique(flat):
             _join(labels, np.flatnonzero(flat == number))

@@ -8,11 +8,11 @@ from functools import partial
 from typing import NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from resnest_d2.compat.vision import is_truncated_image
 from resnest_d2.data.image_files import open_image, reason_of
 from resnest_d2.errors import UserError
+from resnest_d2.progress import counted
 
 from .entries import AnnotationFile, sound_entries
 from .findings import Finding, listed
@@ -110,8 +110,8 @@ def inspect_images(
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the GIL when decoding
         facts = threads.map(partial(inspect_image, decode=decode), unique)
-        bar = tqdm(facts, "Images", total=len(unique), disable=not progress)
-        return dict(zip(unique, bar, strict=True))
+        found = counted(facts, "Images", total=len(unique), shown=progress)
+        return dict(zip(unique, found, strict=True))
 
 
 def check_headers(file: AnnotationFile) -> list[Finding]:

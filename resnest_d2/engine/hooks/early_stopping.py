@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..console import SHOWN
 from .best_checkpoint import BestCheckpoint
 
 
@@ -58,7 +59,8 @@ class EarlyStopping(HookBase):
             logging.getLogger(__name__).info(
                 f"Stopped early after {done} iterations: the last {since} evaluations were not "
                 f"better than {self.best.metric} {self.best.best:.2f} at iteration "
-                f"{self.best.iteration}, saved as {self.best.weights_file}."
+                f"{self.best.iteration}, saved as {self.best.weights_file}.",
+                extra=SHOWN,
             )
         self.finish()
         raise EarlyStop
