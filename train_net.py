@@ -8,10 +8,8 @@ Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
 
 import functools
 import sys
+import warnings
 from collections.abc import Sequence
-
-from resnest_d2.engine import argument_parser, launch
-from resnest_d2.errors import run_program
 
 EPILOG = """
 examples:
@@ -29,6 +27,11 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of a run; an error ends in a sentence, its traceback in the log."""
+    # detectron2's and its like's use of what torch has called old; no user can help it
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
+    from resnest_d2.engine import argument_parser, launch
+    from resnest_d2.errors import run_program
+
     args = argument_parser(EPILOG).parse_args(argv)
     return run_program(functools.partial(launch, args), name="train_net.py", debug=args.debug)
 

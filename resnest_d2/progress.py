@@ -103,7 +103,7 @@ def progress(
 
 
 def counted(items: Any, label: str, *, total: int | None = None, shown: bool = True) -> Iterator:
-    """The items, one after the other, counted by :func:`progress`.
+    """The items, one after the other, counted by :func:`progress` until they have ended.
 
     Args:
         items: what to iterate over.
@@ -111,7 +111,8 @@ def counted(items: Any, label: str, *, total: int | None = None, shown: bool = T
         total: their number, if they have no length.
         shown: show it at all.
     """
-    with progress(len(items) if total is None else total, label, shown=shown) as bar:
+    number = len(items) if total is None else total
+    with progress(number, label, shown=shown, leave=False) as bar:
         for item in items:
             yield item
             bar.update()

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 an error or findings, in a sentence on standard error; 2 w
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from resnest_d2.version import __version__
 
 from .arguments import Command
 from .check_data import check_data
+from .common import Quiet
 from .compare import compare
 from .convert import convert
 from .doctor import doctor
@@ -38,6 +40,10 @@ app = typer.Typer(
 )
 
 
+# Commands that show progress and have no log file, where the warnings of other libraries would go.
+# Those of the same kind in train and eval are in log.txt.
+_LONG = ("check-data", "import-data", "split", "convert", "export")
+_LIBRARIES = r"(torch|torchvision|detectron2|fvcore|iopath|onnx|onnxruntime|openvino)(\.|$)"
 _Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 _debug = False  # given before the command's name
 
@@ -56,11 +62,35 @@ def _with_exit_codes(command: Callable) -> Callable:
         if code:
             raise typer.Exit(code)
 
+    return _with_option(run, command, "debug", _Debug)
+
+
+def _with_progress(command: Callable) -> Callable:
+    """The command with the option --quiet, and without warnings that a user cannot act on."""
+
+    @functools.wraps(command)
+    def run(*args: Any, quiet: bool = False, **kwargs: Any) -> None:
+        from resnest_d2 import progress
+
+        progress.show(bars=not quiet, lines=not quiet)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module=_LIBRARIES)
+                command(*args, **kwargs)
+        finally:
+            progress.close_all()
+            progress.show()
+
+    return _with_option(run, command, "quiet", Quiet)
+
+
+def _with_option(run: Callable, command: Callable, name: str, annotation: Any) -> Callable:
+    """The function with a command's parameters, and a flag of its own."""
     signature = inspect.signature(command, eval_str=True)
-    debug = inspect.Parameter(
-        "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Debug
+    flag = inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation
     )
-    parameters = [*signature.parameters.values(), debug]
+    parameters = [*signature.parameters.values(), flag]
     vars(run)["__signature__"] = signature.replace(parameters=parameters)
     return run
 
@@ -92,7 +122,8 @@ _COMMANDS: dict[str, Callable] = {
     "doctor": doctor,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name, cls=Command, help=_help(_command))(_with_exit_codes(_command))
+    _shown = _with_progress(_command) if _name in _LONG else _command
+    app.command(_name, cls=Command, help=_help(_command))(_with_exit_codes(_shown))
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from resnest_d2.errors import UserError
+from resnest_d2.progress import counted
 
 from .faults import Faults, is_number
 from .labelled import (
@@ -55,7 +56,7 @@ def read_cvat(source: Path, faults: Faults, *, folder: Path | None = None) -> It
     found = (label.findtext("name") for label in labels if label.find("parent") is None)
     classes = [name for name in dict.fromkeys(found) if name]  # without points of skeletons
     splits: dict[str, list[LabelledImage]] = {}
-    for element in root.findall("image"):
+    for element in counted(root.findall("image"), "Images"):
         image = _image(element, f"{file}, image {element.get('name')!r}", faults)
         if image is not None:
             subset = element.get("subset", "")

@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 
 from resnest_d2.errors import UserError
 from resnest_d2.files import read_json
+from resnest_d2.progress import counted
 
 from .faults import Faults, fault_of_labelme, shape_type
 from .labelled import LabelledImage, Object, Split, ellipse, named_after, size_of
@@ -29,7 +30,7 @@ def read_labelme(source: Path, faults: Faults) -> Iterator[Split]:
     if not files:
         raise UserError(f"There are no JSON files in {source}.")
     images = []
-    for file in files:
+    for file in counted(files, "Annotations"):
         data = read_json(file)
         if fault := fault_of_labelme(data):
             faults.add(str(file), f"it is not of labelme: {fault}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from resnest_d2.errors import UserError
 from resnest_d2.files import read_json
+from resnest_d2.progress import counted
 
 from .faults import Faults
 from .image_names import ImageNames
@@ -53,7 +54,8 @@ def read_labelstudio(
         folder = file.parent / "images"
         folder = folder if folder.is_dir() else file.parent
     names = ImageNames(folder)
-    found = (_image(task, f"{file}, task {task.get('id')}", names, faults) for task in tasks)
+    shown = counted(tasks, "Tasks")
+    found = (_image(task, f"{file}, task {task.get('id')}", names, faults) for task in shown)
     images = [image for image in found if image is not None]
     yield Split(named_after(file.parent)[0], "", folder, [], images)
 

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 from resnest_d2.errors import UserError
 from resnest_d2.files import read_text
 from resnest_d2.parsing import parse_xml
+from resnest_d2.progress import counted
 
 from .faults import Faults, fault_of_voc
 from .labelled import SPLITS, LabelledImage, Object, Split, named_after, size_of
@@ -26,7 +27,7 @@ def read_voc(source: Path, faults: Faults) -> Iterator[Split]:
     labels = _subfolder(source, "Annotations", "annotations")
     folder = _subfolder(source, "JPEGImages", "images")
     trees = {}
-    for path in sorted(labels.glob("*.xml")):
+    for path in counted(sorted(labels.glob("*.xml")), "Annotations"):
         if (root := read_xml(path, faults)) is not None:
             trees[path.stem] = root
     if not trees and not faults:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import read_text, read_yaml
+from resnest_d2.progress import counted
 
 from .faults import Faults, fault_of_yolo
 from .labelled import IMAGES, SPLITS, LabelledImage, Object, Split, named_after, size_of
@@ -40,7 +41,7 @@ def read_yolo(source: Path, faults: Faults) -> Iterator[Split]:
         raise UserError(f"{file} has no images: it has none of the keys {', '.join(SPLITS)}.")
     for split in given:
         folder = _folder(data[split], [root, file.parent], f"{file}: {split}")
-        found = [_image(path, folder, names, faults) for path in _images(folder)]
+        found = [_image(p, folder, names, faults) for p in counted(_images(folder), "Images")]
         images = [image for image in found if image is not None]
         yield Split(named_after(file.parent)[0], split, folder, list(names.values()), images)
 

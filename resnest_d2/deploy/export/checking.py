@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from resnest_d2.progress import counted
+
 from .formats import Run
 
 BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2  # tolerances in pixels and probabilities
@@ -110,7 +112,7 @@ def check(
     cases = [(p, limit, e) for p, e in zip(filled, expected, strict=True)]
     cases.append((empty, 1.0, detector(empty, torch.tensor(1.0))))
     differences = []
-    for image, limit, expected in cases:
+    for image, limit, expected in counted(cases, "Checks"):
         height, width = image.shape[:2] if image.dtype == torch.uint8 else image.shape[1:]
         found = run(image.numpy(), limit)
         differences.append(compare((height, width), [e.numpy() for e in expected], found))
