@@ -44,6 +44,15 @@ class _Output:
         sys.stderr.flush()
 
 
+class _Bar(tqdm):
+    """tqdm's bar with room on its right for the ^C that a terminal echoes."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        facts = super().format_dict
+        return facts | {"ncols": facts["ncols"] and max(facts["ncols"] - 3, 1)}
+
+
 class _Lines(tqdm):
     """tqdm whose state is a line, printed at fractions of the work and after a long silence."""
 
@@ -93,7 +102,7 @@ def progress(
     if not (shown and _shown["bars" if terminal else "lines"]):
         return tqdm(disable=True, **kwargs)
     if terminal:
-        bar = tqdm(dynamic_ncols=True, file=sys.stderr, **kwargs)
+        bar: tqdm = _Bar(dynamic_ncols=True, file=sys.stderr, **kwargs)
     else:
         for name in ("leave", "smoothing"):
             kwargs.pop(name, None)

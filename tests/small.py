@@ -74,6 +74,10 @@ def forget_logs() -> None:
     """Take off the handlers of a run in this process, whose standard output is gone."""
     from detectron2.utils import logger
 
+    from resnest_d2.engine.logs import ending_logs
+
+    with ending_logs():
+        pass
     getattr(logger.setup_logger, "cache_clear", lambda: None)()
     for name in ("detectron2", "fvcore", "resnest_d2"):
         logging.getLogger(name).handlers.clear()

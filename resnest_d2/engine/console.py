@@ -108,16 +108,6 @@ def is_on_console(handler: logging.Handler) -> bool:
     return isinstance(handler, ConsoleHandler) or stream in (sys.stdout, sys.stderr)
 
 
-def short_handlers(console: Console) -> list[logging.Handler]:
-    """Handlers of a console that is not verbose: notes and results, and alarms."""
-    notes, alarms = ConsoleHandler(sys.stdout), ConsoleHandler(sys.stderr)
-    notes.addFilter(Notes(console))
-    alarms.addFilter(is_alarm)
-    for handler in (notes, alarms):
-        handler.setFormatter(Sentences())
-    return [notes, alarms]
-
-
 def verbose_handler(formatter: logging.Formatter | None) -> logging.Handler:
     """Handler that prints every record in a given format."""
     handler = ConsoleHandler(sys.stdout)
@@ -142,3 +132,9 @@ class LinesToLog(io.TextIOBase):
         for line in filter(str.strip, lines):
             self._logger.info(line)
         return len(text)
+
+    def close(self) -> None:
+        """Logs a last line without an end."""
+        if self._rest:
+            self.write("\n")
+        super().close()

@@ -21,9 +21,11 @@ from .console import (
     Console,
     ConsoleHandler,
     LinesToLog,
+    Notes,
+    Sentences,
     Uncoloured,
+    is_alarm,
     is_on_console,
-    short_handlers,
     split_colours,
     verbose_handler,
 )
@@ -51,7 +53,7 @@ def begin_logs(output_dir: str, console: Console = Console.SHORT) -> None:
         logger = logging.getLogger(name)
         printers = [handler for handler in logger.handlers if is_on_console(handler)]
         if main and console is not Console.VERBOSE:
-            printers = short_handlers(console)
+            printers = _short_handlers(console)
         elif printers:
             printers = [verbose_handler(printers[0].formatter)]
         logger.handlers[:] = [*printers, *_files(logger)]
@@ -67,6 +69,16 @@ def begin_logs(output_dir: str, console: Console = Console.SHORT) -> None:
     logger.propagate = False
     _log_libraries(printed=main and console is Console.VERBOSE)
     progress.show(bars=main and console > Console.QUIET, lines=main and console is Console.SHORT)
+
+
+def _short_handlers(console: Console) -> list[logging.Handler]:
+    """Handlers of a console that is not verbose: for notes and results, and for alarms."""
+    notes, alarms = ConsoleHandler(sys.stdout), ConsoleHandler(sys.stderr)
+    notes.addFilter(Notes(console))
+    alarms.addFilter(is_alarm)
+    for handler in (notes, alarms):
+        handler.setFormatter(Sentences())
+    return [notes, alarms]
 
 
 def _files(logger: logging.Logger) -> list[logging.Handler]:
@@ -119,8 +131,9 @@ def prints_in_log() -> Iterator[None]:
     if _console in (None, Console.VERBOSE):
         yield
         return
-    with contextlib.redirect_stdout(LinesToLog(logging.getLogger(f"{_PACKAGE}.printed"))):
-        yield
+    with LinesToLog(logging.getLogger(f"{_PACKAGE}.printed")) as stream:
+        with contextlib.redirect_stdout(stream):
+            yield
 
 
 @contextlib.contextmanager
