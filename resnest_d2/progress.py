@@ -49,7 +49,7 @@ class _Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        facts = super().format_dict
+        facts = dict(super().format_dict)
         return facts | {"ncols": facts["ncols"] and max(facts["ncols"] - 3, 1)}
 
 

@@ -65,9 +65,6 @@ def test_other_tasks_have_tables_of_their_own():
     }
     first, second = result_tables(results).split("\n\n")
     assert [cells(line)[1] for line in first.splitlines()[2:]] == ["box", "keypoints"]
-    assert [cells(line) for line in second.splitlines()] == [
-        ["dataset", "", "mIoU"],
-        [":--------", ":--------", "-------:"],
-        ["val", "sem_seg", "30.00"],
-    ]
+    heading, _, row = second.splitlines()
+    assert cells(heading) == ["dataset", "", "mIoU"] and cells(row) == ["val", "sem_seg", "30.00"]
     assert result_tables({}) == ""
