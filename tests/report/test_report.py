@@ -24,7 +24,7 @@ from resnest_d2.engine.evaluation import CocoEvaluator
 from resnest_d2.engine.reporting import report
 from resnest_d2.report import DataSet, write_comparison, write_report
 from resnest_d2.report.analysis import analyse
-from resnest_d2.report.figures import Line, draw_bars, draw_lines
+from resnest_d2.report.figures import Line, draw_bars, draw_lines, draw_matrix
 from resnest_d2.report.gather import read_annotations, read_detections, read_run
 from resnest_d2.report.images import outline_found, thumbnail
 from resnest_d2.report.matching import NONE, match_images
@@ -382,6 +382,32 @@ def test_names_are_drawn_as_they_are(draw):
         figure = draw_bars("", ["$b_$"], {name: [1] for name in names}, xlabel="")
     svg = base64.b64decode(figure.uri.split(",")[1]).decode()
     assert all(f">{name}</text>" in svg for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("x" * 60, "x" * 27 + "…"),
+        ("a\x00\u202e\ud800", r"a\x00\u202e\ud800"),
+        ("<&>", "&lt;&amp;&gt;"),
+    ],
+)
+def test_figures_hold_any_name(name, drawn):
+    figures = [
+        draw_bars("", [name], {name: [1], "b": [1]}, xlabel=""),
+        draw_matrix("", np.eye(2, dtype=int), [name, "b"], labels=("", "")),
+    ]
+    for figure in figures:
+        svg = base64.b64decode(figure.uri.split(",")[1]).decode()
+        assert f">{drawn}</text>" in svg
+
+
+def test_an_image_that_is_gone_is_named(run):
+    folder, data, _ = run()
+    os.remove(f"{data.image_root}/2.png")
+    page = write_report(folder, datasets=[data]).read_text()
+    assert page.count("The image cannot be read.") == 2  # in both panels
+    assert page.count("<image ") == page.count("<use ") == 1 and page.count("<svg ") == 4
 
 
 def test_a_folder_without_results(tmp_path):
