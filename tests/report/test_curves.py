@@ -60,3 +60,22 @@ def test_a_class_without_detections_has_no_precision(tmp_path):
     found = [d for d in found if d["category_id"] == 1]
     curve = analyse(read_annotations(data.json_file), found, ["bbox"]).curves["bbox"]
     assert curve[:, :, 0].max() > 0 and not curve[:, :, 1].any()
+
+
+def test_of_equal_overlaps_the_last_annotation_is_matched(tmp_path):
+    """As in pycocotools: the second detection, right for the last annotation alone, is false."""
+    data = write_run(tmp_path / "run", images=1, classes=1)
+    content = json.loads((tmp_path / "run/data.json").read_text())
+    one = content["annotations"][0]
+    content["annotations"] = [
+        {**one, "id": i, "bbox": [x, 0, 10, 10], "area": 100} for i, x in enumerate((0, 6), 1)
+    ]
+    (tmp_path / "run/data.json").write_text(json.dumps(content))
+    found = [
+        {"image_id": 1, "category_id": 1, "bbox": [x, 0, 10, 10], "score": score}
+        for x, score in ((3, 0.9), (6, 0.8))
+    ]
+    curve = analyse(read_annotations(data.json_file), found, ["bbox"]).curves["bbox"]
+    api = read_annotations(data.json_file)
+    np.testing.assert_array_equal(curve, cocos_curves(api, found, "bbox", 100))
+    assert curve[0, 51, 0] == 0  # one of two is found
