@@ -3,32 +3,19 @@
 Shapes: T overlaps (0.5 and 0.75), R recalls, K classes, D detections of the whole data set.
 """
 
-import contextlib
-import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from resnest_d2.data.coco_api import COCOS_LIMIT, number_images, scored_detections
 
-from .matching import CROWD, NONE, OVERLAPS, MatchedImage, judge, match_images
+from .curves import precision_recall
+from .matching import CROWD, NONE, OVERLAPS, MatchedImage, match_images
+from .mistakes import JudgedImage, judge
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, pixels
-
-
-class Mistakes(NamedTuple):
-    """Number of mistakes in an image, by kind."""
-
-    missed: int
-    false: int
-    confused: int  # found, with another class
-
-    @property
-    def total(self) -> int:
-        """Number of all mistakes."""
-        return sum(self)
 
 
 class Calibration(NamedTuple):
@@ -58,7 +45,8 @@ class Analysis(NamedTuple):
             column are the background.
         calibration: share of correct detections by score.
         sizes: number of annotations for each of SIZES.
-        images: images and their mistakes, the worst first.
+        ids: category ids in the order of the classes.
+        images: images with what is right and wrong in them, those with the most mistakes first.
         detections: number of detections.
     """
 
@@ -69,7 +57,8 @@ class Analysis(NamedTuple):
     confusion: np.ndarray
     calibration: Calibration
     sizes: dict[str, int]
-    images: list[tuple[MatchedImage, Mistakes]]
+    ids: list[int]
+    images: list[JudgedImage]
     detections: int
 
 
@@ -85,48 +74,32 @@ def analyse(
             scored, else boxes.
         limit: TEST.DETECTIONS_PER_IMAGE.
     """
-    numbers = number_images(api)  # COCO's own scoring is right for numbers alone
-    detections = [{**d, "image_id": numbers[d["image_id"]]} for d in detections]
+    numbers = number_images(api)  # in the order that decides between equal scores
+    found: dict[int, list[dict]] = {}
+    for detection in detections:
+        found.setdefault(numbers[detection["image_id"]], []).append(detection)
     ids = sorted(api.cats)
     task = "segm" if "segm" in tasks else "bbox"
-    images = list(match_images(api, detections, task))
+    curves, most = {}, scored_detections(limit)
+    for one in (*(other for other in tasks if other != task), task):
+        images = list(match_images(api, found, one))
+        if one in tasks and detections and api.anns:
+            curves[one] = precision_recall(images, ids, limit=most)
     threshold = best_threshold(images)
-    judged = [(p, judge(p, threshold)) for p in images]
-    worst = sorted(
-        ((matched, mistakes(matched, pairs)) for matched, pairs in judged),
-        key=lambda pair: (-pair[1].total, pair[0].image["id"]),
-    )
+    judged = [judge(matched, threshold) for matched in images]
     areas = np.array([a["area"] for a in api.anns.values() if not a["iscrowd"]])
     return Analysis(
         classes=[api.cats[i]["name"] for i in ids],
         task=task,
-        curves={
-            t: precision_recall(api, detections, t, limit=scored_detections(limit))
-            for t in tasks
-            if detections and api.anns
-        },
+        curves=curves,
         threshold=threshold,
         confusion=confusion(judged, ids),
         calibration=calibrate(images),
         sizes={n: int(((low <= areas) & (areas < high)).sum()) for n, (low, high) in SIZES.items()},
-        images=worst,
+        ids=ids,
+        images=sorted(judged, key=lambda p: (-p.mistakes.total(), p.matched.image["id"])),
         detections=len(detections),
     )
-
-
-def precision_recall(
-    api: COCO, detections: list[dict], task: str, *, limit: int = COCOS_LIMIT
-) -> np.ndarray:
-    """Precision from COCOeval, (T, R, K); its mean over R and K is AP50 and AP75."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        scorer = COCOeval(api, api.loadRes([dict(d) for d in detections]), task)
-        scorer.params.iouThrs = np.array(OVERLAPS)
-        scorer.params.areaRng, scorer.params.areaRngLbl = [[0, 1e10]], ["all"]
-        scorer.params.maxDets = [limit]
-        scorer.evaluate()
-        scorer.accumulate()
-    precision = scorer.eval["precision"][:, :, :, 0, 0]
-    return np.where(precision < 0, np.nan, precision)
 
 
 def _scores_and_hits(images: list[MatchedImage]) -> tuple[np.ndarray, np.ndarray]:
@@ -154,43 +127,28 @@ def best_threshold(images: list[MatchedImage]) -> float:
     return float(scores[np.argmax(f1)])
 
 
-def mistakes(matched: MatchedImage, pairs: np.ndarray) -> Mistakes:
-    """Counts the mistakes in an image.
-
-    Args:
-        matched: the image.
-        pairs: result of :func:`judge`.
-    """
-    confused = sum(
-        g >= 0 and matched.truth[g]["category_id"] != d["category_id"]
-        for d, g in zip(matched.found, pairs, strict=False)
-    )
-    missed = int(matched.counted.sum() - (pairs >= 0).sum())
-    return Mistakes(missed, int((pairs == NONE).sum()), int(confused))
-
-
-def confusion(judged: list[tuple[MatchedImage, np.ndarray]], ids: list[int]) -> np.ndarray:
+def confusion(judged: Sequence[JudgedImage], ids: Sequence[int]) -> np.ndarray:
     """Confusion matrix: annotations (rows) by detected class (columns), (K+1, K+1).
 
-    The last row and column are the background.
+    The last row and column are the background; what is poorly located is in both.
 
     Args:
-        judged: images, each with the result of :func:`judge`.
+        judged: images.
         ids: category ids, in the order of rows and columns.
     """
     row = {category: k for k, category in enumerate(ids)}
     table = np.zeros((len(ids) + 1, len(ids) + 1), dtype=int)
-    for matched, pairs in judged:
-        missed = matched.counted
-        for detection, g in zip(matched.found, pairs, strict=False):
+    for image in judged:
+        truth, missed = image.matched.truth, image.matched.counted
+        for detection, g in zip(image.matched.found, image.pairs, strict=False):
             column = row[detection["category_id"]]
             if g >= 0:
-                table[row[matched.truth[g]["category_id"]], column] += 1
+                table[row[truth[g]["category_id"]], column] += 1
                 missed[g] = False
             elif g == NONE:
                 table[-1, column] += 1
         for g in np.flatnonzero(missed):
-            table[row[matched.truth[g]["category_id"]], -1] += 1
+            table[row[truth[g]["category_id"]], -1] += 1
     return table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from resnest_d2.errors import UserError
 
 from .analysis import Analysis, analyse
+from .curves import RECALLS
 from .figures import COLOURS, Figure, Line, draw_bars, draw_lines
 from .gather import (
     DataSet,
@@ -19,20 +20,13 @@ from .gather import (
     read_run,
 )
 from .html import describe, render, repeat_command, run_name, write_page
-from .images import OutlineOptions, outline_found, outline_truth, thumbnail
+from .images import outline_found, outline_truth, thumbnail
 from .matching import OVERLAPS
+from .mistakes import mistakes_text
 from .run_config import config_of
-from .sections import (
-    METRICS,
-    RECALLS,
-    Panel,
-    class_ap,
-    mean_precision,
-    mistakes_text,
-    scored_tasks,
-    task_label,
-)
+from .sections import METRICS, class_ap, mean_precision, scored_tasks, task_label
 from .training import ap_lines, history_line
+from .worst import Panel, Shown
 
 _BARS = 30  # most classes in a figure
 
@@ -191,30 +185,26 @@ def _changed(
     *,
     number: int,
     classes: dict[int, str],
-) -> Iterator[dict]:
+) -> Iterator[Shown]:
     """Images whose number of mistakes changed, by the size of the change."""
     first, second = (
-        {matched.image["id"]: (matched, wrong) for matched, wrong in analysis.images}
-        for analysis in found
+        {image.matched.image["id"]: image for image in analysis.images} for analysis in found
     )
-    change = {i: second[i][1].total - first[i][1].total for i in first}
+    change = {i: second[i].mistakes.total() - first[i].mistakes.total() for i in first}
     for i in sorted(change, key=lambda i: (-abs(change[i]), i))[:number]:
         if not change[i]:
             break
-        matched = first[i][0]
-        size = thumbnail(matched, os.path.join(dataset.image_root, matched.image["file_name"]))
+        record = first[i].matched.image
+        size = thumbnail(first[i].matched, os.path.join(dataset.image_root, record["file_name"]))
         panels = []
-        for name, analysis, (matched, wrong) in zip(
-            names, found, (first[i], second[i]), strict=True
-        ):
-            options: OutlineOptions = {"threshold": analysis.threshold, "classes": classes}
-            truth = outline_truth(matched, size, **options)
+        for name, image in zip(names, (first[i], second[i]), strict=True):
+            truth = outline_truth(image, size, classes)
             missed = [outline for outline in truth if outline.kind == "missed"]
-            outlines = [*missed, *outline_found(matched, size, **options)]
-            panels.append(Panel(f"{name}: {mistakes_text(wrong)}", size, outlines))
+            outlines = [*missed, *outline_found(image, size, classes)]
+            panels.append(Panel(f"{name}: {mistakes_text(image.mistakes)}", outlines))
         words = "more" if change[i] > 0 else "fewer"
         text = f"{abs(change[i])} {words} mistakes with {names[1]}"
-        yield {"name": matched.image["file_name"], "text": text, "panels": panels}
+        yield Shown(record["file_name"], text, size, panels)
 
 
 def config_differences(runs: list[Run]) -> Iterator[tuple[str, str, str]]:

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from resnest_d2.errors import printable
+
 # After Okabe and Ito: distinct for colour-blind readers, visible on white and on black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#9a8c00", "#8c7ae6")
 _INK, _FAINT = (
@@ -23,6 +25,8 @@ _STYLE = (
     "<style>:root{--ink:#1f2328;--faint:#d0d7de}"
     "@media(prefers-color-scheme:dark){:root{--ink:#d1d7e0;--faint:#3d444d}}</style>"
 )
+FEW = 10  # names in a matrix that is as wide as other figures
+_LONGEST = 28  # characters of a name in a figure; the tables have all of it
 _SETTINGS = {
     "text.parse_math": False,  # a class may be named $a$
     "svg.fonttype": "none",  # text is smaller than outlines, and sharp at any size
@@ -47,11 +51,12 @@ _SETTINGS = {
 
 
 class Figure(NamedTuple):
-    """A figure with its title and a note on how to read it."""
+    """A figure with its title and a note on how to read it; ``shape`` is "", "wide" or "tall"."""
 
     uri: str
     title: str
     note: str = ""
+    shape: str = ""
 
 
 class Line(NamedTuple):
@@ -63,8 +68,8 @@ class Line(NamedTuple):
     style: Mapping[str, Any] = {}
 
 
-def _canvas(height: float) -> tuple[Canvas, Axes]:
-    canvas = Canvas(figsize=(4.8, height), layout="constrained")
+def _canvas(height: float, width: float = 4.8) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(width, height), layout="constrained")
     return canvas, canvas.add_subplot()
 
 
@@ -77,10 +82,16 @@ def _svg(canvas: Canvas) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
 
+def _name(text: str) -> str:
+    """A name from a file as it is written in a figure: what SVG cannot hold is escaped."""
+    name = printable(text, keep="\n")
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
 def _legend(canvas: Canvas, place: str, drawn: Sequence[tuple[Any, str]]) -> None:
     """Adds a legend. Matplotlib's own skips labels that begin with an underscore."""
     if (number := len(drawn)) > 1:
-        handles, labels = zip(*drawn, strict=True)
+        handles, labels = zip(*((handle, _name(label)) for handle, label in drawn), strict=True)
         columns = 2 if number > 3 else number
         canvas.legend(handles, labels, loc=f"outside {place} left", ncols=columns)
 
@@ -136,7 +147,8 @@ def draw_bars(
         note: how to read the figure.
     """
     with matplotlib.rc_context(_SETTINGS):
-        canvas, axes = _canvas(max(1.6, 0.9 + 0.21 * len(labels) * (len(series) + 0.5)))
+        height = max(1.6, 0.9 + 0.21 * len(labels) * (len(series) + 0.5))
+        canvas, axes = _canvas(height)
         groups = []
         width = 0.8 / max(len(series), 1)
         finite = [v for values in series.values() for v in values if np.isfinite(v)]
@@ -148,13 +160,13 @@ def draw_bars(
             groups.append((bars, name))
             texts = [f"{v:.2f}" if np.isfinite(v) else "–" for v in values]
             axes.bar_label(bars, texts, padding=3, fontsize=9.5, color=_INK)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(labels)), [_name(label) for label in labels])
+        axes.set_ylim(len(labels) - 0.4, -0.6)  # the first one at the top
         axes.set(xlabel=xlabel, xlim=(low * 1.25, high * 1.18))
         axes.grid(True, axis="x", linewidth=0.6)
         axes.tick_params(axis="y", length=0)
         _legend(canvas, "upper", groups)
-        return Figure(_svg(canvas), title, note)
+        return Figure(_svg(canvas), title, note, "tall" if height > 7 else "")
 
 
 def draw_matrix(
@@ -170,10 +182,12 @@ def draw_matrix(
         note: how to read the figure.
     """
     number = len(names)
+    wide = number > FEW
+    names = [_name(name) for name in names]
     with matplotlib.rc_context(_SETTINGS):
-        canvas, axes = _canvas(3.4 if number < 8 else 4.8)
+        canvas, axes = _canvas(7, 9.2) if wide else _canvas(3.4 if number < 8 else 4.8)
         share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-        size = min(10.5, 60 / number)
+        size = min(10.5, 60 / number * (3 if wide else 1))
         for (r, c), value in np.ndenumerate(table):
             # Opacity works on any background; the diagonal is correct, the rest is not.
             colour = COLOURS[0] if r == c else COLOURS[5]
@@ -187,4 +201,4 @@ def draw_matrix(
         axes.set_yticks(ticks, names, fontsize=max(size, 5))
         axes.set(ylabel=labels[0], xlabel=labels[1], xlim=(0, number), ylim=(number, 0))
         axes.tick_params(length=0)
-        return Figure(_svg(canvas), title, note)
+        return Figure(_svg(canvas), title, note, "wide" if wide else "")

@@ -1,5 +1,7 @@
 """HTML report of one run."""
 
+import base64
+import hashlib
 import math
 import os
 import shlex
@@ -8,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from resnest_d2.data.coco_api import detection_limit
+from resnest_d2.errors import printable
 from resnest_d2.files import make_folder, whole_file
 
 from .analysis import analyse
@@ -28,12 +32,21 @@ from .run_config import config_of
 from .sections import (
     METRICS,
     class_rows,
+    confusions,
     dataset_figures,
     scored_tasks,
+    shares,
     task_label,
-    worst_images,
 )
 from .training import training_figures
+from .worst import BUDGET, worst_images
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# Enforced by the browser: the page loads nothing, and runs no script but its own.
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; script-src {script}"
+)
 
 
 def write_report(
@@ -50,7 +63,8 @@ def write_report(
             config.yaml are optional.
         datasets: datasets to report on; by default those in results.json.
         command: command that started the run, if known.
-        images: number of worst images to show, over all datasets.
+        images: number of worst images to show, over all datasets. The worst images of each class
+            and kind of mistake are added for the filters.
 
     Returns:
         Path of the page.
@@ -61,23 +75,25 @@ def write_report(
     """
     run = read_run(output_dir)
     datasets = datasets_of(run) if datasets is None else datasets
-    each = math.ceil(images / max(len(datasets), 1))
+    number = max(len(datasets), 1)
+    each, budget = math.ceil(images / number), BUDGET // number
     text = render(
         "report.html.j2",
         title=run_name(output_dir),
         facts=describe(run),
         run=run,
         limit=detection_limit(detections_per_image(run)),
-        sections=[_section(run, dataset, each) for dataset in datasets],
+        sections=[_section(run, dataset, each, budget) for dataset in datasets],
         training=training_figures(run),
         config=run.config,
         command=command,
         repeat=repeat_command(run),
+        script=(_TEMPLATES / "filter.js").read_text(encoding="utf-8"),
     )
     return write_page(text, Path(output_dir) / "report.html")
 
 
-def _section(run: Run, dataset: DataSet, images: int) -> dict:
+def _section(run: Run, dataset: DataSet, images: int, budget: int) -> dict:
     tasks, last = (
         scored_tasks(results.get(dataset.name, {})) for results in (run.results, run.last)
     )
@@ -96,13 +112,17 @@ def _section(run: Run, dataset: DataSet, images: int) -> dict:
     plain = {task: metrics for task, metrics in tasks.items() if task in ("bbox", "segm")}
     analysis = analyse(api, detections, list(plain), limit=detections_per_image(run))
     names = {i: category["name"] for i, category in api.cats.items()}
+    worst = worst_images(analysis, dataset, number=images, classes=names, budget=budget)
     return {
         **section,
         "analysis": analysis,
         "figures": dataset_figures(analysis, plain),
-        "classes": class_rows(analysis, plain),
+        "counts": list(analysis.sizes.values()),
+        "confusions": confusions(analysis),
+        "shares": shares(analysis),
+        "classes": class_rows(analysis, plain, worst.classes),
         "task": task_label(analysis.task),
-        "images": worst_images(analysis, dataset, number=images, classes=names),
+        "worst": worst,
     }
 
 
@@ -146,17 +166,27 @@ def _two_digits(value: float | None, *, sign: bool = False) -> str:
     return f"{value:+.2f}" if sign else f"{value:.2f}"
 
 
-def render(template: str, **values: object) -> str:
-    """Renders a template of this package."""
+def render(template: str, *, script: str = "", **values: object) -> str:
+    """Renders a template of this package.
+
+    Args:
+        template: its name.
+        script: the page's own script.
+        **values: what the template shows. Control characters of texts are escaped.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value, "\n\t") if type(value) is str else value,
     )
     environment.filters["two_digits"] = _two_digits
-    return environment.get_template(template).render(metrics=METRICS, **values)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values["policy"] = _POLICY.format(script=f"'sha256-{digest}'" if script else "'none'")
+    page = environment.get_template(template)
+    return page.render(metrics=METRICS, script=Markup(script), **values)
 
 
 def write_page(text: str, path: Path) -> Path:

@@ -1,8 +1,8 @@
 """Thumbnails of images, with annotations and detections as SVG outlines."""
 
 import base64
-from collections.abc import Iterator
-from typing import NamedTuple, TypedDict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,24 +11,18 @@ import pycocotools.mask as mask_util
 from resnest_d2.data.image_files import read_pixels
 from resnest_d2.errors import UserError
 
-from .matching import CROWD, NONE, MatchedImage, judge
+from .matching import MatchedImage
+from .mistakes import JudgedImage
 
 _SIDE = 480  # longest side of a thumbnail; mask outlines are accurate to one of its pixels
 
 
 class Outline(NamedTuple):
-    """SVG path in pixels of a thumbnail; ``kind`` is the CSS class that sets its colour."""
+    """SVG path in pixels of a thumbnail; its CSS class is "right", "crowd" or a kind of mistake."""
 
     path: str
     kind: str
     label: str
-
-
-class OutlineOptions(TypedDict):
-    """What :func:`outline_truth` and :func:`outline_found` are told by keyword."""
-
-    threshold: float
-    classes: dict[int, str]
 
 
 class Thumbnail(NamedTuple):
@@ -59,50 +53,52 @@ def thumbnail(matched: MatchedImage, path: str) -> Thumbnail:
 
 
 def outline_truth(
-    matched: MatchedImage, size: Thumbnail, *, threshold: float, classes: dict[int, str]
+    image: JudgedImage, size: Thumbnail, classes: Mapping[int, str]
 ) -> Iterator[Outline]:
-    """Outlines of the annotations: right, confused or missed.
+    """Outlines of the annotations: right, confused, poorly located or missed.
 
     Args:
-        matched: image with its annotations and detections.
+        image: image with its annotations and detections.
         size: thumbnail that the outlines are drawn on.
-        threshold: lowest score of the detections that count.
         classes: class names by id.
     """
-    pairs = judge(matched, threshold)
-    at = {int(g): matched.found[d] for d, g in enumerate(pairs) if g >= 0}
-    for g, annotation in enumerate(matched.truth):
-        name = classes[annotation["category_id"]]
-        if annotation["iscrowd"]:
-            kind, label = "crowd", f"{name}, crowd (ignored)"
-        elif g not in at:
-            kind, label = "missed", f"{name}, missed"
-        elif at[g]["category_id"] != annotation["category_id"]:
-            kind, label = "confused", f"{name}, detected as {classes[at[g]['category_id']]}"
-        else:
-            kind, label = "right", name
+    matched = image.matched
+    at = {int(g): d for pairs in (image.pairs, image.near) for d, g in enumerate(pairs) if g >= 0}
+    for g, (annotation, kind) in enumerate(zip(matched.truth, image.truth, strict=True)):
+        label = classes[annotation["category_id"]]
+        if kind == "crowd":
+            label += ", crowd (ignored)"
+        elif kind == "missed":
+            label += ", missed"
+        elif kind == "confused":
+            label += f", detected as {classes[matched.found[at[g]]['category_id']]}"
+        elif kind == "poor":
+            label += f", poorly located, IoU {matched.iou[at[g], g]:.2f}"
         yield Outline(_path(annotation, size, matched), kind, label)
 
 
 def outline_found(
-    matched: MatchedImage, size: Thumbnail, *, threshold: float, classes: dict[int, str]
+    image: JudgedImage, size: Thumbnail, classes: Mapping[int, str]
 ) -> Iterator[Outline]:
-    """Outlines of the detections: right, confused or false.
+    """Outlines of the detections: right, confused, poorly located or false.
 
     The arguments are those of :func:`outline_truth`.
     """
-    for d, g in enumerate(judge(matched, threshold)):
+    matched = image.matched
+    for d, kind in enumerate(image.found):
         detection = matched.found[d]
         label = f"{classes[detection['category_id']]} {detection['score']:.2f}"
-        if g == CROWD:
-            kind, label = "crowd", f"{label}, in a crowd (ignored)"
-        elif g == NONE:
-            kind, label = "false", f"{label}, false"
+        if kind == "crowd":
+            label += ", in a crowd (ignored)"
+        elif kind == "false":
+            label += ", false"
+        elif kind == "poor":
+            label += f", poorly located, IoU {matched.iou[d, image.near[d]]:.2f}"
         else:
-            same = matched.truth[g]["category_id"] == detection["category_id"]
-            kind = "right" if same else "confused"
-            truth = "" if same else f", truth: {classes[matched.truth[g]['category_id']]}"
-            label = f"{label}{truth}, IoU {matched.iou[d, g]:.2f}"
+            g = image.pairs[d]
+            if kind == "confused":
+                label += f", truth: {classes[matched.truth[g]['category_id']]}"
+            label += f", IoU {matched.iou[d, g]:.2f}"
         yield Outline(_path(detection, size, matched), kind, label)
 
 

@@ -1,12 +1,12 @@
 """Matching of detections to annotations, image by image.
 
 As in COCO's evaluation, detections are matched in order of falling score, each to the unmatched
-annotation of its class that it overlaps most.
+annotation of its class that it overlaps most, the last one of equal overlaps.
 
 Shapes: D detections, G annotations of an image, T overlaps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,20 +36,19 @@ class MatchedImage(NamedTuple):
         return np.array([not a["iscrowd"] for a in self.truth], dtype=bool)
 
 
-def match_images(api: COCO, detections: list[dict], task: str) -> Iterator[MatchedImage]:
+def match_images(
+    api: COCO, detections: Mapping[int, Sequence[dict]], task: str
+) -> Iterator[MatchedImage]:
     """Matches detections to annotations in every image of a dataset.
 
     Args:
         api: annotations, masks as RLE.
-        detections: in COCO's result format.
+        detections: those of each image's id, in COCO's result format.
         task: "bbox" or "segm": compute overlaps of boxes or of masks.
     """
-    by_image: dict[int, list[dict]] = {}
-    for detection in detections:
-        by_image.setdefault(detection["image_id"], []).append(detection)
-    for image_id, image in api.imgs.items():
+    for image_id, image in sorted(api.imgs.items()):  # the order decides between equal scores
         truth = api.imgToAnns.get(image_id, [])
-        found = sorted(by_image.get(image_id, []), key=lambda d: -d["score"])
+        found = sorted(detections.get(image_id, ()), key=lambda d: -d["score"])
         iou = _overlap(found, truth, task)
         matches = np.stack([_match(found, truth, iou, least=least) for least in OVERLAPS])
         yield MatchedImage(image, truth, found, iou, matches)
@@ -69,38 +68,20 @@ def _match(found: list[dict], truth: list[dict], iou: np.ndarray, *, least: floa
     matches = np.full(len(found), NONE)
     if not truth:
         return matches
-    classes = np.array([a["category_id"] for a in truth])
     crowd = np.array([bool(a["iscrowd"]) for a in truth])
+    possible = same_class(found, truth) & (iou >= least)  # (D, G)
     free = ~crowd
-    for d, detection in enumerate(found):
-        same = (classes == detection["category_id"]) & (iou[d] >= least)
-        if (same & free).any():
-            matches[d] = best = int(np.argmax(np.where(same & free, iou[d], -1)))
-            free[best] = False
-        elif (same & crowd).any():
+    for d in np.flatnonzero(possible.any(axis=1)):
+        if (possible[d] & free).any():
+            overlaps = np.where(possible[d] & free, iou[d], -1)
+            matches[d] = last = len(truth) - 1 - int(np.argmax(overlaps[::-1]))  # of equal ones
+            free[last] = False
+        elif (possible[d] & crowd).any():
             matches[d] = CROWD
     return matches
 
 
-def judge(matched: MatchedImage, threshold: float) -> np.ndarray:
-    """Matches detections from a score on to annotations of any class, at IoU 0.5.
-
-    A detection without a match of its own class is matched to an unmatched annotation of another.
-
-    Args:
-        matched: image with D detections, D' of them at or above the threshold.
-        threshold: lowest score.
-
-    Returns:
-        Index of each detection's annotation, NONE or CROWD, (D',).
-    """
-    number = sum(d["score"] >= threshold for d in matched.found)
-    pairs = matched.matches[0, :number].copy()
-    free = matched.counted
-    free[pairs[pairs >= 0]] = False
-    for d in np.flatnonzero(pairs == NONE):
-        if free.any():
-            best = int(np.argmax(np.where(free, matched.iou[d], -1)))
-            if matched.iou[d, best] >= OVERLAPS[0]:
-                pairs[d], free[best] = best, False
-    return pairs
+def same_class(found: list[dict], truth: list[dict]) -> np.ndarray:
+    """Whether detections and annotations have the same class, (D, G)."""
+    classes = (np.array([entry["category_id"] for entry in entries]) for entries in (found, truth))
+    return np.equal.outer(*classes)

@@ -1,30 +1,32 @@
 """Tables, figures and images of one dataset, for the report's templates."""
 
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .analysis import Analysis, Mistakes
-from .figures import COLOURS, Figure, Line, draw_bars, draw_lines, draw_matrix
-from .gather import DataSet
-from .images import Outline, OutlineOptions, Thumbnail, outline_found, outline_truth, thumbnail
+from .analysis import Analysis
+from .curves import RECALLS
+from .figures import COLOURS, FEW, Figure, Line, draw_bars, draw_lines, draw_matrix
 from .matching import OVERLAPS
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 _TTA = "_TTA"
 _BARS, _ROWS, _CURVES = 30, 20, 7  # most classes in a figure
-RECALLS = np.linspace(0, 1, 101)
+_CONFUSIONS = 10  # rows of their table
 
 
-class Panel(NamedTuple):
-    """An image with outlines and a caption."""
+class Share(NamedTuple):
+    """A part of a whole number of things."""
 
-    caption: str
-    thumbnail: Thumbnail
-    outlines: list[Outline]
+    part: int
+    whole: int
+
+    @property
+    def percent(self) -> float:
+        """The part in percent; NaN of nothing."""
+        return 100 * self.part / self.whole if self.whole else float("nan")
 
 
 def task_label(task: str) -> str:
@@ -45,25 +47,58 @@ def class_ap(metrics: dict[str, float], classes: Sequence[str]) -> list[float]:
     return [metrics.get(f"AP-{name}", float("nan")) for name in classes]
 
 
-def class_rows(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Rows of the table of classes."""
+def class_rows(
+    analysis: Analysis, tasks: dict[str, dict[str, float]], images: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Rows of the table of classes.
+
+    Args:
+        analysis: analysis of the run on the dataset.
+        tasks: the evaluator's metrics of each task that has an AP.
+        images: number of images with mistakes of each class (K,).
+    """
     table = analysis.confusion
     right = np.diag(table)
     scores = {task_label(t): class_ap(m, analysis.classes) for t, m in tasks.items()}
     return [
         {
+            "number": k,
             "name": name,
+            "images": images[k],
             "annotations": int(table[k, :].sum()),
             "ap": {label: values[k] for label, values in scores.items()},
-            "precision": _percent(right[k], table[:, k].sum()),
-            "recall": _percent(right[k], table[k, :].sum()),
+            "precision": Share(int(right[k]), int(table[:, k].sum())),
+            "recall": Share(int(right[k]), int(table[k, :].sum())),
         }
         for k, name in enumerate(analysis.classes)
     ]
 
 
-def _percent(part: float, whole: float) -> float:
-    return 100 * float(part) / float(whole) if whole else float("nan")
+def shares(analysis: Analysis) -> dict[str, Share]:
+    """Precision and recall over all classes."""
+    table = analysis.confusion
+    right = int(np.diag(table)[:-1].sum())
+    return {
+        "precision": Share(right, int(table[:, :-1].sum())),
+        "recall": Share(right, int(table[:-1, :].sum())),
+    }
+
+
+def confusions(analysis: Analysis) -> list[tuple[str, str, Share]]:
+    """The most frequent confusions: class, detected class, and the share of its annotations.
+
+    Empty for few classes, whose matrix shows all of them.
+    """
+    if len(analysis.classes) < FEW:
+        return []
+    table = analysis.confusion[:-1]
+    wrong = table[:, :-1] * (1 - np.eye(len(table), dtype=int))
+    most = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
+    return [
+        (analysis.classes[k], analysis.classes[c], Share(int(wrong[k, c]), int(table[k].sum())))
+        for k, c in zip(*np.unravel_index(most, wrong.shape), strict=True)
+        if wrong[k, c]
+    ]
 
 
 def dataset_figures(analysis: Analysis, tasks: dict[str, dict[str, float]]) -> list[Figure]:
@@ -178,40 +213,3 @@ def _calibration(analysis: Analysis) -> Figure:
         note=f"Below the diagonal the detector is overconfident. Expected calibration error: "
         f"{found.error[0]:.2f} at IoU 0.5, {found.error[1]:.2f} at IoU 0.75.",
     )
-
-
-def mistakes_text(wrong: Mistakes) -> str:
-    """Number of mistakes of each kind, such as "3 missed, 1 false"."""
-    parts = {"missed": wrong.missed, "false": wrong.false, "confused": wrong.confused}
-    text = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
-    return text or "no mistakes"
-
-
-def worst_images(
-    analysis: Analysis, dataset: DataSet, *, number: int, classes: dict[int, str]
-) -> list[dict[str, Any]]:
-    """Images with the most mistakes, each as a panel of annotations and one of detections.
-
-    Args:
-        analysis: analysis of the run on the dataset.
-        dataset: dataset with the folder of its images.
-        number: most images to return; images without mistakes are left out.
-        classes: class names by id.
-    """
-    shown = []
-    for matched, wrong in analysis.images[:number]:
-        if not wrong.total:
-            break
-        size = thumbnail(matched, os.path.join(dataset.image_root, matched.image["file_name"]))
-        options: OutlineOptions = {"threshold": analysis.threshold, "classes": classes}
-        shown.append(
-            {
-                "name": matched.image["file_name"],
-                "text": mistakes_text(wrong),
-                "panels": [
-                    Panel("annotations", size, list(outline_truth(matched, size, **options))),
-                    Panel("detections", size, list(outline_found(matched, size, **options))),
-                ],
-            }
-        )
-    return shown
