@@ -4,6 +4,7 @@ Shapes: N detections, H, W of the image, h, w of a smaller drawing.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import cv2
 import matplotlib
@@ -25,6 +26,7 @@ def draw(
     *,
     panoptic: tuple[torch.Tensor, list[dict]] | None = None,
     scale: float = 1.0,
+    ids: Sequence[int] | None = None,
 ) -> Image.Image:
     """Draws boxes, masks, names and scores on an image, or the segments of a panoptic detector.
 
@@ -36,7 +38,10 @@ def draw(
         metadata: metadata with the classes' names.
         panoptic: map of segments (H, W), and their descriptions; drawn instead of the instances.
         scale: scale of the drawing relative to the image.
+        ids: number of the track of each detection, below 0 for none, which its label shows.
     """
+    if ids is not None:
+        instances, metadata = _numbered(instances, metadata, ids)
     height, width = pixels.shape[:2]
     fit = min((LARGEST / (height * width)) ** 0.5, LONGEST / max(height, width))
     if scale > fit:
@@ -52,6 +57,18 @@ def draw(
         else:
             drawn = canvas.draw_instance_predictions(instances)
         return Image.fromarray(drawn.get_image())
+
+
+def _numbered(
+    instances: Instances, metadata: Metadata, ids: Sequence[int]
+) -> tuple[Instances, Metadata]:
+    """Detections of which each has a class of its own, whose name ends in its number."""
+    known = metadata.get("thing_classes")
+    names = [known[c] if known else str(c) for c in instances.pred_classes.tolist()]
+    names = [f"{name} #{i}" if i >= 0 else name for name, i in zip(names, ids, strict=True)]
+    instances = Instances(instances.image_size, **instances.get_fields())
+    instances.pred_classes = torch.arange(len(instances))
+    return instances, Metadata(name="tracks", thing_classes=names)
 
 
 def _reduced(

@@ -33,6 +33,7 @@ from .sections import (
     task_label,
     worst_images,
 )
+from .threshold import keep_thresholds
 from .training import training_figures
 
 
@@ -62,18 +63,21 @@ def write_report(
     run = read_run(output_dir)
     datasets = datasets_of(run) if datasets is None else datasets
     each = math.ceil(images / max(len(datasets), 1))
+    sections = [_section(run, dataset, each) for dataset in datasets]
     text = render(
         "report.html.j2",
         title=run_name(output_dir),
         facts=describe(run),
         run=run,
         limit=detection_limit(detections_per_image(run)),
-        sections=[_section(run, dataset, each) for dataset in datasets],
+        sections=sections,
         training=training_figures(run),
         config=run.config,
         command=command,
         repeat=repeat_command(run),
     )
+    thresholds = {s["name"]: s["analysis"].threshold for s in sections if s["analysis"]}
+    keep_thresholds(output_dir, thresholds, run.weights)
     return write_page(text, Path(output_dir) / "report.html")
 
 
