@@ -104,11 +104,11 @@ class _PyAV:
     def __init__(self, file: Any, name: str, rate: Fraction, size: tuple[int, int]):
         self._container = av.open(file, "w", format="mp4")
         stream: Any = self._container.add_stream(name, rate=rate)
-        self._stream = stream
-        self._stream.width, self._stream.height = size
-        self._stream.pix_fmt = "yuv420p"  # what browsers play
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"  # what browsers play
         if name == "libx264":
-            self._stream.options = {"crf": "20", "preset": "veryfast"}
+            stream.options = {"crf": "20", "preset": "veryfast"}
+        self._stream = stream
 
     def add(self, pixels: np.ndarray) -> None:
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
