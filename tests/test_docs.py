@@ -2,7 +2,8 @@
 
 The commands of all pages run one after the other in one folder, which holds what pages may name:
 ``data/{train,val,all}.json``, ``data/images/``, ``data/mine.yaml`` (own_data.md's), ``image.png``,
-``images/``, ``video.mp4``, the formats of import-data in folders of their names, and ``epoch_12.pth``
+``images/``, ``video.mp4``, the formats of import-data in folders of their names, and
+``epoch_12.pth``
 (mmdetection's Faster R-CNN). ``output/mine`` is what README's training leaves. Trainings get the
 keys of small.py; published weights are written here.
 """

@@ -74,7 +74,8 @@ class VideoWriter:
             make_folder(os.path.dirname(self.path))
             kind = _OpenCV if self.encoder == "mp4v" else _PyAV
             file = self._stack.enter_context(whole_file(self.path))
-            self._encoder = kind(file, self.encoder, self._rate, (width, height))
+            with self._failing():
+                self._encoder = kind(file, self.encoder, self._rate, (width, height))
         pixels = np.asarray(image if image.size == self._size else image.resize(self._size))
         height, width = pixels.shape[:2]
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -91,12 +92,14 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _failing(self) -> Any:
-        """Around what encodes: an error removes the file."""
+        """Around what encodes: an error removes the file, whose context it goes through."""
         try:
             yield
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, OSError) as error:
             self._size = None
-            with self._stack:  # the partial file goes with the error
+            with self._stack:
+                if isinstance(error, OSError):
+                    raise
                 raise UserError(f"{self.path} cannot be encoded: {error}.") from error
 
 
