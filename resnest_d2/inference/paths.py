@@ -9,7 +9,7 @@ from pathlib import Path
 
 from resnest_d2.data.image_files import read_pixels
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.files import read_text
+from resnest_d2.files import UnreadableError, read_text
 
 from .images import Asked, InputImage, Source
 from .videos import VIDEOS, open_video
@@ -91,13 +91,17 @@ def _open_folder(folder: str) -> Source:
     """The images in a folder and below it; hidden ones, and links to folders, are left out."""
     paths: list[str] = []
     kinds: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder):
+    denied: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=denied.append):
         kinds["hidden"] += sum(name.startswith(".") for name in (*folders, *names))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             kinds[kind := _kind(name)] += 1
             if kind == "image":
                 paths.append(os.path.join(parent, name))
+    kinds["denied"] = len(denied)
+    if denied and not paths:
+        raise UnreadableError(f"{denied[0].filename} cannot be read: {denied[0].strerror}.")
     if not paths:
         videos = (
             ""
@@ -111,7 +115,7 @@ def _open_folder(folder: str) -> Source:
     within = len({os.path.dirname(path) for path in paths})
     where = f" in {within} folders" if within > 1 else ""
     note = f"{folder}: {_numbers(kinds, ('image',))}{where}"
-    note += _left_out(kinds, ("video", "other", "hidden"))
+    note += _left_out(kinds, ("video", "other", "hidden", "denied"))
     return Source(map(_from_path, paths), len(paths), single=False, notes=(f"{note}.",))
 
 
@@ -120,6 +124,7 @@ _WORDS = {
     "video": ("video", "videos"),
     "other": ("other file", "other files"),
     "hidden": ("hidden file or folder", "hidden files and folders"),
+    "denied": ("folder that cannot be read", "folders that cannot be read"),
 }
 
 

@@ -53,6 +53,25 @@ def test_a_folder_with_all_below_it(tmp_path):
     )
 
 
+def test_a_folder_that_cannot_be_read_is_counted(tmp_path, monkeypatch):
+    touch(tmp_path, "a.png", "x/b.png")
+    real = os.scandir
+
+    def scandir(path):
+        if os.fspath(path) in denied:
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    denied = [str(tmp_path / "x")]
+    source = open_source(tmp_path)
+    assert source.number == 1
+    assert source.notes[0].endswith(": 1 image; left out: 1 folder that cannot be read.")
+    denied = [str(tmp_path)]
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be read: Permission denied"):
+        open_source(tmp_path)
+
+
 def test_a_pattern(tmp_path, video):
     touch(tmp_path, "a.png", "b.png", "b.txt", "x/c.png", ".d.png")
     source = open_source(f"{tmp_path}/*.[pat][nvx][git]")
