@@ -166,7 +166,8 @@ class Predictor(Detecting):
     def _stream(self, source: Source) -> Stream:
         for note in source.notes:
             logging.getLogger(__name__).info(note)
-        chunk = 1 if self.batch_size == 1 or self.slicing else self.batch_size * CHUNK
+        one = self.batch_size == 1 or self.slicing or source.endless  # no frames are waited for
+        chunk = 1 if one else self.batch_size * CHUNK
         if source.number:  # so that every thread has some images
             chunk = min(chunk, -(-source.number // self.workers))
         return Stream(source, self._work, chunk=chunk, workers=self.workers)

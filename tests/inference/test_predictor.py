@@ -18,6 +18,8 @@ from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.deploy.cpu import allocator
 from resnest_d2.errors import UserError
 from resnest_d2.inference import prediction_config
+from resnest_d2.inference.arrays import in_order
+from resnest_d2.inference.images import InputImage, Source
 from resnest_d2.inference.sources import open_source
 from resnest_d2.model_zoo import load_config
 
@@ -216,6 +218,33 @@ def test_streams_without_reading_everything_first(predictor, pixels, tmp_path):
     assert next(stream).name == "00.png"
     (tmp_path / "07.png").unlink()  # not read yet
     assert [p.name for p in stream] == [f"{i:02}.png" for i in range(1, 7)]
+
+
+def test_a_camera_is_predicted_frame_by_frame(predictor, pixels, monkeypatch):
+    read = functools.partial(in_order, pixels[0], "BGR")
+    frames = (InputImage(f"camera_0#{i}", None, i, read, read, 10.0) for i in range(3))
+    endless = Source(frames, None, single=False, endless=True)
+    with pytest.raises(UserError, match="never ends; iterate over stream"):
+        predictor(endless)
+    monkeypatch.setattr(predictor, "batch_size", 4)
+    stream = predictor.stream(endless)
+    assert stream.chunk == 1 and [p.frame for p in stream] == [0, 1, 2]
+
+
+def test_slices_and_classes_are_kept_as_asked(run, predictor, pixels):
+    """A sliced image has the detections of the image, and of its slices where these are better."""
+    image = np.tile(pixels[0], (2, 2, 1))  # 120 x 120
+    options = {"score_threshold": 0.05, "only": ["ant"], "slice_size": 64, "overlap": 0.25}
+    sliced = Predictor(run, **options)(image, channels="BGR")
+    whole = predictor(image, channels="BGR")
+    others = Predictor(run, **{**options, "only": ["bee", "cow"]})(image, channels="BGR")
+    assert set(sliced.names) == {"ant"} and "ant" not in others.names
+    assert (np.diff(sliced.scores) <= 0).all() and sliced.scores[0] >= whole.scores[0] - 1e-5
+    masks = sliced.masks
+    assert masks.shape == (len(sliced), 120, 120) and masks.any()
+    for mask, box in zip(masks, sliced.boxes, strict=True):
+        x0, y0, x1, y1 = np.floor(box[:2]).tolist() + np.ceil(box[2:]).tolist()
+        assert not mask[: int(y0)].any() and not mask[:, int(x1) + 1 :].any()
 
 
 def test_the_threads_of_torch_are_as_before(predictor, pixels):
