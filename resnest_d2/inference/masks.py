@@ -17,6 +17,18 @@ import torch
 _STRAY = 1.0  # pixels by which an outline may leave the border of its mask
 
 
+class PackedMask:
+    """One mask as RLE, which numpy unpacks to bool (H, W) where an array is asked for."""
+
+    def __init__(self, rle: dict[str, Any]):
+        """See the class."""
+        self.rle = rle
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        """The mask."""
+        return mask_util.decode(self.rle).astype(dtype or bool)
+
+
 class PackedMasks:
     """N masks as COCO's RLE, in the place of a tensor (N, H, W) in detectron2's Instances.
 
@@ -48,14 +60,14 @@ class PackedMasks:
     def __len__(self) -> int:
         return len(self.rles)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields the masks one at a time, bool (H, W)."""
-        return (mask_util.decode(rle).astype(bool) for rle in self.rles)
+    def __iter__(self) -> Iterator[PackedMask]:
+        """Yields the masks one at a time, which are unpacked when they are used."""
+        return map(PackedMask, self.rles)
 
     def __getitem__(self, item: Any) -> Any:
         """Masks by a slice or a tensor, as PackedMasks; with rows and columns, a tensor."""
         if isinstance(item, tuple):  # [:, rows, columns], as drawing.py takes of a tensor
-            parts = [torch.from_numpy(mask)[item[1:]] for mask in self]
+            parts = [torch.from_numpy(np.asarray(mask))[item[1:]] for mask in self]
             return torch.stack(parts) if parts else torch.zeros(0, *self.size)[item].bool()
         indices = np.arange(len(self))[item if isinstance(item, slice) else np.asarray(item)]
         return PackedMasks([self.rles[i] for i in np.atleast_1d(indices)], self.size)
@@ -68,7 +80,11 @@ class PackedMasks:
 
     def dense(self) -> np.ndarray:
         """All masks, bool (N, H, W), which can be large."""
-        return np.stack([*self]) if self.rles else np.zeros((0, *self.size), dtype=bool)
+        return (
+            np.stack([np.asarray(mask) for mask in self])
+            if self.rles
+            else np.zeros((0, *self.size), dtype=bool)
+        )
 
 
 def _encode(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_masks_and_keypoints_move_with_their_slice():
     left.pred_keypoints, right.pred_keypoints = torch.zeros(0, 1, 3), torch.ones(1, 1, 3)
     merged = merge([left, right], PARTS, (100, 180))
     assert isinstance(merged.pred_masks, PackedMasks)
-    (mask,) = merged.pred_masks
+    (mask,) = merged.pred_masks.dense()
     assert mask.shape == (100, 180) and mask[10:30, 85:105].all() and mask.sum() == 400
     assert merged.pred_keypoints.tolist() == [[[81, 1, 1]]]
 
