@@ -75,12 +75,15 @@ class Prediction:
         found = ", ".join(f"{number} {name}" for name, number in counts) or "nothing"
         return f"Prediction({self.name}: {found})"
 
-    def draw(self, *, threshold: float | None = None, scale: float = 1.0) -> Image.Image:
-        """Draws the detections on the image.
+    def draw(
+        self, *, threshold: float | None = None, scale: float = 1.0, scores: bool = True
+    ) -> Image.Image:
+        """Draws the detections on the image, in one colour per class.
 
         Args:
             threshold: lowest score to draw; None for the predictor's, else 0.5.
             scale: scale of the drawing relative to the image.
+            scores: whether scores are written behind the class names.
 
         Raises:
             UserError: the file can no longer be read.
@@ -89,7 +92,7 @@ class Prediction:
             threshold = DRAWN if self.threshold is None else self.threshold
         kept = self.instances[self.instances.scores >= threshold]
         pixels = self.image.read("RGB")
-        return draw(pixels, kept, self.metadata, panoptic=self.panoptic, scale=scale)
+        return draw(pixels, kept, self.metadata, panoptic=self.panoptic, scale=scale, scores=scores)
 
     def to_coco(self, image_id: int) -> list[dict]:
         """Converts to result records in COCO's format, as written by the evaluation.
