@@ -83,7 +83,9 @@ def place_labels(
     """
     placed: list[tuple[int, int] | None] = [None] * len(sizes)
     taken, room = np.zeros((0, 4)), _COVERED * size[0] * size[1]
-    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1)
+    seen = boxes.copy()  # objects without area are drawn, too
+    seen[:, 2:] = np.maximum(seen[:, 2:], seen[:, :2] + ~np.array(middle)[:, None])
+    areas = np.maximum((seen[:, 2:] - seen[:, :2]).prod(1), 1)
     for i in order:
         width, height = sizes[i]
         if width > size[0] or height > size[1] or (taken.size and width * height > room):
@@ -92,7 +94,7 @@ def place_labels(
         corners = np.clip(corners, 0, (size[0] - width, size[1] - height)).round()
         places = np.concatenate([corners, corners + (width, height)], 1)  # (places, 4)
         free = ~(_common(places, taken) > 0).any(1)
-        hidden = _common(places, boxes) / areas  # (places, N)
+        hidden = _common(places, seen) / areas  # (places, N)
         cost = hidden.sum(1) + 0.02 * np.arange(len(places))
         free &= hidden.max(1) <= _HIDDEN
         if free.any():

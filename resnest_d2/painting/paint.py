@@ -14,7 +14,7 @@ from .colors import RGB
 from .labels import Label, draw_labels
 from .outlines import outlines_of
 
-LARGEST = 25_000_000  # pixels of a drawing, which takes some 15 bytes for each
+LARGEST = 25_000_000  # pixels of a drawing, which takes some 10 bytes for each
 LONGEST = 30_000  # pixels of a side; JPEG files have 65,535
 SHADE = 0.35  # opacity of a mask
 _FAR = 1e6  # pixels that a keypoint may lie outside, which OpenCV can count

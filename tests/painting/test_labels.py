@@ -28,6 +28,7 @@ def overlap(a, b):
         ([100, 0, 200, 200], (100, 200)),  # below, where there is no room above
         ([100, 0, 200, 480], (100, 0)),  # inside
         ([0, 0, 640, 480], (0, 0)),
+        ([100, 0, 150, 0], (150, 0)),  # beside an object without height, which it would hide
         ([0, 0, 40, 30], (0, 30)),  # below, as it would hide half inside
         ([620, 100, 640, 200], (580, 85)),  # shifted into the image
     ],
