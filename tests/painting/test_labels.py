@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from resnest_d2.painting.labels import Label, _order, place_labels
+from resnest_d2.painting.labels import Label, _order, draw_labels, place_labels
 
 
 def place(sizes, boxes, size=(640, 480), middle=None):
@@ -80,3 +81,24 @@ def test_each_name_comes_before_any_second_time():
     scores = [("cat", 0.9), ("cat", 0.95), ("dog", 0.5), ("dog", 0.6), ("cat", None)]
     labels = [Label(name, (0, 0, 0), np.zeros(4), score) for name, score in scores]
     assert _order(labels) == [1, 3, 0, 2, 4]
+
+
+def heights(number, monkeypatch):
+    """Heights of the labels of so many objects, with text of 40 pixels."""
+    found = []
+
+    def noted(sizes, boxes, **options):
+        found.extend(height for _, height in sizes)
+        return [None] * len(sizes)
+
+    monkeypatch.setattr("resnest_d2.painting.labels.place_labels", noted)
+    label = Label("elephant", (0, 0, 0), np.zeros(4))
+    draw_labels(Image.new("RGB", (1000, 800)), [label] * number, 40)
+    return set(found)
+
+
+def test_text_of_crowds_is_smaller(monkeypatch):
+    (few,), (many,), (most,) = (heights(n, monkeypatch) for n in (2, 20, 500))
+    assert 40 < few < 55 and many < few
+    assert most == pytest.approx(0.6 * few, abs=2)
+    assert heights(0, monkeypatch) == set()
