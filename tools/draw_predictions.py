@@ -11,9 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.data import DatasetCatalog
+from detectron2.data import transforms as T
+from detectron2.data.catalog import Metadata
+from detectron2.data.detection_utils import (
+    annotations_to_instances,
+    transform_instance_annotations,
+)
 from detectron2.engine import DefaultPredictor
-from detectron2.utils.visualizer import ColorMode, Visualizer
-from PIL import Image
+from detectron2.structures import Instances
+from PIL import Image, ImageDraw
 
 from resnest_d2.config import given_keys, load_config
 from resnest_d2.data import register_datasets
@@ -21,40 +27,56 @@ from resnest_d2.data.image_files import read_pixels
 from resnest_d2.engine import choose_device
 from resnest_d2.errors import run_program
 from resnest_d2.files import make_folder, whole_file
-from resnest_d2.inference.drawing import plain_names
+from resnest_d2.inference.drawing import draw
 from resnest_d2.outputs import free_name, require_empty
+from resnest_d2.painting.texts import line_of
 
-SCALE = 2.0  # of the drawing, to make labels on small images legible
+SIDE = 800  # pixels of the longer side of a drawn image
+GAP, TEXT = 24, 22  # pixels around the images, and of the text above them
+GROUND, INK = (255, 255, 255), (40, 40, 40)
 
 
-def draw(predictor: DefaultPredictor, record: dict, *, threshold: float) -> np.ndarray:
-    """Draws an image twice, with its annotations and with the predictions.
+def compare(
+    pixels: np.ndarray, truth: Instances, found: Instances, metadata: Metadata
+) -> Image.Image:
+    """Draws an image twice, enlarged or reduced, with annotations and with predictions.
 
     Args:
-        predictor: detectron2's predictor.
-        record: entry of a registered dataset.
-        threshold: lowest score that is drawn.
-
-    Returns:
-        RGB, uint8, twice as wide as the image.
-
-    Raises:
-        UserError: the image cannot be read.
+        pixels: RGB, uint8 (H, W, 3).
+        truth: annotations, with ``gt_boxes`` and so on.
+        found: predictions.
+        metadata: of the dataset, with the classes' names.
     """
-    image = np.ascontiguousarray(read_pixels(record["file_name"], "BGR"))
-    found = predictor(image)["instances"].to("cpu")
-    found = found[found.scores >= threshold]
-    sides = []
-    for paint in (
-        lambda canvas: canvas.draw_dataset_dict(record),
-        lambda canvas: canvas.draw_instance_predictions(found),
-    ):
-        canvas = Visualizer(
-            image[:, :, ::-1], predictor.metadata, SCALE, instance_mode=ColorMode.IMAGE
-        )
-        with plain_names():
-            sides.append(paint(canvas).get_image())
-    return np.hstack(sides)
+    scale = SIDE / max(pixels.shape[:2])
+    sides = [
+        ("annotations", draw(pixels, truth, metadata, scale=scale)),
+        ("predictions", draw(pixels, found, metadata, scale=scale)),
+    ]
+    width, height = sides[0][1].size
+    top = 2 * TEXT
+    page = Image.new("RGB", (2 * width + 3 * GAP, top + height + GAP), GROUND)
+    canvas = ImageDraw.Draw(page)
+    for number, (title, drawn) in enumerate(sides):
+        x = GAP + number * (width + GAP)
+        line_of(title, TEXT, longest=width).draw(canvas, x, TEXT // 2, INK)
+        page.paste(drawn, (x, top))
+    return page
+
+
+def annotated(record: dict, size: tuple[int, int]) -> Instances:
+    """Annotations of an entry of a registered dataset, without crowds.
+
+    Args:
+        record: the entry.
+        size: height and width of the image.
+    """
+    unchanged = T.TransformList([T.NoOpTransform()])
+    objects = [
+        transform_instance_annotations(dict(one), unchanged, size)
+        for one in record["annotations"]
+        if not one.get("iscrowd")
+    ]
+    return annotations_to_instances(objects, size, mask_format="bitmask")
 
 
 def main() -> int:
@@ -64,7 +86,7 @@ def main() -> int:
     parser.add_argument("--weights", required=True, help="checkpoint of the detector")
     parser.add_argument("--output", default="output/images", help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    parser.add_argument("--number", type=int, default=12, help="how many images")
+    parser.add_argument("--number", type=int, default=8, help="how many images")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     args = parser.parse_args()
@@ -83,10 +105,14 @@ def draw_all(args: argparse.Namespace) -> None:
     records = DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.number]
     for record in records:
         target = folder / free_name(Path(record["file_name"]).stem, ".png", names)
-        drawn = Image.fromarray(draw(predictor, record, threshold=args.threshold))
+        image = np.ascontiguousarray(read_pixels(record["file_name"], "BGR"))
+        found = predictor(image)["instances"].to("cpu")
+        found = found[found.scores >= args.threshold]
+        truth = annotated(record, image.shape[:2])
+        drawn = compare(image[:, :, ::-1], truth, found, predictor.metadata)
         with whole_file(target) as file:
             drawn.save(file, "PNG")
-    print(f"{len(records)} images in {folder}: truth left, prediction right.")
+    print(f"{len(records)} images in {folder}: annotations left, predictions right.")
 
 
 if __name__ == "__main__":

@@ -53,10 +53,13 @@ def show_data(
       resnest-d2 show-data mask_rcnn_s50 --data data/train.json data/images \\
           INPUT.AUG.ROTATION 180 INPUT.AUG.SCALE_JITTER "(0.5, 2.0)"
     """
+    from detectron2.data import MetadataCatalog
+
     from resnest_d2.config.pairs import with_keys
     from resnest_d2.data.augment import describe_augmentations
     from resnest_d2.engine.preview import preview_batches
     from resnest_d2.model_zoo import find_detector
+    from resnest_d2.painting.items import skeleton_of
     from resnest_d2.report.batches import draw_batch
 
     prepare()
@@ -68,12 +71,13 @@ def show_data(
     line = "Resized only"
     if split is Split.train:
         line = f"Augmentations: {describe_augmentations(shown.cfg)}"
+    skeleton = skeleton_of(MetadataCatalog.get(shown.datasets[0]))
     make_folder(output)
     written = []
     for number, (target, batch) in enumerate(zip(paths, shown.batches, strict=False), 1):
         title = f"{split.value} batch {number} of {', '.join(shown.datasets)}. {line}"
         order, names = shown.cfg.INPUT.FORMAT, shown.classes
-        drawn = draw_batch(batch, order=order, names=names, title=title)
+        drawn = draw_batch(batch, order=order, names=names, title=title, skeleton=skeleton)
         with whole_file(target) as file:
             drawn.save(file, "JPEG", quality=90)
         written.append(str(target))

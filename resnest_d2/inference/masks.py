@@ -64,19 +64,10 @@ class PackedMasks:
         """Yields the masks one at a time, which are unpacked when they are used."""
         return map(PackedMask, self.rles)
 
-    def __getitem__(self, item: Any) -> Any:
-        """Masks by a slice or a tensor, as PackedMasks; with rows and columns, a tensor."""
-        if isinstance(item, tuple):  # [:, rows, columns], as drawing.py takes of a tensor
-            parts = [torch.from_numpy(np.asarray(mask))[item[1:]] for mask in self]
-            return torch.stack(parts) if parts else torch.zeros(0, *self.size)[item].bool()
+    def __getitem__(self, item: Any) -> "PackedMasks":
+        """Masks by a slice or a tensor."""
         indices = np.arange(len(self))[item if isinstance(item, slice) else np.asarray(item)]
         return PackedMasks([self.rles[i] for i in np.atleast_1d(indices)], self.size)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        """The RLE (N,), which detectron2's Visualizer draws."""
-        array = np.empty(len(self), dtype=object)
-        array[:] = self.rles
-        return array
 
     def dense(self) -> np.ndarray:
         """All masks, bool (N, H, W), which can be large."""

@@ -124,12 +124,15 @@ class Prediction:
         found = ", ".join(f"{number} {name}" for name, number in counts) or "nothing"
         return f"Prediction({self.name}: {found})"
 
-    def draw(self, *, threshold: float | None = None, scale: float = 1.0) -> Image.Image:
-        """Draws the detections on the image.
+    def draw(
+        self, *, threshold: float | None = None, scale: float = 1.0, scores: bool = True
+    ) -> Image.Image:
+        """Draws the detections on the image, in one colour per class.
 
         Args:
             threshold: lowest score to draw; None for the predictor's, else 0.5.
             scale: scale of the drawing relative to the image.
+            scores: whether scores are written behind the class names.
 
         Raises:
             UserError: the file can no longer be read.
@@ -139,7 +142,13 @@ class Prediction:
         kept = self.instances[self.instances.scores >= threshold]
         pixels = self.image.read("RGB")
         ids = kept.track_ids.tolist() if kept.has("track_ids") else None
-        return draw(pixels, kept, self.metadata, panoptic=self.panoptic, scale=scale, ids=ids)
+        options: dict[str, Any] = {
+            "panoptic": self.panoptic,
+            "scale": scale,
+            "scores": scores,
+            "ids": ids,
+        }
+        return draw(pixels, kept, self.metadata, **options)
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False, **options: Any) -> None:
         """Writes the drawing of :meth:`draw` to a file.

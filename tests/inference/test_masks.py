@@ -36,11 +36,7 @@ def test_instances_take_them_for_a_tensor(masks):
         assert np.array_equal(found.dense(), whole[item].pred_masks.numpy())
     both = Instances.cat([packed, packed[:2]]).pred_masks
     assert len(both) == 7 and np.array_equal(both.dense()[5:], masks[:2].numpy())
-    rows, columns = torch.tensor([3, 8]), torch.tensor([0, 5, 9])
-    small = packed.pred_masks[:, rows[:, None], columns]
-    assert torch.equal(small, masks[:, rows[:, None], columns])
-    none = packed[:0].pred_masks
-    assert none.dense().shape == (0, 20, 30) and none[:, rows[:, None], columns].shape == (0, 2, 3)
+    assert packed[:0].pred_masks.dense().shape == (0, 20, 30)
 
 
 def test_300_masks_of_a_large_image_are_small():

@@ -5,7 +5,8 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
-from resnest_d2.report.batches import color_of, draw_batch
+from resnest_d2.painting.colors import color_of
+from resnest_d2.report.batches import draw_batch
 
 TOP, LEFT = 34, 14  # of the first image on the page
 
@@ -40,14 +41,14 @@ def test_a_box_is_drawn_at_its_place_in_its_class_colour():
     page = drawn([image(side=1680)])
     line = page[TOP + 150, LEFT : LEFT + 1680]
     found = [x for x in range(1680) if close(line[x], color_of(1))]
-    assert found == [100, 101, 198, 199]
+    assert found == [98, 99, 100, 101, 198, 199, 200, 201]
     assert close(page[TOP + 150, LEFT + 150], [100] * 3)
 
 
 @pytest.mark.parametrize("masks", ["polygon", "bitmask"])
 def test_masks_are_shaded(masks):
     page = drawn([image(side=1680, masks=masks)])
-    expected = 0.3 * np.array(color_of(1)) + 0.7 * 100
+    expected = 0.35 * np.array(color_of(1)) + 0.65 * 100
     assert close(page[TOP + 150, LEFT + 150], expected)
     assert close(page[TOP + 150, LEFT + 250], [100] * 3)
 
@@ -66,9 +67,21 @@ def test_channels_are_those_of_the_config(order, channels):
     assert close(drawn([one], order)[TOP + 9, LEFT + 900], expected)
 
 
-def test_classes_keep_their_colours_and_differ():
-    colors = [color_of(n) for n in range(20)]
-    assert colors == [color_of(n) for n in range(20)] and len(set(colors)) == 20
+def test_keypoints_are_connected():
+    one = image(side=1680, keypoints=True)
+    one["instances"].gt_keypoints.tensor[0, 1, 2] = 2
+    page = draw_batch([one], order="BGR", names=[], title="", skeleton=[(0, 1)])
+    assert close(page.getpixel((LEFT + 225, TOP + 230)), color_of(1))
+
+
+def test_names_of_any_script_are_in_the_legend():
+    """Two lines of the same height, which differ in their text alone."""
+    first, second = (
+        np.asarray(draw_batch([image(side=1680)], order="BGR", names=["a", name], title="t"))
+        for name in ("斑马\n", "$x$")
+    )
+    assert first.shape == second.shape and tuple(first[-26, LEFT + 3]) == color_of(1)
+    assert (first[-34:, LEFT + 16 :] != second[-34:, LEFT + 16 :]).any()
 
 
 def test_small_images_are_enlarged_and_stand_side_by_side():
