@@ -21,12 +21,12 @@ PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 setup: $(READY)
 
-$(READY): pyproject.toml tools/install_detectron2.py tools/sahi.txt $(CONSTRAINTS)
+$(READY): pyproject.toml tools/install_detectron2.py tools/no_deps.txt $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PINS) $(foreach r,$(TORCH),'$(r)')
 	$(BIN)/python -m pip install --quiet $(PINS) --editable '.[test]'
 	$(BIN)/python tools/install_detectron2.py
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement tools/sahi.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement tools/no_deps.txt
 	touch $@
 
 test: $(READY) lint

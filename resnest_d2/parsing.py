@@ -71,7 +71,7 @@ def parse_xml(path: str | os.PathLike) -> "Element":
         UserError: not XML, nested too deep, or with entities. The message does not name the file.
     """
     from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import parse  # with the extra supervision
+    from defusedxml.ElementTree import parse
 
     try:
         root = parse(path).getroot()

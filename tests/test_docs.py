@@ -2,7 +2,8 @@
 
 The commands of all pages run one after the other in one folder, which holds what pages may name:
 ``data/{train,val,all}.json``, ``data/images/``, ``data/mine.yaml`` (own_data.md's), ``image.png``,
-``images/``, the formats of import-data in folders of their names, and ``epoch_12.pth``
+``images/``, ``video.mp4``, the formats of import-data in folders of their names, and
+``epoch_12.pth``
 (mmdetection's Faster R-CNN). ``output/mine`` is what README's training leaves. Trainings get the
 keys of small.py; published weights are written here.
 """
@@ -24,11 +25,13 @@ import pytest
 import small
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 from typer.testing import CliRunner
 
 from resnest_d2 import get_backbone, get_cfg
 from resnest_d2.checkpoint.origins import converted_file
 from resnest_d2.cli.main import app
+from resnest_d2.inference.video import VideoWriter
 from resnest_d2.model_zoo import config_dir
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +53,13 @@ def commands(page: Path) -> list[str]:
     return [" ".join(line.split()) for line in lines if line.strip() and line[0] != "#"]
 
 
+# Option -> package that it needs, and the sentence where that is not installed.
+EXTRAS = {
+    "--ray": ("ray", "pip install 'resnest-d2[ray]'"),
+    "--track": ("trackers", "pip install --no-deps trackers"),
+}
+
+
 def check_make(words):
     phony = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), flags=re.M)[1].split()
     assert {word for word in words[1:] if "=" not in word} <= set(phony)
@@ -69,10 +79,13 @@ def run_resnest_d2(words):
     words = words[1:]
     if words[0] == "train" and "--help" not in words:
         words += ["SOLVER.MAX_ITER", "3"] if "--resume" in words else small.KEYS
+    if words[0] == "predict" and "--score-threshold" not in words:
+        words += ["--score-threshold", "0"]  # all that the detector of small.KEYS finds
     done = CliRunner().invoke(app, words, prog_name="resnest-d2")
-    if "--ray" in words and find_spec("ray") is None:
-        assert "pip install 'resnest-d2[ray]'" in done.stderr
-        return
+    for option, (module, install) in EXTRAS.items():
+        if option in words and find_spec(module) is None:
+            assert install in done.stderr
+            return
     assert done.exit_code == 0, done.stderr or repr(done.exception)
 
 
@@ -128,6 +141,10 @@ def workspace(tmp_path, monkeypatch, weights_cache):
     for path in (tmp_path / "data" / "images").glob("val_*"):
         shutil.copy(path, tmp_path / "images")
         shutil.copy(path, tmp_path / "image.png")
+    video = VideoWriter(tmp_path / "video.mp4", 5)
+    for _ in range(4):
+        video.add(Image.open(tmp_path / "image.png").convert("RGB"))
+    video.close()
     published.save(tmp_path / "epoch_12.pth", "faster_rcnn_s50")
 
     def weights(source):

@@ -18,6 +18,7 @@ from resnest_d2.data import shapes
 from resnest_d2.data.convert import export_data
 from resnest_d2.deploy.export.formats import FORMATS
 from resnest_d2.files import WriteError, whole_file, write_json_files, writing
+from resnest_d2.inference.video import VideoWriter
 from resnest_d2.report.html import write_page
 
 LARGEST = 20_000  # bytes
@@ -54,6 +55,15 @@ def evaluators_results(path):
         file.write("x" * LARGEST * 2)
 
 
+def video(path):
+    writer = VideoWriter(path, 25)
+    try:
+        for shift in range(40):
+            writer.add(Image.fromarray(np.roll(NOISE, 7 * shift, axis=1)))
+    finally:
+        writer.close()
+
+
 WRITERS = {
     "results": (evaluators_results, "coco_instances_results.json"),
     "text": (lambda path: write_page("x" * LARGEST * 2, path), "report.html"),
@@ -62,6 +72,7 @@ WRITERS = {
     "torch": (converted, "a.pth"),
     "safetensors": (converted, "a.safetensors"),
     "checkpoint": (checkpoint, "model_final.pth"),
+    "video": (video, "v.mp4"),
 }
 
 

@@ -187,5 +187,5 @@ def test_what_is_installed_is_pinned_and_audited():
     installs = [line for line in makefile.splitlines() if "pip install" in line]
     assert len(installs) == 3
     assert all("$(PINS)" in line or "--require-hashes" in line for line in installs)
-    assert "--hash=sha256:" in (ROOT / "tools" / "sahi.txt").read_text()
+    assert "--hash=sha256:" in (ROOT / "tools" / "no_deps.txt").read_text()
     assert "pip-audit" in workflow and "constraints.txt" in workflow

@@ -9,7 +9,7 @@ import urllib.request
 from http.client import HTTPMessage
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from resnest_d2.errors import UserError, printable
@@ -23,6 +23,23 @@ _TIMEOUT = 30  # seconds without any answer
 _CHUNK = 1 << 20
 _SCHEMES = ("https", "http")
 _PAGES = ("text/html", "application/xhtml+xml")
+_ANYTHING = ("", "application/octet-stream", "binary/octet-stream")  # types that say nothing
+
+
+class Limits(NamedTuple):
+    """What a download may be, less than the limits of this module.
+
+    Attributes:
+        bytes: largest size of the file; None for :data:`MAX_BYTES`.
+        seconds: longest time of all attempts together; None for :data:`MAX_SECONDS`.
+        kind: kind of media, such as "image", that the answer must have if it states one.
+        bar: show a progress bar on a terminal.
+    """
+
+    bytes: int | None = None
+    seconds: float | None = None
+    kind: str = ""
+    bar: bool = True
 
 
 class DownloadError(UserError, OSError):
@@ -75,9 +92,11 @@ class Download:
     all of these look alike: too few bytes arrive.
     """
 
-    def __init__(self, url: str, partial: Path):
+    def __init__(self, url: str, partial: Path, limits: Limits):
         self._url = url
         self._partial = partial
+        self._limits = limits
+        self._max_bytes = limits.bytes or MAX_BYTES
         self._have = partial.stat().st_size if partial.exists() else 0
         self._stopped = False
         self._error: BaseException | None = None
@@ -100,7 +119,7 @@ class Download:
                 thread.join(min(1.0, SLOW_SECONDS / 4))
                 now = time.monotonic()
                 if thread.is_alive() and now > deadline:
-                    raise RefusedDownload(f"it takes more than {MAX_SECONDS / 3600:g} hours")
+                    raise RefusedDownload(f"it takes more than {_duration(self._limits)}")
                 if now - since >= SLOW_SECONDS:
                     if thread.is_alive() and (got := self._have - have) < SLOW_BYTES:
                         raise DownloadError(f"{got} bytes came in {now - since:.0f} seconds")
@@ -123,14 +142,20 @@ class Download:
         opener = urllib.request.build_opener(Redirects)
         with opener.open(request, timeout=_TIMEOUT) as response:
             total = self._check(response)
-            name = printable(self._partial.stem)
-            bar = progress(total, name, initial=self._have, unit="B", unit_scale=True)
+            bar = progress(
+                total,
+                printable(self._partial.stem),
+                shown=self._limits.bar,
+                initial=self._have,
+                unit="B",
+                unit_scale=True,
+            )
             with open(self._partial, "ab" if self._have else "wb") as file, bar:
                 # read1: read would wait for a whole chunk of a server that sends byte by byte
                 while (chunk := response.read1(_CHUNK)) and not self._stopped:
                     self._have += len(chunk)
-                    if self._have > MAX_BYTES:
-                        raise RefusedDownload(_too_large("sends"))
+                    if self._have > self._max_bytes:
+                        raise RefusedDownload(_too_large("sends", self._max_bytes))
                     file.write(chunk)
                     file.flush()  # nothing is written later, by a thread that was left behind
                     bar.update(len(chunk))
@@ -146,6 +171,9 @@ class Download:
         kind = response.headers.get_content_type() if response.headers["Content-Type"] else ""
         if kind in _PAGES:
             raise RefusedDownload("the answer is a web page, perhaps to log in, and not a file")
+        wanted = self._limits.kind
+        if wanted and kind not in _ANYTHING and not kind.startswith(f"{wanted}/"):
+            raise RefusedDownload(f"the answer is of type {printable(kind)}, and no {wanted}")
         if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
             raise RefusedDownload(f"the answer is compressed ({printable(coding)})")
         begins = response.headers.get("Content-Range", "").startswith(f"bytes {self._have}-")
@@ -156,10 +184,15 @@ class Download:
             self._have = 0
         length = response.headers.get("Content-Length", "")
         total = self._have + int(length) if length.isdecimal() else None
-        if total is not None and total > MAX_BYTES:
-            raise RefusedDownload(_too_large("has"))
+        if total is not None and total > self._max_bytes:
+            raise RefusedDownload(_too_large("has", self._max_bytes))
         return total
 
 
-def _too_large(verb: str) -> str:
-    return f"the server {verb} more than {MAX_BYTES / 2**30:g} GiB"
+def _too_large(verb: str, limit: int) -> str:
+    size = f"{limit / 2**30:g} GiB" if limit >= 2**30 else f"{limit / 2**20:g} MiB"
+    return f"the server {verb} more than {size}"
+
+
+def _duration(limits: Limits) -> str:
+    return f"{limits.seconds:g} seconds" if limits.seconds else f"{MAX_SECONDS / 3600:g} hours"

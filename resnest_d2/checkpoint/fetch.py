@@ -10,9 +10,10 @@ from pathlib import Path
 from resnest_d2.errors import UserError
 
 from . import download
-from .download import Download, DownloadError, RefusedDownload, check_address
+from .download import Download, DownloadError, Limits, RefusedDownload, check_address
 
 _CHUNK = 1 << 20
+ANY = Limits()  # those of .download
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -38,7 +39,13 @@ def check_hash(path: str | os.PathLike, head: str) -> None:
 
 
 def fetch(
-    url: str, target: Path, *, hash_head: str | None = None, attempts: int = 4, pause: float = 1.0
+    url: str,
+    target: Path,
+    *,
+    hash_head: str | None = None,
+    attempts: int = 4,
+    pause: float = 1.0,
+    limits: Limits = ANY,
 ) -> None:
     """Downloads a file.
 
@@ -52,9 +59,10 @@ def fetch(
         hash_head: beginning of its SHA-256; None if unknown.
         attempts: number of attempts.
         pause: seconds before the second attempt, doubled for each further one.
+        limits: limits of the file, if they are to be lower than those of :mod:`.download`.
 
     Raises:
-        DownloadError: the file cannot be fetched, or is beyond the limits of :mod:`.download`.
+        DownloadError: the file cannot be fetched, or is beyond the limits.
         UserError: the file does not have the expected hash; it is deleted.
     """
     check_address(url)
@@ -62,7 +70,7 @@ def fetch(
     if hash_head is None:
         partial.unlink(missing_ok=True)
     try:
-        _fetch(url, partial, attempts=attempts, pause=pause)
+        _fetch(url, partial, limits, attempts=attempts, pause=pause)
     except BaseException as error:
         if hash_head is None or isinstance(error, RefusedDownload):
             partial.unlink(missing_ok=True)
@@ -79,11 +87,11 @@ def fetch(
     os.replace(partial, target)
 
 
-def _fetch(url: str, partial: Path, *, attempts: int, pause: float) -> None:
-    deadline = time.monotonic() + download.MAX_SECONDS
+def _fetch(url: str, partial: Path, limits: Limits, *, attempts: int, pause: float) -> None:
+    deadline = time.monotonic() + (limits.seconds or download.MAX_SECONDS)
     for attempt in range(attempts):
         try:
-            Download(url, partial).run(deadline)
+            Download(url, partial, limits).run(deadline)
             return
         except (OSError, HTTPException) as error:
             refused = isinstance(error, urllib.error.HTTPError) and 300 <= error.code < 500

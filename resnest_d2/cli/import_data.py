@@ -57,7 +57,7 @@ def import_data(
 
     The annotations are also checked. Images stay where they are. A source without a validation
     set is split by --val as by resnest-d2 split.
-    Requires: pip install 'resnest-d2[supervision]', for --val also 'resnest-d2[split]'
+    Requires for --val: pip install 'resnest-d2[split]'
 
     Examples:
       resnest-d2 import-data yolo data/data.yaml --output data/coco

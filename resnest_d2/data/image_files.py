@@ -8,8 +8,10 @@ Shapes: H, W of the image.
 """
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
@@ -61,14 +63,18 @@ def max_pixels() -> int:
 
 
 @contextlib.contextmanager
-def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
+def open_image(path: str | os.PathLike, content: bytes | None = None) -> Iterator[Image.Image]:
     """An image file, of which only the header is read yet; around its decoding.
+
+    Args:
+        path: path of the file.
+        content: contents of the file, if they are in memory; the path is then only its name.
 
     Raises:
         UnreadableError: another format, too many pixels, or any error of the decoder.
     """
     limit = max_pixels()
-    with reading_image(path), PathManager.open(os.fspath(path), "rb") as file:
+    with reading_image(path), _opened(path, content) as file:
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError as error:
@@ -82,22 +88,27 @@ def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
             yield image
 
 
+def _opened(path: str | os.PathLike, content: bytes | None) -> IO[bytes]:
+    return PathManager.open(os.fspath(path), "rb") if content is None else io.BytesIO(content)
+
+
 def _too_large(path: str | os.PathLike, limit: int) -> UnreadableError:
     return UnreadableError(
         f"{path} cannot be read: it has more than {limit:,} pixels; set {LIMIT} if you trust it"
     )
 
 
-def read_pixels(path: str, order: str) -> np.ndarray:
+def read_pixels(path: str, order: str, content: bytes | None = None) -> np.ndarray:
     """Reads the pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
 
-    They are rotated according to EXIF, as in detectron2's evaluation.
+    They are rotated according to EXIF, as in detectron2's evaluation. See :func:`open_image` for
+    ``content``.
 
     Raises:
         UnreadableError: the file is not an image, or is damaged.
         UserError: more than 8 bits per channel.
     """
-    with open_image(path) as image:
+    with open_image(path, content) as image:
         return pixels_of(image, order)
 
 

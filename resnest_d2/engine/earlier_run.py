@@ -20,6 +20,7 @@ _RESULTS = (
     "results.json",
     "weights.json",
     "report.html",
+    "threshold.json",
     "nonfinite_batch.pth",
     "inference*",
 )

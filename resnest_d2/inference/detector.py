@@ -17,8 +17,7 @@ from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.model_zoo import RUN_WEIGHTS, find_detector
 
 from .sources import GREY, ORDERS
-
-_THRESHOLDS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST")
+from .threshold import KEYS
 
 
 def prediction_config(
@@ -48,7 +47,7 @@ def prediction_config(
     for argument, given, keys in (
         ("weights", weights is not None, ["MODEL.WEIGHTS"]),
         ("device", device != "auto", ["MODEL.DEVICE"]),
-        ("score_threshold", score_threshold is not None, _THRESHOLDS),
+        ("score_threshold", score_threshold is not None, KEYS),
     ):
         check_only_one(argument, keys if given else (), opts)
     if isinstance(model, CfgNode):
@@ -71,7 +70,7 @@ def prediction_config(
     cfg.MODEL.WEIGHTS = os.fspath(weights or cfg.MODEL.WEIGHTS)
     cfg.MODEL.DEVICE = _choose_device(cfg.MODEL.DEVICE if "MODEL.DEVICE" in opts[::2] else device)
     if score_threshold is not None:
-        override(cfg, [part for key in _THRESHOLDS for part in (key, float(score_threshold))])
+        override(cfg, [part for key in KEYS for part in (key, float(score_threshold))])
     check_config(cfg, predicting=True)
     cfg.freeze()
     return cfg

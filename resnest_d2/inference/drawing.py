@@ -3,6 +3,8 @@
 Shapes: H, W of the image.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from detectron2.data.catalog import Metadata
@@ -21,6 +23,7 @@ def draw(
     panoptic: tuple[torch.Tensor, list[dict]] | None = None,
     scale: float = 1.0,
     scores: bool = True,
+    ids: Sequence[int] | None = None,
 ) -> Image.Image:
     """Draws boxes, masks, names and scores on an image, or the segments of a panoptic detector.
 
@@ -33,9 +36,15 @@ def draw(
         panoptic: map of segments (H, W), and their descriptions; drawn instead of the instances.
         scale: scale of the drawing relative to the image.
         scores: whether scores are written behind the names.
+        ids: number of the track of each detection, below 0 for none, which its label shows.
     """
     if panoptic is not None:
         items = segments_of(*panoptic, metadata, scores=scores)
     else:
         items = items_of(instances, metadata.get("thing_classes"), scores=scores)
+        numbers = [-1] * len(items) if ids is None else ids
+        items = [
+            item._replace(name=f"{item.name} #{number}") if number >= 0 else item
+            for item, number in zip(items, numbers, strict=True)
+        ]
     return paint(pixels, items, scale=scale, skeleton=skeleton_of(metadata))

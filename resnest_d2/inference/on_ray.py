@@ -23,10 +23,13 @@ from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.version import __version__
 
 from .detector import prediction_config
+from .paths import image_files
 from .predictor import Predictor
 from .shards import NUMBERS, Job, Shard, open_job
-from .sources import image_files
+from .threshold import choose_threshold
 
+# Options of the Predictor that the results depend on, beside its config.
+SELECTING = ("only", "max_detections", "slice_size", "overlap")
 LOCAL = "local"  # address of a cluster on this machine alone, started for a call
 
 
@@ -130,7 +133,11 @@ def predict_on_ray(
     ray, start = _ray(), time.monotonic()
     weights = options.get("weights")
     options["model"], options["weights"] = _absolute(model), weights and _absolute(weights)
+    if options.get("score_threshold") is None:  # one for all machines
+        chosen = choose_threshold(model, weights=weights, opts=options.get("opts", ()))
+        options["score_threshold"] = chosen.value
     settings = {"model": options["model"], **_identity(options)}
+    settings |= {name: options.get(name) for name in SELECTING}
     job = open_job(output, sources, format=format, shard_size=shard_size, settings=settings)
     shards = [*job.shards()]
     missing = [shard for shard in shards if not job.path(shard).is_file()]

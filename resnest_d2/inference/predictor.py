@@ -1,31 +1,31 @@
 """Predictor for images in any form."""
 
+import logging
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
-from detectron2.data.detection_utils import build_augmentation, convert_PIL_to_numpy
-from PIL import Image
 
-from resnest_d2.compat.pytorch import is_out_of_memory
-from resnest_d2.data.resize import with_resizer
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError
 
+from .detecting import Detecting
 from .detector import build_metadata, build_trained, check_only_one, prediction_config
+from .images import Source
 from .result import Prediction
-from .sources import GREY, InputImage, Source, open_source
-from .stream import Failure, Predictions, Stream, costs_one_image, failure_of
+from .selection import select
+from .slicing import slicing_of
+from .sources import open_source
+from .stream import Failure, Predictions, Stream
+from .threshold import choose_threshold
+from .tracking import Tracker
 
+CANDIDATES = 1000  # detections per image of which those of some classes are chosen
 CHUNK = 4  # batches per chunk, within which images of similar size are grouped
 
 
-class Predictor:
+class Predictor(Detecting):
     """Detects objects in images, with the preprocessing of the evaluation.
 
     ``Predictor("mask_rcnn_s50")("street.jpg").draw().show()``
@@ -40,6 +40,10 @@ class Predictor:
         backend: str = "eager",
         score_threshold: float | None = None,
         classes: Sequence[str] = (),
+        only: Sequence[str] = (),
+        max_detections: int | None = None,
+        slice_size: int | None = None,
+        overlap: float = 0.2,
         batch_size: int | None = None,
         workers: int | None = None,
         opts: Sequence = (),
@@ -54,8 +58,15 @@ class Predictor:
                 :func:`resnest_d2.deploy.keep_freed_memory`.
             backend: backend of ``optimize_for_inference``, which does not change the results.
                 "plain" does not optimize the detector.
-            score_threshold: lowest score to keep; by default the config's, 0.05 as in evaluation.
+            score_threshold: lowest score to keep; by default the one that the run's report
+                recommends, else 0.5. The evaluation has the config's 0.05.
             classes: names of the classes, if those of the training data are unknown or unwanted.
+            only: names of the classes to keep; by default all.
+            max_detections: largest number of detections per image, the best ones; by default
+                TEST.DETECTIONS_PER_IMAGE, of a sliced image in each slice.
+            slice_size: side in pixels of slices that images are cut into, for small objects in
+                large images; they are predicted whole, too. None does not cut them.
+            overlap: share of a slice that its neighbour covers, too.
             batch_size: number of images of similar size per batch; by default 1, on a GPU 4.
             workers: number of threads that read and compute; by default 2.
             opts: overrides ``[key, value, ...]`` of the config.
@@ -64,36 +75,46 @@ class Predictor:
             MissingFileError: the config or checkpoint does not exist.
             DownloadError: the weights cannot be downloaded.
             MissingPackageError: the backend's package is not installed.
-            UserError: unknown model, device or backend, a value out of range, a value given both as
-                an argument and in ``opts``, or a checkpoint that lacks parts of the detector.
+            UserError: unknown model, device, backend or class, a value out of range, a value given
+                both as an argument and in ``opts``, or a checkpoint that lacks parts of the
+                detector.
         """
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}; choose 1 or more.")
-        if classes:
-            check_only_one("classes", ["DATASETS.CLASSES"], opts)
-            opts = [*opts, "DATASETS.CLASSES", list(classes)]
+        slicing = slicing_of(slice_size, overlap)
+        opts = _with_keys(opts, classes=classes, only=only, limit=max_detections)
+        chosen = choose_threshold(model, given=score_threshold, weights=weights, opts=opts)
+        if score_threshold is None:
+            logging.getLogger(__name__).info(chosen.note)
         cfg = prediction_config(
-            model, weights=weights, device=device, score_threshold=score_threshold, opts=opts
+            model, weights=weights, device=device, score_threshold=chosen.value, opts=opts
         )
-        self.cfg, self.score_threshold = cfg, score_threshold
-        self.batch_size = batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
+        if slicing and cfg.MODEL.META_ARCHITECTURE == "PanopticFPN":
+            raise UserError("slice_size is for detectors of objects, and this one is panoptic.")
         self.workers = workers or 2
-        self.metadata = build_metadata(cfg)
-        self.augmentations = T.AugmentationList(
-            with_resizer(build_augmentation(cfg, is_train=False), cfg.INPUT.RESIZE)
+        metadata = build_metadata(cfg)
+        super().__init__(
+            cfg,
+            metadata,
+            slicing=slicing,
+            selection=select(metadata, only, max_detections),
+            batch_size=batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1),
         )
         self.model = build_trained(cfg)
         if backend != "plain":
             self.model = optimize_for_inference(self.model, backend=backend)
 
-    def __call__(self, source: Any, *, channels: str | None = None) -> Prediction | Predictions:
+    def __call__(
+        self, source: Any, *, channels: str | None = None, every: int = 1
+    ) -> Prediction | Predictions:
         """Predicts on an image or several.
 
         Args:
-            source: path of an image, a folder or a video, a PIL image, an array (uint8, height x
-                width, x 3 or x 4), or a list of these.
-            channels: "RGB" or "BGR", the channel order of arrays.
+            source: images in any form of :func:`open_source`: a path, a folder, a pattern, an
+                address, bytes, a PIL image, an array, a tensor, or a list of these.
+            channels: "RGB" or "BGR", the channel order of arrays and tensors.
+            every: take every n-th frame of videos.
 
         Returns:
             The prediction of a single image, else a list of predictions. All are kept in memory,
@@ -101,10 +122,13 @@ class Predictor:
 
         Raises:
             MissingFileError, TypeError: see :func:`open_source`.
-            UserError: see :func:`open_source`, or a single image cannot be read. Of several images,
-                unreadable ones are skipped, and listed in the result's ``failed`` and in the log.
+            UserError: see :func:`open_source`, a camera, or a single image cannot be read. Of
+                several images, unreadable ones are skipped, and listed in the result's ``failed``
+                and in the log.
         """
-        opened = open_source(source, channels)
+        opened = open_source(source, channels, every=every)
+        if opened.endless:
+            raise UserError("A camera or stream never ends; iterate over stream(...) instead.")
         if opened.single:
             (result,) = self._work(list(opened.images))
             if isinstance(result, Failure):
@@ -119,81 +143,46 @@ class Predictor:
         predictions.failed = stream.failed
         return predictions
 
-    def stream(self, source: Any, *, channels: str | None = None) -> Stream:
+    def stream(
+        self, source: Any, *, channels: str | None = None, every: int = 1, track: bool = False
+    ) -> Stream:
         """Yields predictions one at a time, with only a few in memory.
+
+        Args:
+            source: see :meth:`__call__`; also the number of a camera or the address of a stream.
+            channels: "RGB" or "BGR", the channel order of arrays and tensors.
+            every: take every n-th frame of videos and streams.
+            track: follow the objects through each video, see :attr:`Prediction.track_ids`.
 
         Raises:
             MissingFileError, TypeError, UserError: see :func:`open_source`.
+            MissingPackageError: ``track``, and trackers is not installed.
         """
-        return self._stream(open_source(source, channels))
+        stream = self._stream(open_source(source, channels, every=every))
+        if track:
+            stream.each = Tracker(self.score_threshold).update
+        return stream
 
     def _stream(self, source: Source) -> Stream:
-        chunk = 1 if self.batch_size == 1 else self.batch_size * CHUNK
+        for note in source.notes:
+            logging.getLogger(__name__).info(note)
+        one = self.batch_size == 1 or self.slicing or source.endless  # no frames are waited for
+        chunk = 1 if one else self.batch_size * CHUNK
         if source.number:  # so that every thread has some images
             chunk = min(chunk, -(-source.number // self.workers))
         return Stream(source, self._work, chunk=chunk, workers=self.workers)
 
-    def _work(self, images: list[InputImage]) -> list[Prediction | Failure]:
-        """Reads and predicts. Images of a batch have the same padding, so results do not change."""
-        results: dict[int, Prediction | Failure] = {}
-        batches = defaultdict(list)
-        for i, image in enumerate(images):
-            try:
-                one = self._prepare(image)
-            except Exception as error:
-                if not costs_one_image(error):
-                    raise
-                results[i] = failure_of(image, error)
-                continue
-            batches[self._padded(one["image"])].append((i, one))
-        for alike in batches.values():
-            for start in range(0, len(alike), self.batch_size):
-                indices, inputs = zip(*alike[start : start + self.batch_size], strict=True)
-                for i, found in zip(indices, self._detect(list(inputs)), strict=True):
-                    if isinstance(found, Exception):
-                        results[i] = failure_of(images[i], found)
-                    else:
-                        results[i] = self._prediction(images[i], found)
-        return [results[i] for i in range(len(images))]
 
-    def _detect(self, inputs: list[dict]) -> list[dict | Exception]:
-        """Outputs of the detector; the error of an image that there is not enough memory for."""
-        try:
-            with torch.no_grad():
-                return self.model(inputs)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(inputs) == 1:
-                return [error.with_traceback(None)]  # which holds the tensors
-        return [found for one in inputs for found in self._detect([one])]
-
-    def _prepare(self, image: InputImage) -> dict:
-        pixels = _read(image, self.cfg.INPUT.FORMAT)
-        resized = T.AugInput(pixels)
-        self.augmentations(resized)
-        tensor = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
-        return {"image": tensor, "height": pixels.shape[0], "width": pixels.shape[1]}
-
-    def _padded(self, image: torch.Tensor) -> tuple[int, ...]:
-        """Height and width of an image after the padding that it would have alone."""
-        backbone: Any = self.model.backbone
-        step = max(1, backbone.size_divisibility)
-        return tuple(-(-side // step) * step for side in image.shape[1:])
-
-    def _prediction(self, image: InputImage, found: dict) -> Prediction:
-        segments, info = found.get("panoptic_seg", (None, None))
-        return Prediction(
-            image=image,
-            instances=found["instances"].to("cpu"),
-            metadata=self.metadata,
-            threshold=self.score_threshold,
-            panoptic=None if segments is None else (segments.cpu(), info),
-        )
-
-
-def _read(image: InputImage, order: str) -> np.ndarray:
-    """Pixels in the form of INPUT.FORMAT: (H, W, 3), or (H, W, 1) as in training for "L"."""
-    if order != GREY:
-        return image.read(order)
-    return convert_PIL_to_numpy(Image.fromarray(np.ascontiguousarray(image.read("RGB"))), GREY)
+def _with_keys(
+    opts: Sequence, *, classes: Sequence[str], only: Sequence[str], limit: int | None
+) -> list:
+    """Keys of the config that the arguments set."""
+    keys: dict[str, Any] = {}
+    if classes:
+        check_only_one("classes", ["DATASETS.CLASSES"], opts)
+        keys["DATASETS.CLASSES"] = list(classes)
+    if limit is not None:
+        check_only_one("max_detections", ["TEST.DETECTIONS_PER_IMAGE"], opts)
+    if only or limit is not None:  # what is kept is chosen afterwards
+        keys["TEST.DETECTIONS_PER_IMAGE"] = max(limit or 0, CANDIDATES if only else 1)
+    return [*opts, *(part for pair in keys.items() for part in pair)]

@@ -17,8 +17,8 @@ from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.files import make_folder, read_json, whole_file
 from resnest_d2.outputs import require_empty
 
+from .paths import image_paths
 from .result import Prediction
-from .sources import image_paths
 from .stream import Failure
 
 FORMATS = ("jsonl", "parquet")

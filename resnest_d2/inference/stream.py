@@ -20,8 +20,8 @@ from resnest_d2.compat.pytorch import is_out_of_memory
 from resnest_d2.data.image_files import reason_of
 from resnest_d2.errors import UserError
 
+from .images import InputImage, Source
 from .result import Prediction
-from .sources import InputImage, Source
 
 
 class Failure(NamedTuple):
@@ -58,6 +58,7 @@ class Stream:
     Attributes:
         failed: images so far that could not be read; they are skipped, and listed in the log at the
             end.
+        each: called with every prediction, in their order, before it is yielded.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Stream:
         self.source, self.work = source, work
         self.chunk, self.workers = chunk, workers
         self.failed: list[Failure] = []
+        self.each: Callable[[Prediction], None] | None = None
 
     def __iter__(self) -> Iterator[Prediction]:
         # disable=None: no bar without a terminal
@@ -81,8 +83,10 @@ class Stream:
                 bar.update()
                 if isinstance(result, Failure):
                     self.failed.append(result)
-                else:
-                    yield result
+                    continue
+                if self.each is not None:
+                    self.each(result)
+                yield result
         if self.failed:
             lines = "".join(f"\n  {name}: {reason}" for name, reason in self.failed)
             logging.getLogger(__name__).warning(

@@ -88,6 +88,8 @@ def _masks(masks: Any, size: tuple[int, int], number: int) -> Sequence[np.ndarra
     if isinstance(masks, BitMasks | torch.Tensor):
         tensor = masks.tensor if isinstance(masks, BitMasks) else masks
         return [mask.numpy().astype(bool, copy=False) for mask in tensor]
+    if not hasattr(masks, "polygons"):
+        return list(masks)  # each an array when it is asked for, as of sliced images
     return [polygons_to_bitmask(polygons, *size) for polygons in masks.polygons]
 
 

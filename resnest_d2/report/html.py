@@ -38,6 +38,7 @@ from .sections import (
     shares,
     task_label,
 )
+from .threshold import keep_thresholds
 from .training import training_figures
 from .worst import BUDGET, worst_images
 
@@ -77,19 +78,22 @@ def write_report(
     datasets = datasets_of(run) if datasets is None else datasets
     number = max(len(datasets), 1)
     each, budget = math.ceil(images / number), BUDGET // number
+    sections = [_section(run, dataset, each, budget) for dataset in datasets]
     text = render(
         "report.html.j2",
         title=run_name(output_dir),
         facts=describe(run),
         run=run,
         limit=detection_limit(detections_per_image(run)),
-        sections=[_section(run, dataset, each, budget) for dataset in datasets],
+        sections=sections,
         training=training_figures(run),
         config=run.config,
         command=command,
         repeat=repeat_command(run),
         script=(_TEMPLATES / "filter.js").read_text(encoding="utf-8"),
     )
+    thresholds = {s["name"]: s["analysis"].threshold for s in sections if s["analysis"]}
+    keep_thresholds(output_dir, thresholds, run.weights)
     return write_page(text, Path(output_dir) / "report.html")
 
 

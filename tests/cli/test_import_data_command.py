@@ -9,8 +9,6 @@ from formats import varied_labelme, voc, yolo
 
 from resnest_d2.cli.common import dataset
 
-pytest.importorskip("supervision", reason="the extra supervision is not installed")
-
 
 def test_command_splits_or_says_how(tmp_path, resnest_d2):
     pytest.importorskip("imagehash", reason="the extra split is not installed")

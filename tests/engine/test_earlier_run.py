@@ -8,6 +8,7 @@ from resnest_d2.engine.earlier_run import check_folder, set_aside
 from resnest_d2.errors import UserError
 
 FILES = ("best.json", "model_best.pth", "model_final.pth", "last_checkpoint", "results.json")
+FILES += ("threshold.json",)
 
 
 def write_run(folder, text):

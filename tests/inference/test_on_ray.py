@@ -112,6 +112,25 @@ def test_a_mistake_on_a_machine_is_one_sentence(run, cluster, tmp_path, monkeypa
     assert not [*(tmp_path / "out").glob("shard_*")]
 
 
+def test_what_selects_detections_tells_jobs_apart(run, tmp_path, monkeypatch):
+    from resnest_d2.inference import on_ray
+
+    seen = []
+
+    def open_job(*args, settings, **options):
+        seen.append(settings)
+        raise UserError("seen")
+
+    monkeypatch.setattr(on_ray, "open_job", open_job)
+    given = {"only": ["cat"], "max_detections": 5, "slice_size": 640, "overlap": 0.3}
+    for options in ({}, given, {"score_threshold": 0.5}, {"score_threshold": 0.05}):
+        with pytest.raises(UserError, match="seen"):
+            on_ray.predict_on_ray(str(run / "run"), [], tmp_path / "out", **options)
+    default, selecting, same, other = seen
+    assert selecting == {**default, **given} and default == same
+    assert other["config_sha256"] != default["config_sha256"]
+
+
 def test_a_mistake_is_one_sentence(run, tmp_path):
     from resnest_d2.inference.on_ray import predict_on_ray
 

@@ -18,6 +18,8 @@ from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.deploy.cpu import allocator
 from resnest_d2.errors import UserError
 from resnest_d2.inference import prediction_config
+from resnest_d2.inference.arrays import in_order
+from resnest_d2.inference.images import InputImage, Source
 from resnest_d2.inference.sources import open_source
 from resnest_d2.model_zoo import load_config
 
@@ -47,7 +49,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predictor(run):
-    return Predictor(run)
+    return Predictor(run, score_threshold=0.05)  # as in the evaluation
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def assert_same(ours, theirs):
 
 @pytest.mark.parametrize("options", [{}, {"backend": "plain", "batch_size": 2, "workers": 1}])
 def test_equals_default_predictor(run, pixels, options):
-    results = Predictor(run, **options)(pixels, channels="BGR")
+    results = Predictor(run, score_threshold=0.05, **options)(pixels, channels="BGR")
     theirs = reference(run)
     for result, image in zip(results, pixels, strict=True):
         assert_same(result.instances, theirs(image)["instances"])
@@ -82,7 +84,7 @@ def test_equals_default_predictor(run, pixels, options):
 
 
 def test_batches_hold_only_what_is_padded_alike(run, pixels, monkeypatch):
-    predictor = Predictor(run, batch_size=2, workers=1)
+    predictor = Predictor(run, batch_size=2, workers=1, score_threshold=0.05)
     sizes, model = [], predictor.model
 
     def count(inputs):
@@ -100,7 +102,9 @@ def test_batches_hold_only_what_is_padded_alike(run, pixels, monkeypatch):
 
 def test_the_resize_key_counts(run, pixels):
     found = [
-        Predictor(run, opts=["INPUT.RESIZE", name])(pixels[0], channels="BGR").instances.scores
+        Predictor(run, opts=["INPUT.RESIZE", name], score_threshold=0.05)(
+            pixels[0], channels="BGR"
+        ).instances.scores
         for name in ("pil", "cv2")
     ]
     assert not torch.equal(*found)
@@ -109,7 +113,8 @@ def test_the_resize_key_counts(run, pixels):
 def test_the_allocator_is_left_alone(run, pixels, monkeypatch):
     calls = []
     monkeypatch.setattr(allocator, "_set", calls.append)
-    assert Predictor(run, device="cpu")(pixels[0], channels="BGR").instances.scores.numel()
+    found = Predictor(run, device="cpu", score_threshold=0.05)(pixels[0], channels="BGR")
+    assert len(found) > 0
     assert calls == []
     keep_freed_memory()
     assert len(calls) == 1  # what the test would have seen
@@ -177,7 +182,9 @@ def test_an_image_too_large_for_the_memory_costs_only_itself(
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     one = len(predictor(tmp_path / "0.png"))
-    limit = predictor._prepare(next(open_source(images[0], "RGB").images))["image"].numel()
+    limit = (
+        predictor._prepare(next(open_source(images[0], "RGB").images)).inputs[0]["image"].numel()
+    )
     detect = predictor.model.forward
 
     def lacking(inputs):
@@ -213,6 +220,33 @@ def test_streams_without_reading_everything_first(predictor, pixels, tmp_path):
     assert [p.name for p in stream] == [f"{i:02}.png" for i in range(1, 7)]
 
 
+def test_a_camera_is_predicted_frame_by_frame(predictor, pixels, monkeypatch):
+    read = functools.partial(in_order, pixels[0], "BGR")
+    frames = (InputImage(f"camera_0#{i}", None, i, read, read, 10.0) for i in range(3))
+    endless = Source(frames, None, single=False, endless=True)
+    with pytest.raises(UserError, match="never ends; iterate over stream"):
+        predictor(endless)
+    monkeypatch.setattr(predictor, "batch_size", 4)
+    stream = predictor.stream(endless)
+    assert stream.chunk == 1 and [p.frame for p in stream] == [0, 1, 2]
+
+
+def test_slices_and_classes_are_kept_as_asked(run, predictor, pixels):
+    """A sliced image has the detections of the image, and of its slices where these are better."""
+    image = np.tile(pixels[0], (2, 2, 1))  # 120 x 120
+    options = {"score_threshold": 0.05, "only": ["ant"], "slice_size": 64, "overlap": 0.25}
+    sliced = Predictor(run, **options)(image, channels="BGR")
+    whole = predictor(image, channels="BGR")
+    others = Predictor(run, **{**options, "only": ["bee", "cow"]})(image, channels="BGR")
+    assert set(sliced.names) == {"ant"} and "ant" not in others.names
+    assert (np.diff(sliced.scores) <= 0).all() and sliced.scores[0] >= whole.scores[0] - 1e-5
+    masks = sliced.masks
+    assert masks.shape == (len(sliced), 120, 120) and masks.any()
+    for mask, box in zip(masks, sliced.boxes, strict=True):
+        x0, y0, x1, y1 = np.floor(box[:2]).tolist() + np.ceil(box[2:]).tolist()
+        assert not mask[: int(y0)].any() and not mask[:, int(x1) + 1 :].any()
+
+
 def test_the_threads_of_torch_are_as_before(predictor, pixels):
     before = torch.get_num_threads()
     predictor(pixels[:2], channels="BGR")
@@ -236,7 +270,7 @@ def test_a_run_is_one_line(run, kind, pixels, predictor):
         "config": (run / "config.yaml", weights),
         "cfg": (predictor.cfg, weights),
     }[kind]
-    found = Predictor(model, weights=weights)(pixels[0], channels="BGR")
+    found = Predictor(model, weights=weights, score_threshold=0.05)(pixels[0], channels="BGR")
     assert torch.equal(
         found.instances.scores, predictor(pixels[0], channels="BGR").instances.scores
     )

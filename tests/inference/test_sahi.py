@@ -39,7 +39,7 @@ def test_predicts_with_a_runs_folder_as_our_predictor_does(run):
     from sahi import AutoDetectionModel
     from sahi.predict import get_prediction
 
-    predictor = Predictor(run, backend="plain", device="cpu")
+    predictor = Predictor(run, backend="plain", device="cpu", score_threshold=0.0)
     names = predictor.cfg.DATASETS.CLASSES  # of config.yaml, as docs/predict.md has it
     model = AutoDetectionModel.from_pretrained(
         model_type="detectron2",

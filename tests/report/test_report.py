@@ -159,6 +159,16 @@ def test_analysis(run):
     assert found.sizes == {"small": 2, "medium": 0, "large": 0}
 
 
+def test_the_recommended_threshold_is_kept(run):
+    folder, data, _ = run()
+    assert "least 0.90, at IoU 0.5" in write_report(folder, datasets=[data]).read_text()
+    kept = json.loads(open(f"{folder}/threshold.json").read())
+    assert kept["thresholds"] == {data.name: 0.8999} and "weights" in kept
+    bare, data, _ = run(change=lambda data: data["annotations"].clear(), name="bare")
+    write_report(bare, datasets=[data])
+    assert not os.path.exists(f"{bare}/threshold.json")
+
+
 def test_a_crowd_is_not_judged(run):
     def crowd(data):
         data["annotations"][1].update(iscrowd=1, segmentation=None)

@@ -33,7 +33,7 @@ def prediction_settings(
     paths = [image.path for image in islice(open_source(source).images, number)]
     for backend in backends:
         try:
-            ours = Predictor(model, backend=backend)
+            ours = Predictor(model, backend=backend, score_threshold=0.05)  # as evaluated
         except ImportError as error:
             skip(f"Predictor, {backend}", str(error))
             continue

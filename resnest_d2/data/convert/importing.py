@@ -4,13 +4,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from resnest_d2.data.validate.masks import area_of
 from resnest_d2.data.validate.rules import outside_folder
-from resnest_d2.errors import MissingFileError, MissingPackageError, UserError
+from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.files import write_json_files
 from resnest_d2.outputs import require_new
 
@@ -35,8 +34,6 @@ FORMATS: dict[str, Callable[[Path, Faults], Iterator[Split]]] = {
     "labelstudio": read_labelstudio,
     "roboflow": read_roboflow,
 }
-# Read with supervision, or with the XML parser that it brings.
-_SUPERVISED = ("yolo", "voc", "labelme", "cvat")
 _JSON_FILES = {"labelme": "*.json", "roboflow": "**/_annotations.coco.json"}  # in their folders
 _APART = ("cvat", "labelstudio")  # whose images can be in any folder
 
@@ -88,7 +85,7 @@ def import_data(
     Raises:
         OutputExistsError: an output exists.
         MissingFileError: no such source.
-        MissingPackageError: supervision is not installed, or for a plan imagehash.
+        MissingPackageError: for a plan, imagehash is not installed.
         WriteError: an output cannot be written; then none is.
         UserError: an unknown format, faulty annotations, classes that disagree, a source of another
             format, or a plan for sources that have splits.
@@ -132,11 +129,6 @@ def import_data(
 def _read(format: str, sources: Sequence[str], images: str | None) -> list[Split]:
     if format not in FORMATS:
         raise UserError(f"The format is {format!r}; choose from {', '.join(FORMATS)}.")
-    if format in _SUPERVISED and find_spec("supervision") is None:
-        raise MissingPackageError(
-            f"import-data {format} needs supervision, which is not installed: "
-            "pip install 'resnest-d2[supervision]'"
-        )
     read: Callable[..., Iterator[Split]] = FORMATS[format]
     if images is not None:
         if format not in _APART:

@@ -1,7 +1,7 @@
 """Reader of YOLO annotations, as Ultralytics and Roboflow write them.
 
-The annotations of an image are parsed by supervision (extra ``supervision``,
-https://supervision.roboflow.com). Only its boxes are used. Polygons are copied from the file,
+The annotations of an image are parsed by supervision
+(https://supervision.roboflow.com). Only its boxes are used. Polygons are copied from the file,
 because supervision's masks are drawn from rounded corners including their rim: a square of 4 x 4
 pixels becomes 5 x 5.
 """

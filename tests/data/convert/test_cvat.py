@@ -10,8 +10,6 @@ from formats import images
 from resnest_d2.data import read_coco
 from resnest_d2.data.convert import import_data
 
-pytest.importorskip("supervision", reason="the extra supervision is not installed")
-
 LABELS = "<labels>" + "".join(
     f"<label><name>{name}</name>{parent}</label>"
     for name, parent in (("dog", ""), ("nose", "<parent>dog</parent>"), ("cat", ""), ("dog", ""))

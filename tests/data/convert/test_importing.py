@@ -9,8 +9,6 @@ from formats import OBJECTS, images, labelme, varied_labelme, voc, yolo
 from resnest_d2.data import read_coco
 from resnest_d2.data.convert import Plan, import_data
 
-pytest.importorskip("supervision", reason="the extra supervision is not installed")
-
 
 @pytest.mark.parametrize("make", [yolo, voc, labelme])
 def test_three_formats(make, tmp_path, caplog):
@@ -72,7 +70,7 @@ def test_categories_of_another_file(tmp_path):
         import_data("labelme", [train], output=str(tmp_path / "x.json"), categories=ids)
 
 
-def test_mistakes(tmp_path, monkeypatch):
+def test_mistakes(tmp_path):
     source = str(yolo(tmp_path / "data")[0])
     out = str(tmp_path / "out.json")
     with pytest.raises(ValueError, match="one file for the 2 splits data_train, data_val"):
@@ -103,9 +101,6 @@ def test_mistakes(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a.json: it is not of labelme: .* a circle, has 1 points"):
         import_data("labelme", [str(other.parent)], output=out)
     assert not (tmp_path / "out.json").exists() and not (tmp_path / "coco").exists()
-    monkeypatch.setattr("resnest_d2.data.convert.importing.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"resnest-d2\[supervision\]"):
-        import_data("yolo", [source], output=out)
 
 
 def test_a_hundred_equal_faults_are_one_line(tmp_path):

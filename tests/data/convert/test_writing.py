@@ -54,7 +54,6 @@ def objects(json_file):
 
 
 def test_yolo_and_back(tmp_path):
-    pytest.importorskip("supervision", reason="the extra supervision is not installed")
     pairs = [write(tmp_path), write(tmp_path, "val")]
     done = export_data(pairs, "yolo", output=str(tmp_path / "yolo"))
     assert done == (str(tmp_path / "yolo"), 6, 8, [])
@@ -81,7 +80,6 @@ def test_yolo_and_back(tmp_path):
 
 
 def test_voc_and_back(tmp_path):
-    pytest.importorskip("supervision", reason="the extra supervision is not installed")
     json_file, folder = write(tmp_path)
     done = export_data([(json_file, folder)], "voc", output=str(tmp_path / "voc"))
     assert done.lost == [
@@ -205,7 +203,6 @@ def test_images_of_the_same_name(names, format, message, tmp_path):
 
 def test_yolo_of_images_in_a_folder_of_that_name(tmp_path):
     """Readers replace the last "images" of a path by "labels"."""
-    pytest.importorskip("supervision", reason="the extra supervision is not installed")
     names = ("a.jpg", "cam/images/b.jpg", "c.jpg")
     export_data([write(tmp_path, names=names)], "yolo", output=str(tmp_path / "yolo"))
     (back,) = import_data("yolo", [str(tmp_path / "yolo")], output=str(tmp_path / "coco")).files
