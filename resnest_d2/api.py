@@ -30,20 +30,14 @@ class Run:
     def __init__(self, folder: str | os.PathLike):
         """
         Args:
-            folder: OUTPUT_DIR.
-
-        Raises:
-            MissingFileError: it is not the folder of a run.
+            folder: OUTPUT_DIR; a MissingFileError is raised if it is not that of a run.
         """
         self.folder = Path(folder)
         find_detector(str(folder))
 
     @property
     def results(self) -> dict[str, dict]:
-        """Results of the last evaluation: dataset -> task -> metric -> percent; empty if none.
-
-        A metric without objects is None.
-        """
+        """Of the last evaluation: dataset -> task -> metric -> percent or None; empty if none."""
         path = self.folder / "results.json"
         return read_json(str(path)) if path.is_file() else {}
 

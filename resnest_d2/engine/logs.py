@@ -34,10 +34,11 @@ _PACKAGE = __name__.partition(".")[0]
 _LIBRARIES = ("", "torch", "py.warnings")  # "": all that have no handlers of their own
 _libraries_before: dict[str, tuple[list[logging.Handler], bool]] = {}  # a run in this process
 _console: Console | None = None  # of a run in this process
+_begun: list[logging.Handler] = []  # this package's, set up by its last run
 
 
 def begin_logs(output_dir: str, console: Console = Console.SHORT) -> None:
-    """Sets up the logs of detectron2, fvcore and this package; repeated calls do nothing.
+    """Sets up the logs of detectron2, fvcore and this package, which a run of this process begins.
 
     Args:
         output_dir: folder of log.txt.
@@ -46,6 +47,9 @@ def begin_logs(output_dir: str, console: Console = Console.SHORT) -> None:
     global _console
     _console = console
     rank, main = comm.get_rank(), comm.is_main_process()
+    for name in ("fvcore", "detectron2"):  # without the file of an earlier run in this process
+        logging.getLogger(name).handlers[:] = []
+    setup_logger.cache_clear()
     # default_setup repeats these two calls, which then do nothing.
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     setup_logger(output_dir, distributed_rank=rank)
@@ -64,7 +68,9 @@ def begin_logs(output_dir: str, console: Console = Console.SHORT) -> None:
                 handler.setFormatter(Uncoloured(handler.formatter))
     logger = logging.getLogger(_PACKAGE)
     handlers = logging.getLogger("detectron2").handlers
-    logger.handlers[:] = [*handlers, *(h for h in _files(logger) if h not in handlers)]
+    others = (h for h in _files(logger) if h not in (*handlers, *_begun))
+    logger.handlers[:] = [*handlers, *others]
+    _begun[:] = logger.handlers
     logger.setLevel(logging.INFO)
     logger.propagate = False
     _log_libraries(printed=main and console is Console.VERBOSE)
@@ -143,7 +149,9 @@ def held_logs() -> Iterator[None]:
     Without it, after an error or in a dry run, the main process prints them to standard error.
     """
     logger = logging.getLogger(_PACKAGE)
-    if logger.handlers:  # set up by an earlier run of this process, or by a program
+    if _console is None and logger.handlers == _begun:  # of an earlier run, whose log is complete
+        logger.handlers[:] = []
+    if logger.handlers:  # set up by the run, or by a program
         yield
         return
     held, level = _Held(), logger.level
@@ -189,8 +197,7 @@ def file_only_printer(max_iter: int) -> CommonMetricPrinter:
     printer.logger = logging.getLogger(f"{_PACKAGE}.metrics")
     printer.logger.propagate = False
     printer.logger.setLevel(logging.INFO)
-    for handler in _files(logging.getLogger("detectron2")):
-        printer.logger.addHandler(handler)
+    printer.logger.handlers[:] = _files(logging.getLogger("detectron2"))
     return printer
 
 

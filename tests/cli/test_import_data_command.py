@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from formats import varied_labelme, voc, yolo
 
-from resnest_d2.cli.common import dataset
+from resnest_d2.data.entries import dataset_entry
 
 
 def test_command_splits_or_says_how(tmp_path, resnest_d2):
@@ -44,10 +44,10 @@ def test_names_the_sets_after_the_source(tmp_path, resnest_d2):
     assert "0 errors, 0 warnings" in result.output
     train, val = (tmp_path / "coco" / f"data_{split}.json" for split in ("train", "val"))
     assert f"--data {train} {source}/JPEGImages --val {val} --output" in result.output
-    assert [dataset(path, source)[0] for path in (train, val)] == ["data_train", "data_val"]
+    assert [dataset_entry((path, source))[0] for path in (train, val)] == ["data_train", "data_val"]
     # Never the name of another data set, here one of detectron2's.
-    assert dataset(Path("cells/coco_2017_val.json"), source)[0] == "cells_coco_2017_val"
-    assert dataset(Path("cells/val.json"), source)[0] == "cells_val"
+    assert dataset_entry(("cells/coco_2017_val.json", source))[0] == "cells_coco_2017_val"
+    assert dataset_entry(("cells/val.json", source))[0] == "cells_val"
 
 
 @pytest.mark.parametrize(
