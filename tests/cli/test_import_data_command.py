@@ -1,7 +1,5 @@
 """``resnest-d2 import-data``: what it prints, and which command is right for other files."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
