@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import load_config
+from .data.coco import forget_datasets
 from .data.entries import Paths
 from .deploy.export import ExportReport, ShortestEdge, files_of
 from .deploy.export import export as export_module
@@ -21,11 +22,7 @@ from .outputs import require_new
 
 
 class Run:
-    """The folder of a training or an evaluation.
-
-    Attributes:
-        folder: its path.
-    """
+    """The folder of a training or an evaluation, ``folder``."""
 
     def __init__(self, folder: str | os.PathLike):
         """
@@ -80,8 +77,7 @@ class Run:
 
     def resume(self) -> "Run":
         """Continues the training where it stopped."""
-        launch(Training(model=str(self.folder), resume=True).arguments())
-        return self
+        return _run(Training(model=str(self.folder), resume=True).arguments())
 
     def export(self, path: str | os.PathLike, **options: Any) -> ExportReport:
         """Exports the run's detector; the options are those of :func:`export`."""
@@ -153,8 +149,7 @@ def train(
     )
     args = request.arguments()
     args.num_gpus, args.overwrite = num_gpus, overwrite
-    launch(args)
-    return Run(_folder(args))
+    return _run(args)
 
 
 def evaluate(
@@ -195,13 +190,15 @@ def evaluate(
     )
     args = request.arguments()
     args.num_gpus = num_gpus
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> Run:
+    """Trains or evaluates; data of an earlier run may have had the same names."""
+    cfg = load_config(args.config_file, args.opts)
+    forget_datasets(name for name, *_ in cfg.DATASETS.COCO)
     launch(args)
-    return Run(_folder(args))
-
-
-def _folder(args: argparse.Namespace) -> str:
-    """OUTPUT_DIR of a run that has ended."""
-    return str(load_config(args.config_file, args.opts).OUTPUT_DIR)
+    return Run(cfg.OUTPUT_DIR)
 
 
 def export(

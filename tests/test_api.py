@@ -14,6 +14,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("api")
     write_data(folder / "cells")
     write_data(folder / "other")
+    write_data(folder / "elsewhere" / "cells")
     return folder
 
 
@@ -53,6 +54,16 @@ def test_a_run_is_evaluated_on_other_data(run, data):
     assert tested.box_ap == pytest.approx(run.box_ap)  # the same images
     with pytest.raises(UserError, match=r"eval/results.json exists"):
         resnest_d2.evaluate(data / "run", output=data / "run" / "eval")
+
+
+def test_data_of_the_same_name_is_other_data(run, data):
+    path = data / "elsewhere" / "cells" / "val.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = content["annotations"][:1]
+    path.write_text(json.dumps(content))
+    tested = run.evaluate(data=path, output=data / "few", opts=["MODEL.DEVICE", "cpu"])
+    assert [*tested.results] == [*run.results] == ["cells_val"]
+    assert tested.box_ap != run.box_ap
 
 
 def test_a_second_training_of_the_process_is_its_own(run, data):

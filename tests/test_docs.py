@@ -19,6 +19,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import formats
 import published
 import pytest
@@ -28,6 +29,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from typer.testing import CliRunner
 
+import resnest_d2
 from resnest_d2 import get_backbone, get_cfg
 from resnest_d2.checkpoint.origins import converted_file
 from resnest_d2.cli.main import app
@@ -150,7 +152,7 @@ def workspace(tmp_path, monkeypatch, weights_cache):
     def weights(source):
         path = tmp_path / f"{Path(source.name).name}.pth"
         name = source.name.removeprefix("resnest://")
-        if name.startswith("timm/"):
+        if name.startswith(("timm/", "imagenet/")):
             torch.save({"model": get_backbone(name).state_dict()}, path)
         elif not path.exists():
             published.save(path, name)
@@ -171,6 +173,53 @@ def test_every_command_runs(workspace):
     wrong = [message for command in dict.fromkeys(found) if (message := run(command))]
     assert not wrong, "\n".join(wrong)
     assert (workspace / "output" / "mine" / "eval" / "results.json").is_file()
+
+
+# What of the examples is made small.
+SMALLER = {
+    '["SOLVER.MAX_ITER", 1000]': repr([*small.KEYS, "OUTPUT_DIR", "output/yaml"]),
+    "epochs=12,": f"opts={[*small.KEYS, 'MODEL.DEVICE', 'cpu']},",
+}
+OWN_TESTS = {"export.md"}  # a program with arguments: tests/deploy/export
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The examples in Python, in order."""
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+    for text, other in SMALLER.items():
+        blocks = [block.replace(text, other) for block in blocks]
+    return blocks
+
+
+@pytest.fixture
+def examples(workspace):
+    """What the examples of the pages find: a trained run, images and a video."""
+    options = {"data": "data/train.json", "val": "data/val.json"}
+    resnest_d2.train(small.FASTER, **options, output="output/mine", opts=small.KEYS)
+    for name in ("before", "after"):
+        shutil.copytree("output/mine", f"output/{name}")
+    image = cv2.imread("image.png")
+    for name in ("street.jpg", "aerial.jpg"):
+        cv2.imwrite(name, image)
+    frames = cv2.VideoWriter("video.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 5, image.shape[1::-1])
+    for _ in range(3):
+        frames.write(image)
+    frames.release()
+    (workspace / "configs").symlink_to(config_dir())
+    model = resnest_d2.Run("output/mine").predictor(device="cpu", backend="plain").model
+    return {"image": image, "model": model}
+
+
+def test_every_example_in_python_runs(examples):
+    pages = [page for page in PAGES if page.name not in OWN_TESTS and python_blocks(page)]
+    assert len(pages) > 8
+    for page in pages:
+        names = dict(examples)
+        for block in python_blocks(page):
+            try:
+                exec(compile(block, page.name, "exec"), names)
+            except Exception as error:
+                raise AssertionError(f"{page.name}:\n{block}") from error
 
 
 def test_an_unknown_command_is_noticed():

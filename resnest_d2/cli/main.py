@@ -42,7 +42,7 @@ app = typer.Typer(
 
 # Commands that show progress and have no log file, where the warnings of other libraries would go.
 # Those of the same kind in train and eval are in log.txt.
-_LONG = ("check-data", "import-data", "split", "convert", "export")
+_LONG = ("predict", "check-data", "import-data", "split", "convert", "export")
 _LIBRARIES = r"(torch|torchvision|detectron2|fvcore|iopath|onnx|onnxruntime|openvino)(\.|$)"
 _Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 _debug = False  # given before the command's name

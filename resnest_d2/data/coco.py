@@ -165,7 +165,7 @@ def _warn(json_file: str, findings: list[Finding]) -> None:
 
 
 def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
-    """Registers a dataset in COCO format; repeated calls with the same paths do nothing.
+    """Registers a dataset in COCO format; repeated calls with the same paths follow their changes.
 
     Args:
         name: name for DATASETS.TRAIN and DATASETS.TEST.
@@ -180,22 +180,27 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
         UserError: the file has errors, or the name is in use for another dataset.
     """
     facts = read_coco(json_file, image_root)
-    metadata = MetadataCatalog.get(name)
     if name in DatasetCatalog:
-        before = (metadata.get("json_file"), metadata.get("image_root"))
-        if before != (json_file, image_root):
+        metadata = MetadataCatalog.get(name)
+        before = [metadata.get(key) for key in ("json_file", "image_root")]
+        if [path and os.path.abspath(path) for path in before] != [
+            os.path.abspath(path) for path in (json_file, image_root)
+        ]:
             raise UserError(
                 f"The dataset {name} is already registered as {before[0]} with {before[1]}, not as "
                 f"{json_file} with {image_root}; give it another name."
             )
-        return facts
+        if metadata.get("facts") == facts:
+            return facts
+        forget_datasets([name])
 
     def load() -> list[dict]:
         index = MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id
         return load_images(json_file, image_root, index)
 
     DatasetCatalog.register(name, load)
-    metadata.set(
+    MetadataCatalog.get(name).set(
+        facts=facts,
         json_file=json_file,
         image_root=image_root,
         evaluator_type="coco",
@@ -213,6 +218,14 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
 def is_ours(name: str) -> bool:
     """Whether :func:`register_coco` registered a dataset."""
     return MetadataCatalog.get(name).get("keypoint_fault") is not None
+
+
+def forget_datasets(names: Iterable[str]) -> None:
+    """Takes back what :func:`register_coco` registered; other datasets stay."""
+    for name in names:
+        if name in DatasetCatalog and is_ours(name):
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
 
 
 def release_datasets(names: Iterable[str]) -> None:

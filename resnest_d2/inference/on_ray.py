@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
-from tqdm import tqdm
 
 from resnest_d2.checkpoint.fetch import sha256_of
 from resnest_d2.deploy import keep_freed_memory
 from resnest_d2.errors import MissingPackageError, UserError
+from resnest_d2.progress import progress
 from resnest_d2.version import __version__
 
 from .detector import prediction_config
@@ -147,7 +147,7 @@ def predict_on_ray(
     if missing:
         with (
             _cluster(ray, address),
-            tqdm(total=images, initial=before, unit="image", disable=None) as bar,
+            progress(images, "Images", initial=before, unit="image") as bar,
         ):
             for row in _rows(ray, job, missing, actors, options):
                 totals = {name: number + row[name] for name, number in totals.items()}

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import torch
-from tqdm import tqdm
 
 from resnest_d2.compat.pytorch import is_out_of_memory
 from resnest_d2.data.image_files import reason_of
 from resnest_d2.errors import UserError
+from resnest_d2.progress import progress
 
 from .images import InputImage, Source
 from .result import Prediction
@@ -77,8 +77,7 @@ class Stream:
         self.each: Callable[[Prediction], None] | None = None
 
     def __iter__(self) -> Iterator[Prediction]:
-        # disable=None: no bar without a terminal
-        with tqdm(total=self.source.number, unit="image", disable=None) as bar:
+        with progress(self.source.number, "Images", unit="image") as bar:
             for result in self.results():
                 bar.update()
                 if isinstance(result, Failure):

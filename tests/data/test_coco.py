@@ -1,10 +1,12 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnest_d2.data import read_coco, register_coco
+from resnest_d2.data.coco import forget_datasets
 
 
 def rle(annotation):
@@ -118,6 +120,23 @@ def test_registering_is_idempotent(coco_files):
         register_coco("mine", *coco_files(name="other"))
     DatasetCatalog.remove("mine")
     MetadataCatalog.remove("mine")
+
+
+def test_a_registered_file_that_changes_is_read_again(coco_files, tmp_path, monkeypatch):
+    json_file, folder = coco_files()
+    register_coco("mine", json_file, folder)
+    monkeypatch.chdir(tmp_path)
+    relative = [os.path.relpath(path) for path in (json_file, folder)]
+    assert register_coco("mine", *relative).classes == ("dog", "cat")
+    data = json.loads(Path(json_file).read_text())
+    data["categories"].append({"id": 99, "name": "zebra"})
+    Path(json_file).write_text(json.dumps(data))
+    assert register_coco("mine", *relative).classes == ("dog", "cat", "zebra")
+    metadata = MetadataCatalog.get("mine")
+    assert metadata.thing_classes == ["dog", "cat", "zebra"]
+    assert metadata.thing_dataset_id_to_contiguous_id[99] == 2
+    forget_datasets(["mine", "coco_2017_val", "no such"])
+    assert "mine" not in DatasetCatalog and "coco_2017_val" in DatasetCatalog
 
 
 def test_images_outside_of_their_folder_are_read_with_a_warning(coco_files, tmp_path, caplog):
