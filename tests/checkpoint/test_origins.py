@@ -86,7 +86,7 @@ def test_a_corrupt_download_is_removed(server, weights_cache, cfg):
 
 def test_a_cut_off_download_is_resumed(published_net, server, weights_cache, cfg, monkeypatch):
     monkeypatch.setattr(
-        origins.fetch, "__kwdefaults__", {"hash_head": None, "attempts": 4, "pause": 0}
+        origins.fetch, "__kwdefaults__", {**origins.fetch.__kwdefaults__, "pause": 0}
     )
     server.cut[published_net] = 5000
     assert loads("resnest://imagenet/net", cfg)
@@ -112,7 +112,7 @@ print(weights["stem.conv1_1.weight"].flatten()[0].item())
 
 def test_offline_says_what_to_do(monkeypatch, weights_cache, tmp_path):
     monkeypatch.setattr(
-        origins.fetch, "__kwdefaults__", {"hash_head": None, "attempts": 1, "pause": 0}
+        origins.fetch, "__kwdefaults__", {**origins.fetch.__kwdefaults__, "attempts": 1}
     )
     address = "http://127.0.0.1:9/some%2Bnet-01234567.pth"
     with pytest.raises(DownloadError) as error:

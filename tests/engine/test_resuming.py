@@ -39,7 +39,7 @@ def test_three_kills_change_nothing(tmp_path):
     assert codes == [-9, 130, -9]
     assert run("killed", 1) == 0
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
-    text = (tmp_path / "killed" / "output.txt").read_text()
+    text = (tmp_path / "killed" / "log.txt").read_text()
     assert text.count("Starting training from iteration") == 4
     lines = (tmp_path / "killed" / "metrics.json").read_text().splitlines()
     assert len(lines) >= 4 and not list((tmp_path / "killed").glob("*.partial"))

@@ -128,7 +128,7 @@ def test_a_signal_stops_it_and_is_no_failure(name, outcomes, made):
 def test_a_stopped_run_goes_on_and_a_finished_one_says_so(outcomes, made):
     codes, parts = outcomes
     assert codes["resumed"] == codes["again"] == 0
-    start = int(re.search(r"training from iteration (\d+)", parts["resumed"][0])[1])
+    start = int(re.search(r"resumed after (\d+) iterations", parts["resumed"][0])[1])
     final = torch.load(made / "interrupted" / "model_final.pth", weights_only=True)
     assert final["iteration"] == start + 1
     assert "Nothing is left to train" in parts["again"][0]
