@@ -2,8 +2,9 @@
 
 import functools
 import html
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from .session import Detector, Visit, count, keep, sentence_of, table
 
 ROWS = 1000  # of the table
 TILES = [("none: the whole image", 0), *((f"{side} pixels", side) for side in (320, 640, 1024))]
-COLUMNS = ["detector", "image", "class", "score", "x0", "y0", "x1", "y1"]
-_KINDS = ["str", "str", "str", *["number"] * 5]
+COLUMNS = ["class", "score", "x0", "y0", "x1", "y1", "frame", "detector"]  # the last two at need
+_KINDS = ["str", *["number"] * 5, "str", "str"]
+STYLE = ".drawing :is(img, video) {max-height: 80vh}"  # portraits, too, fit into the window
 
 
 def build(gr: Any, detectors: Sequence[Detector], folder: str) -> Any:
@@ -25,7 +27,7 @@ def build(gr: Any, detectors: Sequence[Detector], folder: str) -> Any:
         detectors: detectors with different names.
         folder: folder of gradio's for the files to download.
     """
-    show = _in_sentences(gr, functools.partial(_show, gr, detectors))
+    show = functools.partial(_show_or_tell, gr, detectors)
     names = [detector.name for detector in detectors]
     classes = [*dict.fromkeys(name for d in detectors for name in d.classes)]
     with gr.Blocks(
@@ -53,25 +55,43 @@ def build(gr: Any, detectors: Sequence[Detector], folder: str) -> Any:
         with gr.Row():
             for detector in detectors:
                 with gr.Column(min_width=300) as column:
+                    title = gr.HTML(_title(detector.name))
                     slider = gr.Slider(
                         detector.lowest,
                         1,
                         value=detector.threshold,
                         step=0.01,
-                        label=f"Score threshold of {detector.name}",
+                        label="Score threshold",
                     )
                     drawing = gr.Image(
-                        label=detector.name, format="jpeg", buttons=["download", "fullscreen"]
+                        format="jpeg",
+                        buttons=["download", "fullscreen"],
+                        elem_classes="drawing",
+                        show_label=False,
                     )
-                    video = gr.Video(label=detector.name, visible=False, buttons=["download"])
-                    button = gr.DownloadButton("COCO JSON", size="sm", interactive=False)
+                    video = gr.Video(
+                        visible=False,
+                        buttons=["download"],
+                        elem_classes="drawing",
+                        show_label=False,
+                    )
+                    button = gr.DownloadButton("Download COCO JSON", size="sm", interactive=False)
                 sliders.append(slider)
-                parts += [column, drawing, video, button]
+                parts += [column, title, drawing, video, button]
         counts = gr.Dataframe(
-            headers=["class", *names], label="Counts", interactive=False, buttons=["copy"]
+            headers=["class", *names],
+            label="Counts",
+            interactive=False,
+            buttons=["copy"],
+            elem_id="counts",
         )
         rows = gr.Dataframe(
-            headers=COLUMNS, datatype=_KINDS, label="Detections", interactive=False, max_height=400
+            headers=COLUMNS[:6],
+            datatype=_KINDS,
+            label="Detections",
+            interactive=False,
+            max_height=400,
+            elem_id="detections",
         )
         inputs, outputs = [visit, shown, chosen, tiles, *sliders], [*parts, counts, rows]
         common = {"api_visibility": "private", "concurrency_id": "detectors"}
@@ -108,16 +128,17 @@ def _leave(visit: Visit | None) -> None:
         visit.close()
 
 
-def _in_sentences(gr: Any, action: Callable[..., Any]) -> Callable[..., Any]:
-    """An action of the page whose errors are sentences in it."""
-
-    def run(*args: Any) -> Any:
-        try:
-            return action(*args)
-        except Exception as error:  # gradio shows the message as HTML
-            raise gr.Error(html.escape(sentence_of(error)), print_exception=False) from error
-
-    return run
+def _show_or_tell(
+    gr: Any, detectors: Sequence[Detector], visit: Visit | None, *given: Any
+) -> list[Any]:
+    """Values of the page's outputs; on an error they are empty, and the page tells it."""
+    try:
+        return _show(gr, detectors, visit, *given)
+    except Exception as error:
+        told = sentence_of(error)
+        logging.getLogger(__name__).info(told)
+        gr.Warning(html.escape(told))  # the message is shown as HTML
+        return _show(gr, detectors, None, *given)
 
 
 def _show(
@@ -141,10 +162,12 @@ def _show(
         found = visit.find(detector, tiles or None)
         found = [keep(one, threshold=threshold, classes=classes) for one in found]
         numbers[detector.name] = count(found)
-        rows += ([detector.name, *row] for row in table(found))
+        is_video = found[0].frame is not None
+        rows += ([*row[: 7 if is_video else 6], detector.name] for row in table(found))
         total = sum(numbers[detector.name].values())
         label = f"{detector.name}: {total or 'no'} object{'' if total == 1 else 's'}"
         label += "" if total else f" from a score of {threshold:g} on; lower the threshold"
+        label += f", in {len(found)} frames" if is_video else ""
         drawn = visit.draw(found)
         parts += [column, *_outputs(gr, label, drawn, visit.write_json(found, i))]
     named = sorted({name for counted in numbers.values() for name in counted})
@@ -154,15 +177,26 @@ def _show(
     return [
         *parts,
         gr.Dataframe(value=counts, headers=["class", *numbers]),
-        gr.Dataframe(value=rows[:ROWS], headers=COLUMNS),
+        _table(gr, rows, several=len(detectors) > 1),
     ]
+
+
+def _table(gr: Any, rows: Sequence[Sequence[Any]], *, several: bool) -> Any:
+    """Rows of detections that end in the detector's name, which one alone does not need."""
+    headers = [*COLUMNS[: len(rows[0]) - 1 if rows else 6], *(COLUMNS[7:] if several else ())]
+    return gr.Dataframe(value=[row[: len(headers)] for row in rows[:ROWS]], headers=headers)
 
 
 def _outputs(gr: Any, label: str, drawn: Image.Image | str | None, path: str | None) -> list[Any]:
-    """Drawing, video and download of one detector."""
+    """Title, drawing, video and download of one detector."""
     is_video = isinstance(drawn, str)
     return [
-        gr.Image(value=None if is_video else drawn, label=label, visible=not is_video),
-        gr.Video(value=drawn if is_video else None, label=label, visible=is_video),
+        gr.HTML(_title(label)),
+        gr.Image(value=None if is_video else drawn, visible=not is_video),
+        gr.Video(value=drawn if is_video else None, visible=is_video),
         gr.DownloadButton(value=path, interactive=path is not None),
     ]
+
+
+def _title(text: str) -> str:
+    return f"<b>{html.escape(text)}</b>"

@@ -12,7 +12,7 @@ from typing import Any
 
 from resnest_d2.errors import MissingPackageError, UserError
 
-from .page import build
+from .page import STYLE, build
 from .session import Detector
 
 LARGEST = "256mb"  # of an uploaded file
@@ -63,6 +63,7 @@ def served(
                 pwa=False,
                 mcp_server=False,
                 theme=theme,
+                css=STYLE,
             )
         except OSError as error:
             raise UserError(f"The page cannot be served at {host}, port {port}: {error}") from error

@@ -37,23 +37,24 @@ class Detector:
     """A detector for many visitors, who wait for each other.
 
     Attributes:
-        name: as it was given, safe to show.
+        name: safe to show.
         threshold: lowest score to begin with, the recommended one.
         lowest: lowest score that is predicted.
         classes: names of the classes, safe to show; empty if unknown.
     """
 
-    def __init__(self, model: str, **options: Any):
+    def __init__(self, model: str, *, name: str | None = None, **options: Any):
         """
         Args:
             model: see :class:`Predictor`.
+            name: short name; by default the model as it is given.
             **options: of :class:`Predictor`, without the threshold.
 
         Raises:
             UserError: as :class:`Predictor`.
         """
         chosen = choose_threshold(model, weights=options.get("weights")).value
-        self.name = printable(model)
+        self.name = printable(name or model)
         self.threshold = DEFAULT if chosen is None else chosen
         self.lowest = min(LOWEST, self.threshold)
         self._predictor = Predictor(model, score_threshold=self.lowest, **options)
@@ -178,10 +179,16 @@ def keep(prediction: Prediction, *, threshold: float, classes: Collection[str] =
     return replace(prediction, instances=found[wanted], threshold=threshold)
 
 
+def short_names(models: Sequence[str]) -> list[str]:
+    """Names of models without their folders where that tells them apart."""
+    names = [os.path.basename(os.path.abspath(m)) if os.path.exists(m) else m for m in models]
+    return [s if names.count(s) == 1 else m for s, m in zip(names, models, strict=True)]
+
+
 def table(predictions: Sequence[Prediction]) -> list[list[Any]]:
-    """A row for each detection: image or frame, class, score, and corners in pixels."""
+    """A row for each detection: class, score, corners in pixels, number of the frame or None."""
     return [
-        [printable(prediction.name), printable(name), round(score, 3), *(round(v, 1) for v in box)]
+        [printable(name), round(score, 3), *(round(v, 1) for v in box), prediction.frame]
         for prediction in predictions
         for name, score, box in zip(
             prediction.class_names,

@@ -44,12 +44,14 @@ def app(
     """
     prepare()
     from resnest_d2.app.serving import load_gradio, served
-    from resnest_d2.app.session import Detector
+    from resnest_d2.app.session import Detector, short_names
 
     load_gradio()
     keep_memory(device)
+    models = [*dict.fromkeys(models)]
     detectors = [
-        Detector(model, device=device, backend=backend.value) for model in dict.fromkeys(models)
+        Detector(model, name=name, device=device, backend=backend.value)
+        for model, name in zip(models, short_names(models), strict=True)
     ]
     with served(detectors, host=host, port=port, share=share) as (local, public):
         say(f"The page is at {local} (Ctrl-C ends it).")
