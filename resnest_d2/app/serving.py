@@ -41,8 +41,6 @@ def served(
     """
     with tempfile.TemporaryDirectory(prefix="resnest-d2-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        # A playlist that is named as a video could have OpenCV fetch what it lists.
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
         gr = load_gradio()
         page = build(gr, detectors, folder)
         theme = gr.themes.Base(primary_hue="blue", font=_FONTS, font_mono=_CODE)

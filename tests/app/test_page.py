@@ -1,5 +1,7 @@
 """The page in headless Chromium, and what its server serves and refuses."""
 
+import json
+import os
 import re
 import shutil
 import urllib.error
@@ -43,7 +45,8 @@ def page(address):
         pytest.skip("no Chromium is installed")
     trouble = []
     with api.sync_playwright() as playwright:
-        options = {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}
+        media = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", *media]}
         browser = playwright.chromium.launch(**options)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.on("console", lambda m: m.type == "error" and trouble.append(m.text))
@@ -96,6 +99,11 @@ def test_the_threshold_and_the_classes_filter_what_was_predicted_once(
     page.get_by_label("Classes").click()
     page.get_by_role("option", name=STRANGE).click()
     expect(0.3, STRANGE)
+    with page.expect_download() as download:
+        page.get_by_text("Download COCO JSON").first.click()
+    records = json.loads(download.value.path().read_text())
+    assert {(r["file_name"], r["category_id"]) for r in records} == {("noise.png", 5)}
+    assert len(records) == count([keep(found, threshold=0.3)])[STRANGE]
     slider.fill("0.9")
     slider.press("Enter")
     page.get_by_text("mine: no objects from a score of 0.9 on; lower the threshold").wait_for()
@@ -124,6 +132,13 @@ def test_a_video_is_drawn(page, files):
     page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.videoWidth == 64)")
 
 
+def test_an_image_is_taken_with_the_webcam(page):
+    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_label("capture photo").click()
+    page.get_by_text(re.compile(r"^mine: \d+ objects$")).wait_for()
+
+
 def test_the_page_loads_nothing_from_other_sites(address):
     html = urllib.request.urlopen(address).read().decode()
     assert "gradio_config" in html and not _LOADED.search(html)
@@ -135,8 +150,6 @@ def test_the_page_loads_nothing_from_other_sites(address):
 
 
 def test_analytics_are_off(address):
-    import os
-
     config = urllib.request.urlopen(f"{address}config").read().decode()
     assert '"analytics_enabled":false' in config.replace(" ", "")
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
@@ -144,8 +157,6 @@ def test_analytics_are_off(address):
 
 @pytest.mark.parametrize("kind", ["run", "here", "hosts"])
 def test_other_files_are_not_served(address, run, kind):
-    import os
-
     path = {"run": run / "config.yaml", "here": os.path.abspath(__file__), "hosts": "/etc/hosts"}
     for start in ("gradio_api/file=", "file=", "gradio_api/file/", "static/../../"):
         with pytest.raises(urllib.error.HTTPError) as refused:
