@@ -126,15 +126,19 @@ def test_a_file_that_is_no_image_is_a_sentence_in_the_page(page, files, name, to
     assert "Traceback" not in page.content()
 
 
-def test_a_video_is_drawn(page, files):
+def test_a_video_is_drawn_and_cleared(page, files):
     upload(page, files / "three.mp4")
     page.get_by_text("in 3 frames").first.wait_for()
     page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.videoWidth == 64)")
+    page.get_by_label("Clear").first.click()
+    page.get_by_text("in 3 frames").first.wait_for(state="detached")
+    assert not rows(page, "counts")
 
 
 def test_an_image_is_taken_with_the_webcam(page):
     page.get_by_role("tab", name="Webcam").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.videoWidth > 0)")
     page.get_by_label("capture photo").click()
     page.get_by_text(re.compile(r"^mine: \d+ objects$")).wait_for()
 
