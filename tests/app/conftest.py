@@ -12,16 +12,20 @@ from resnest_d2.config import load_config
 from resnest_d2.engine import Trainer
 from resnest_d2.inference.video import VideoWriter
 
-STRANGE = "<img src=x onerror=alert(1)>"  # a class's name, as nobody would wish it
+
+@pytest.fixture(scope="session")
+def strange():
+    """The name of a class of the run, as nobody would wish it."""
+    return "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run(tmp_path_factory, strange):
     """The folder of a run, whose recommended threshold is 0.35; its scores are 0.3 to 0.5."""
     folder = tmp_path_factory.mktemp("app") / "run"
     folder.mkdir()
     cfg = load_config(FASTER, [*KEYS, "MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "()"])
-    cfg.DATASETS.TEST, cfg.DATASETS.CLASSES = (), ["cat", STRANGE, "dog"]
+    cfg.DATASETS.TEST, cfg.DATASETS.CLASSES = (), ["cat", strange, "dog"]
     cfg.DATASETS.CATEGORY_IDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES = [1, 5, 7], 3
     torch.manual_seed(0)
     model = Trainer.build_model(cfg)

@@ -9,7 +9,6 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from conftest import STRANGE
 
 from resnest_d2.app.serving import served
 from resnest_d2.app.session import Detector, Visit, count, keep, table
@@ -71,7 +70,7 @@ def rows(page, table):
 
 
 def test_the_threshold_and_the_classes_filter_what_was_predicted_once(
-    page, detectors, files, tmp_path, monkeypatch
+    page, detectors, files, tmp_path, monkeypatch, strange
 ):
     runs, predict = [], detectors[0].predict
     for one in detectors:
@@ -97,13 +96,13 @@ def test_the_threshold_and_the_classes_filter_what_was_predicted_once(
     slider.press("Enter")
     expect(0.3)
     page.get_by_label("Classes").click()
-    page.get_by_role("option", name=STRANGE).click()
-    expect(0.3, STRANGE)
+    page.get_by_role("option", name=strange).click()
+    expect(0.3, strange)
     with page.expect_download() as download:
         page.get_by_text("Download COCO JSON").first.click()
     records = json.loads(download.value.path().read_text())
     assert {(r["file_name"], r["category_id"]) for r in records} == {("noise.png", 5)}
-    assert len(records) == count([keep(found, threshold=0.3)])[STRANGE]
+    assert len(records) == count([keep(found, threshold=0.3)])[strange]
     slider.fill("0.9")
     slider.press("Enter")
     page.get_by_text("mine: no objects from a score of 0.9 on; lower the threshold").wait_for()

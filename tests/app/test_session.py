@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import STRANGE
 from PIL import Image
 
 from resnest_d2.app import session
@@ -21,9 +20,9 @@ def detector(run):
     return Detector(str(run), name="mine", device="cpu")
 
 
-def test_a_detector_begins_with_the_recommended_threshold(run, detector, monkeypatch):
+def test_a_detector_begins_with_the_recommended_threshold(run, detector, monkeypatch, strange):
     assert (detector.name, detector.threshold, detector.lowest) == ("mine", 0.35, 0.05)
-    assert detector.classes == ["cat", STRANGE, "dog"]
+    assert detector.classes == ["cat", strange, "dog"]
     monkeypatch.setattr(session, "LOWEST", 0.4)  # it is not above the recommended one
     assert Detector(str(run), device="cpu").lowest == 0.35
 
@@ -52,12 +51,12 @@ def test_a_detector_runs_once_for_each_size_of_tiles(files, detector, tmp_path, 
     assert sizes == [None, 32] and len(tiled[0]) != len(whole[0])
 
 
-def test_classes_are_chosen_by_name(files, detector, tmp_path):
+def test_classes_are_chosen_by_name(files, detector, tmp_path, strange):
     (found,) = Visit(str(files / "noise.png"), tmp_path).find(detector)
     all_of = count([keep(found, threshold=0.3)])
-    assert set(all_of) == {"cat", STRANGE, "dog"}
-    kept = keep(found, threshold=0.3, classes=[STRANGE, "dog"])
-    assert count([kept]) == {STRANGE: all_of[STRANGE], "dog": all_of["dog"]}
+    assert set(all_of) == {"cat", strange, "dog"}
+    kept = keep(found, threshold=0.3, classes=[strange, "dog"])
+    assert count([kept]) == {strange: all_of[strange], "dog": all_of["dog"]}
     assert not len(keep(found, threshold=0.3, classes=["horse"]))
 
 
@@ -71,13 +70,13 @@ def test_the_table_has_a_row_for_each_detection(files, detector, tmp_path):
     assert box == pytest.approx(found.boxes[0], abs=0.05)
 
 
-def test_the_json_has_what_is_kept_and_no_path(files, detector, tmp_path):
+def test_the_json_has_what_is_kept_and_no_path(files, detector, tmp_path, strange):
     visit = Visit(str(files / "noise.png"), tmp_path)
     kept = [keep(p, threshold=0.35) for p in visit.find(detector)]
     records = json.loads(open(visit.write_json(kept, 1)).read())
     assert {record["file_name"] for record in records} == {"noise.png"}
     ids = Counter(record["category_id"] for record in records)
-    named = dict(zip(["cat", STRANGE, "dog"], [1, 5, 7], strict=True))
+    named = dict(zip(["cat", strange, "dog"], [1, 5, 7], strict=True))
     assert ids == {named[name]: number for name, number in count(kept).items()}
     visit.close()
     assert not tmp_path.exists()
