@@ -5,10 +5,10 @@ loads nothing from other sites, and gradio's analytics are off.
 """
 
 import contextlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from resnest_d2.errors import MissingPackageError, UserError
 
@@ -39,9 +39,13 @@ def served(
         MissingPackageError: gradio is not installed.
         UserError: the address or the port cannot be had.
     """
+    require_gradio()
     with tempfile.TemporaryDirectory(prefix="resnest-d2-app-") as folder:
+        # gradio reads these when it is imported, and the first for each page, too.
         os.environ["GRADIO_TEMP_DIR"] = folder
-        gr = load_gradio()
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        import gradio as gr
+
         page = build(gr, detectors, folder)
         theme = gr.themes.Base(primary_hue="blue", font=_FONTS, font_mono=_CODE)
         try:
@@ -71,15 +75,11 @@ def served(
             page.close(verbose=False)
 
 
-def load_gradio() -> Any:
-    """The module gradio, with its analytics off.
+def require_gradio() -> None:
+    """Checks that gradio is installed, without importing it.
 
     Raises:
-        MissingPackageError: it is not installed.
+        MissingPackageError: it is not.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
-    try:
-        import gradio
-    except ImportError as error:
-        raise MissingPackageError("app needs gradio: pip install 'resnest-d2[app]'.") from error
-    return gradio
+    if importlib.util.find_spec("gradio") is None:
+        raise MissingPackageError("app needs gradio: pip install 'resnest-d2[app]'.")

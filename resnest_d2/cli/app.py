@@ -43,10 +43,10 @@ def app(
     can open it, unless --host or --share is given. It has no password. Ctrl-C ends it.
     """
     prepare()
-    from resnest_d2.app.serving import load_gradio, served
+    from resnest_d2.app.serving import require_gradio, served
     from resnest_d2.app.session import Detector, short_names
 
-    load_gradio()
+    require_gradio()
     keep_memory(device)
     models = [*dict.fromkeys(models)]
     detectors = [

@@ -7,9 +7,11 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
+from resnest_d2.app import serving
 from resnest_d2.app.serving import served
 from resnest_d2.app.session import Detector, Visit, count, keep, table
 from resnest_d2.errors import UserError
@@ -165,6 +167,18 @@ def test_other_files_are_not_served(address, run, kind):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{address}{start}{path[kind]}")
         assert refused.value.code in (403, 404)
+
+
+def test_a_file_that_is_too_large_is_refused(detectors, monkeypatch):
+    httpx = pytest.importorskip("httpx")  # which gradio brings
+    monkeypatch.setattr(serving, "LARGEST", "1kb")
+    with served(detectors, host="127.0.0.1", port=None, share=False) as (local, _):
+        for size, code in ((1000, 200), (2000, 413)):
+            given = {"files": ("a.png", bytes(size))}
+            assert httpx.post(f"{local}gradio_api/upload", files=given).status_code == code
+        folder = os.environ["GRADIO_TEMP_DIR"]
+        assert [*Path(folder).rglob("a.png")]
+    assert not os.path.exists(folder)  # nothing is left
 
 
 def test_a_port_in_use_is_a_sentence(address, detectors):

@@ -22,7 +22,7 @@ def given(monkeypatch):
         seen["detectors"].append((model, options))
 
     monkeypatch.setattr("resnest_d2.app.serving.served", served)
-    monkeypatch.setattr("resnest_d2.app.serving.load_gradio", lambda: None)
+    monkeypatch.setattr("resnest_d2.app.serving.require_gradio", lambda: None)
     monkeypatch.setattr("resnest_d2.app.session.Detector", detector)
     monkeypatch.setattr(module, "wait", lambda: None)
     return seen
