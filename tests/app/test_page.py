@@ -147,6 +147,8 @@ def test_an_image_is_taken_with_the_webcam(page):
 def test_the_page_loads_nothing_from_other_sites(address):
     html = urllib.request.urlopen(address).read().decode()
     assert "gradio_config" in html and not _LOADED.search(html)
+    added = json.loads(urllib.request.urlopen(f"{address}config").read())["stylesheets"]
+    assert not [sheet for sheet in added if urllib.parse.urlsplit(sheet).netloc]
     sheets = re.findall(r'<link rel="stylesheet"[^>]+href="([^"]+)"', html)
     for sheet in ("theme.css", *sheets):  # the first is added by the page's script
         css = urllib.request.urlopen(urllib.parse.urljoin(address, sheet)).read().decode()
