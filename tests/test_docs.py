@@ -83,6 +83,8 @@ def run_resnest_d2(words):
         words += ["SOLVER.MAX_ITER", "3"] if "--resume" in words else small.KEYS
     if words[0] == "predict" and "--score-threshold" not in words:
         words += ["--score-threshold", "0"]  # all that the detector of small.KEYS finds
+    if words[0] == "app":
+        words += ["--help"]  # it would wait for Ctrl-C; its other options are parsed all the same
     done = CliRunner().invoke(app, words, prog_name="resnest-d2")
     for option, (module, install) in EXTRAS.items():
         if option in words and find_spec(module) is None:

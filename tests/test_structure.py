@@ -42,7 +42,8 @@ ALLOWED = {
     "engine": _MODELS | {"report"},
     "inference": _MODELS | {"painting"},
     "api": _MODELS | {"engine", "inference"},
-    "cli": _MODELS | {"report", "engine", "inference", "painting", "builtin", "api"},
+    "app": _MODELS | {"report", "engine", "inference", "painting", "builtin", "api"},
+    "cli": _MODELS | {"app", "report", "engine", "inference", "painting", "builtin", "api"},
     "builtin": {"modeling", "checkpoint", "data", "model_zoo"},
     "__init__": _MODELS | {"builtin", "engine", "inference", "api"},
 }

@@ -15,6 +15,7 @@ import typer
 from resnest_d2.errors import run_program
 from resnest_d2.version import __version__
 
+from .app import app as try_in_browser
 from .arguments import Command
 from .check_data import check_data
 from .common import Quiet
@@ -111,6 +112,7 @@ _COMMANDS: dict[str, Callable] = {
     "eval": evaluate,
     "compare": compare,
     "predict": predict,
+    "app": try_in_browser,
     "check-data": check_data,
     "show-data": show_data,
     "split": split,

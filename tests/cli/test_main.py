@@ -17,7 +17,7 @@ COMMANDS = sorted(command.name for command in cli.app.registered_commands)
 
 def test_commands():
     assert set(COMMANDS) == set(
-        "train eval compare predict check-data show-data split import-data export-data convert "
+        "train eval compare predict app check-data show-data split import-data export-data convert "
         "export list doctor".split()
     )
 
