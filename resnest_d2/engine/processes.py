@@ -107,15 +107,15 @@ def _meet(group: Group) -> dist.Store:
             met = dist.rendezvous(group.url, group.rank, group.size, timeout=DEFAULT_TIMEOUT)
             store = next(met)[0]
         store.set_timeout(DEFAULT_TIMEOUT)
+        # An agent may keep the store over a restart, with the addresses of processes that are gone.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
             "nccl" if gpu else "gloo",
-            store=dist.PrefixStore("default_pg", store),
+            store=dist.PrefixStore(f"default_pg/{attempt}", store),
             rank=group.rank,
             world_size=group.size,
             timeout=DEFAULT_TIMEOUT,
         )
-        # An agent may keep the store over a restart.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"resnest_d2/{attempt}", store)
         place = f"pid {os.getpid()} on {socket.gethostname()}"
         store.set(f"place/{group.rank}", place)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed as dist
 
+from resnest_d2.engine.cluster import Group
 from resnest_d2.engine.folder_lock import FolderInUseError, lock_folder
+from resnest_d2.engine.processes import membership
 from tests.small import FASTER, KEYS, data_keys, write_data
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +88,19 @@ def test_an_agents_restart_finishes_the_run(keys, tmp_path):
     assert "exitcode: -9" in messages.read_text()
     assert "Starting training from iteration 1" in (output / "log.txt").read_text()
     assert weights(output) and not list(output.glob("earlier_*"))
+
+
+def test_restarted_processes_do_not_read_the_addresses_of_those_before(monkeypatch, tmp_path):
+    stores = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *a, store, **kw: stores.append(store))
+    for attempt in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
+        monkeypatch.setattr("resnest_d2.engine.processes._stop_once", lambda: None)
+        monkeypatch.setattr("resnest_d2.engine.processes._form_local_groups", lambda group: None)
+        with membership(Group(0, 1, 0, f"file://{tmp_path}/store", "torchrun")):
+            assert not stores[-1].check(["address"])
+            stores[-1].set("address", attempt)
+    assert [store.get("address") for store in stores] == [b"0", b"1"]
 
 
 @pytest.fixture
