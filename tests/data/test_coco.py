@@ -90,7 +90,13 @@ def test_missing_file_and_folder(coco_files):
         read_coco(json_file, "nowhere")
 
 
-@pytest.mark.parametrize("box", [[5, 5, 0, 0], [70, 5, 10, 10], [-20, 5, 10, 10]])
+@pytest.mark.parametrize(
+    "box",
+    [
+        *([5, 5, 0, 0], [70, 5, 10, 10], [-20, 5, 10, 10]),
+        *([5, 5, 1e-300, 30], [5, 5, 10, 1e-4], [60 - 1e-9, 5, 10, 10], [5, 1e-5 - 10, 10, 10]),
+    ],
+)
 def test_unusable_boxes_are_said(box, coco_files, caplog):
     read_coco(*coco_files(first("annotations", bbox=box)))
     assert "1 annotations have a box that is empty or outside" in caplog.text

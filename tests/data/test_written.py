@@ -260,6 +260,15 @@ def test_ordinary_boxes_raise_no_guess(change, written):
     assert {"normalised boxes", "corners"}.isdisjoint(counts(written(change)))
 
 
+@pytest.mark.parametrize("empty", [None, [], {}, ""])
+def test_an_empty_segmentation_is_none(empty, written):
+    paths = written(lambda d: d["annotations"][0].update(segmentation=empty))
+    assert not counts(paths)  # of warnings and errors
+    objects = [a for record in load_images(*paths) for a in record["annotations"]]
+    assert len(objects) == 4 and sum("segmentation" not in a for a in objects) == 1
+    assert "1 of 4" in read_coco(*paths).without_mask
+
+
 def test_what_was_read_in_another_form_is_logged_once(written, caplog):
     caplog.set_level(logging.INFO)
     paths = written(floats)

@@ -107,7 +107,7 @@ def bad_polygon(annotation: dict, image: dict | None) -> str | None:
 def empty_mask(annotation: dict, image: dict | None) -> str | None:
     """Checks that an RLE has a pixel."""
     mask = annotation.get("segmentation")
-    if not isinstance(mask, dict) or mask_fault(annotation, image):
+    if not mask or not isinstance(mask, dict) or mask_fault(annotation, image):
         return None
     return None if any(_run_lengths(mask["counts"])[1::2]) else "its RLE is empty"
 

@@ -13,6 +13,7 @@ from resnest_d2.data.normalise import shown
 from . import masks
 from .masks import is_finite
 
+LEAST = 1e-3  # pixels of a side; detectron2 drops boxes of less than 1e-5 after resizing
 BEYOND = 1.0  # tolerance in pixels for boxes beyond the image, because tools round
 LARGEST = 2**31 - 1  # side of an image, in the formats that have the largest
 _NUMBER, _ID = (int, float), (int, float, str)
@@ -105,9 +106,12 @@ def _unusable_box(annotation: dict, image: dict | None) -> str | None:
 
 def _nothing_inside(box: list, image: dict | None) -> str | None:
     x, y, w, h = box
-    if w == 0 or h == 0:
+    if min(w, h) < LEAST:
         return f"its bbox {box} is empty"
-    if image and (x >= image["width"] or y >= image["height"] or x + w <= 0 or y + h <= 0):
+    if image is None:
+        return None
+    inside = min(x + w, image["width"]) - max(x, 0), min(y + h, image["height"]) - max(y, 0)
+    if min(inside) < LEAST:
         return f"its bbox {box} is outside its image of {image['width']} x {image['height']}"
     return None
 
