@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import resource_sharer
 from types import SimpleNamespace
 
 import cv2
@@ -343,6 +344,15 @@ class TestDataWorkers:
 
     def test_a_worker_that_is_terminated(self):
         assert self.told(self.error(stop)) == (True, True, None)
+
+    def test_a_worker_that_ends_while_it_hands_a_batch_over(self, tmp_path):
+        with open(tmp_path / "batch", "w") as file:
+            handed = resource_sharer.DupFd(file.fileno())
+        resource_sharer.stop()  # as in a process that has ended
+        with pytest.raises((OSError, EOFError)) as caught:
+            handed.detach()
+        assert self.told(caught.value) == (True, False, None)
+        assert self.told(ConnectionResetError("of another socket")) == (False, False, None)
 
     def test_a_mistake_in_a_worker(self):
         told = (False, False, "a.png: it cannot be read.")

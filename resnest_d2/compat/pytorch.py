@@ -7,6 +7,8 @@ import io
 import logging
 import pickle
 import re
+import traceback
+from multiprocessing import resource_sharer
 from typing import Any
 
 import numpy as np
@@ -145,6 +147,9 @@ def refused_type(error: BaseException) -> str | None:
 
 def is_dead_worker(error: BaseException) -> bool:
     """Whether a process of a DataLoader ended on its own, by a signal or for want of memory."""
+    if isinstance(error, ConnectionError | EOFError | FileNotFoundError):  # of the worker's socket
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.filename == resource_sharer.__file__ for frame in frames)
     return (
         isinstance(error, RuntimeError)
         and not isinstance(error, NotImplementedError | RecursionError)

@@ -70,7 +70,11 @@ def summarize_training(
         processes: number of processes.
         given: keys that the user set.
     """
-    facts = [f"{a} {b}" for a, b, _ in _schedule(cfg, len(images), given) if "checkpoint" not in a]
+    facts = [
+        f"{label} {text}"
+        for label, text, _ in _schedule(cfg, len(images), given)
+        if "checkpoint" not in label and text not in ("none", "never")
+    ]
     first, *more = textwrap.wrap("; ".join(facts), _WIDTH, break_on_hyphens=False)
     rows = [("model", f"{_name(cfg)}; trains {_size(model)}"), *_joined(_data(cfg, images))]
     return [*rows, ("recipe", first), *(("", line) for line in more), _device(cfg, processes)]

@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> dict | None:
         logging.getLogger(__name__).info(
             f"No checkpoint in {cfg.OUTPUT_DIR}: training from the start.", extra=SHOWN
         )
-    loaded = trainer.checkpointer.report or "random"
+    loaded = str(trainer.checkpointer.report or "random").removesuffix(".")
     resumed = f"; resumed after {trainer.start_iter} iterations" if trainer.start_iter else ""
     show_beginning(facts, starts_from=f"{loaded}{resumed}", folder=cfg.OUTPUT_DIR)
     results = trainer.train()
@@ -188,7 +188,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
         )
     checkpointer.report.check_complete()
     facts = summarize_evaluation(cfg, processes=comm.get_world_size())
-    show_beginning(facts, starts_from=str(checkpointer.report), folder=cfg.OUTPUT_DIR)
+    show_beginning(
+        facts, starts_from=str(checkpointer.report).removesuffix("."), folder=cfg.OUTPUT_DIR
+    )
     keys = cfg.MODEL.DEPLOY
     if keys.ENABLED:
         model = optimize_for_inference(model.eval(), backend=keys.BACKEND, amp=keys.AMP)

@@ -52,8 +52,8 @@ def in_plain_words(error: BaseException) -> BaseException:
         except KeyboardInterrupt as stopped:
             return stopped
         return UserError(
-            f"{str(error).strip()}: the system may be out of memory, or of shared memory "
-            "(/dev/shm). Lower DATALOADER.NUM_WORKERS, or set it to 0."
+            f"A data worker has ended ({str(error).strip()}): the system may be out of memory, or "
+            "of shared memory (/dev/shm). Lower DATALOADER.NUM_WORKERS, or set it to 0."
         )
     message = mistake_in_worker(error)
     return error if message is None else UserError(message)

@@ -35,7 +35,7 @@ def test_a_worker_that_was_stopped_stops_the_run(monkeypatch):
     error = RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert isinstance(in_plain_words(error), UserError)
-    assert "exited unexpectedly: the system may be out of memory" in str(in_plain_words(error))
+    assert "exited unexpectedly): the system may be out of memory" in str(in_plain_words(error))
     assert isinstance(in_plain_words(by_signal), KeyboardInterrupt)
     monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
     assert isinstance(in_plain_words(error), KeyboardInterrupt)

@@ -131,5 +131,5 @@ def test_a_stopped_run_goes_on_and_a_finished_one_says_so(outcomes, made):
     start = int(re.search(r"resumed after (\d+) iterations", parts["resumed"][0])[1])
     final = torch.load(made / "interrupted" / "model_final.pth", weights_only=True)
     assert final["iteration"] == start + 1
-    assert "Nothing is left to train" in parts["again"][0]
-    assert "Nothing is left" not in parts["resumed"][0]
+    assert "Nothing is left to train" in parts["again"][1]
+    assert "Nothing is left" not in parts["resumed"][1]
