@@ -41,7 +41,7 @@ FIGURES = 8  # the figures of every eighth report are drawn: they take most of t
 BEFORE = {  # what a child does first: it leaves the figures out, or has a defect
     "no figures": lambda: _no_figures(),
     "raise": lambda: 1 / 0,
-    "memory": lambda: bytearray(MEMORY),
+    "memory": lambda: bytearray(2 * MEMORY),
     "signal": lambda: os.kill(os.getpid(), signal.SIGSEGV),
 }
 DEFECTS = ("signal", "traceback", "hang", "disagreement")

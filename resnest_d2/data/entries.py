@@ -51,6 +51,8 @@ def _find_images(json_file: Path, before: str) -> str:
     beside = json_file.parent
     places = [beside / "images", beside / json_file.stem, beside, beside.parent / "images"]
     places = [*([Path(before)] if before else []), *places]
+    if not json_file.is_file():  # the checks of the data name it
+        return before or str(beside)
     content = load_annotations(str(json_file))
     images = content.get("images") if isinstance(content, dict) else None
     first = images[0] if isinstance(images, list) and images else None

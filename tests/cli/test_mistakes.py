@@ -4,6 +4,7 @@ import contextlib
 import json
 import struct
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -400,6 +401,8 @@ CASES = [
     ("image", trained_on("cut_image.json"), "cut.png"),
     ("image", trained_on("size.json"), "a.png"),
     ("option", ["train", QUICK, "--val", "good.json"], "--val"),
+    ("file", ["train", QUICK, "--data", "nowhere.json"], "nowhere.json"),
+    ("file", ["eval", "run", "--data", "nowhere.json"], "nowhere.json"),
     ("option", ["train", QUICK, "--val-images", "images"], "--val-images"),
     ("option", [*keys()[:2], "--output", "out", "OUTPUT_DIR", "b"], "OUTPUT_DIR"),
     ("option", [*keys()[:2], *DATA, "DATASETS.TRAIN", "('a',)"], "--data"),
@@ -412,9 +415,9 @@ USAGE = [  # wrong usage of the options themselves: exit code 2, as of every com
     (["trian"], "trian"),
     (["train"], "CONFIG"),
     (["train", QUICK, "--num-gpus", "two"], "--num-gpus"),
-    (["train", QUICK, "--data", "train.json"], "--data"),
+    (["train", QUICK, "--data", "--output", "out"], "--data"),
     (["train", QUICK, "--gpus", "2"], "--gpus"),
-    (["eval"], "run or a config"),
+    (["eval"], "RUN_OR_CONFIG"),
     (["predict", "run"], "SOURCE"),
     (["predict", "run", "a.png", "--backend", "fast"], "fast"),
     (["predict", "run", "a.png", "--score-threshold", "high"], "--score-threshold"),
@@ -452,7 +455,7 @@ def call(folder, resnest_d2, monkeypatch, capfd):
 
     monkeypatch.chdir(folder)
     for module in ("detectron2.engine.defaults", "resnest_d2.engine.setup"):
-        monkeypatch.setattr(sys.modules[module], "collect_env_info", lambda: "")  # a second each
+        monkeypatch.setattr(import_module(module), "collect_env_info", lambda: "")  # a second each
     yield lambda words: _call(words, train_net, resnest_d2, capfd)
     small.forget_logs()
     forget_data()
