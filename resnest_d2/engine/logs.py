@@ -150,7 +150,7 @@ def held_logs() -> Iterator[None]:
     """
     logger = logging.getLogger(_PACKAGE)
     if _console is None and logger.handlers == _begun:  # of an earlier run, whose log is complete
-        logger.handlers[:] = []
+        logger.handlers[:], logger.propagate = [], True
     if logger.handlers:  # set up by the run, or by a program
         yield
         return

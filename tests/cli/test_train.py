@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from resnest_d2 import get_cfg, model_zoo
-from resnest_d2.cli import eval as eval_command
+from resnest_d2.engine import evaluation_request
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +178,13 @@ def test_scores_on_other_data(trained, folder, run):
     ]
 
 
-def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run):
+def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run, caplog):
     alone = folder / "alone.pth"
     alone.write_bytes((trained / "model_final.pth").read_bytes())
     data = ["--data", "cells/val.json", "cells/images", "--weights", alone]
     done = run("eval", small.FASTER, *data, "--output", "unnamed", *small.KEYS)
     assert done.exit_code == 0, done.stderr
-    assert "The names of the detector's classes are unknown" in done.stderr
+    assert "The names of the detector's classes are unknown" in caplog.text
     names = ["DATASETS.CLASSES", "['square', 'triangle', 'circle']"]
     done = run("eval", small.FASTER, *data, "--output", "named_by_hand", *small.KEYS, *names)
     assert done.exit_code == 0, done.stderr
@@ -194,16 +194,16 @@ def test_classes_of_a_checkpoint_on_its_own_are_unknown(trained, folder, run):
 
 def test_a_published_detector_has_the_classes_of_coco():
     config = model_zoo.find_detector("mask_rcnn_s50").config
-    keys = eval_command._classes(config, None, trained=True)
+    keys = evaluation_request._classes(config, (), trained=True)
     assert keys["DATASETS.CLASSES"][::79] == ["person", "toothbrush"]
     assert keys["DATASETS.CATEGORY_IDS"][::79] == [1, 90]
 
 
-def test_without_val_it_says_what_is_missing(run, folder):
+def test_without_val_it_says_what_is_missing(run, folder, caplog):
     data = ["--data", "cells/train.json", "cells/images", "--output", "unscored"]
     done = run("train", small.FASTER, *data, *small.KEYS)
     assert done.exit_code == 0, done.stderr
-    assert "there is no evaluation; the result is model_final.pth" in done.stderr
+    assert "there is no evaluation; the result is model_final.pth" in caplog.text
     assert not (folder / "unscored" / "results.json").exists()
 
 
