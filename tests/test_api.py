@@ -12,9 +12,9 @@ from resnest_d2.errors import MissingFileError, UserError
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("api")
-    write_data(folder / "cells")
+    write_data(folder / "own")
     write_data(folder / "other")
-    write_data(folder / "elsewhere" / "cells")
+    write_data(folder / "elsewhere" / "own")
     return folder
 
 
@@ -23,8 +23,8 @@ def run(data):
     """A training whose folder of images is found."""
     return resnest_d2.train(
         FASTER.removesuffix(".yaml"),
-        data=data / "cells" / "train.json",
-        val=data / "cells" / "val.json",
+        data=data / "own" / "train.json",
+        val=data / "own" / "val.json",
         output=data / "run",
         opts=[*KEYS, "MODEL.DEVICE", "cpu"],
     )
@@ -33,7 +33,7 @@ def run(data):
 def test_a_run_has_its_scores_and_files(run, data):
     results = json.loads((data / "run" / "results.json").read_text())
     assert run.results == results
-    assert run.box_ap == results["cells_val"]["bbox"]["AP"] and run.mask_ap is None
+    assert run.box_ap == results["own_val"]["bbox"]["AP"] and run.mask_ap is None
     assert run.report == data / "run" / "report.html"
     assert run.weights == data / "run" / "model_best.pth"
     assert repr(run) == f"Run({data / 'run'}: box AP {run.box_ap:.1f})"
@@ -41,7 +41,7 @@ def test_a_run_has_its_scores_and_files(run, data):
 
 
 def test_a_run_predicts(run, data):
-    image = next((data / "cells" / "images").glob("val*"))
+    image = next((data / "own" / "images").glob("val*"))
     prediction = run.predictor(device="cpu", score_threshold=0.01)(image)
     assert prediction.metadata.thing_classes == ["circle", "square", "triangle"]
     assert len(prediction) > 0
@@ -57,12 +57,12 @@ def test_a_run_is_evaluated_on_other_data(run, data):
 
 
 def test_data_of_the_same_name_is_other_data(run, data):
-    path = data / "elsewhere" / "cells" / "val.json"
+    path = data / "elsewhere" / "own" / "val.json"
     content = json.loads(path.read_text())
     content["annotations"] = content["annotations"][:1]
     path.write_text(json.dumps(content))
     tested = run.evaluate(data=path, output=data / "few", opts=["MODEL.DEVICE", "cpu"])
-    assert [*tested.results] == [*run.results] == ["cells_val"]
+    assert [*tested.results] == [*run.results] == ["own_val"]
     assert tested.box_ap != run.box_ap
 
 

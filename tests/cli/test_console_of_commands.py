@@ -16,9 +16,9 @@ PLANTED = "torch.meshgrid: in an upcoming release"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the data is: cells/."""
+    """Where the data is: seen/."""
     folder = tmp_path_factory.mktemp("work")
-    small.write_data(folder / "cells")
+    small.write_data(folder / "seen")
     return folder
 
 
@@ -48,7 +48,7 @@ def run(folder, resnest_d2):
 
 
 def train(run, name, *arguments):
-    data = ["--data", "cells/train.json", "cells/images", "--val", "cells/val.json"]
+    data = ["--data", "seen/train.json", "seen/images", "--val", "seen/val.json"]
     return run("train", MASK, *data, "--output", name, *small.KEYS, *arguments)
 
 
@@ -77,7 +77,7 @@ def test_a_training_prints_a_page(trained):
     assert steps[0].startswith("Iteration 2/20, loss ") and steps[-1].endswith(", 00:00 left")
     assert "mask AP" not in steps[0] and "mask AP" in steps[-1]
     assert "nan" not in done.stdout + done.stderr
-    assert done.stdout.count("| cells_val") == 2  # boxes and masks, once
+    assert done.stdout.count("| seen_val") == 2  # boxes and masks, once
 
 
 def test_warnings_are_printed_if_a_user_can_act_on_them(trained):
@@ -115,7 +115,7 @@ def test_evaluations(trained, run):
     output, _ = trained
     short = run("eval", output)
     assert len((short.stdout + short.stderr).splitlines()) <= 25
-    assert short.stdout.count("| cells_val") == 2 and "nan" not in short.stdout
+    assert short.stdout.count("| seen_val") == 2 and "nan" not in short.stdout
     assert short.stdout.count("| circle ") == 1
     quiet = run("eval", output, "--quiet")
     assert short.stdout.endswith(quiet.stdout) and quiet.stdout.startswith("\nAverage precision")
@@ -133,7 +133,7 @@ def test_quiet_and_verbose_exclude_each_other(folder, resnest_d2):
 @pytest.mark.parametrize("quiet", [False, True])
 def test_other_commands_have_a_bar_unless_they_are_quiet(quiet, folder, resnest_d2, monkeypatch):
     monkeypatch.setattr(progress, "on_terminal", lambda: True)
-    words = ["check-data", folder / "cells" / "train.json", folder / "cells" / "images"]
+    words = ["check-data", folder / "seen" / "train.json", folder / "seen" / "images"]
     done = resnest_d2(*words, *["--quiet"] * quiet)
     assert ("Images" in done.stderr) is not quiet
     assert "0 errors" in done.stdout
@@ -147,7 +147,7 @@ def test_other_commands_hide_warnings_of_libraries(folder, resnest_d2, monkeypat
             warnings.warn_explicit(f"of {module}", UserWarning, "a.py", 1, module=module)
 
     monkeypatch.setattr(check_data, "require_coco", warn)
-    words = ["check-data", folder / "cells" / "train.json", folder / "cells" / "images"]
+    words = ["check-data", folder / "seen" / "train.json", folder / "seen" / "images"]
     with warnings.catch_warnings(record=True) as seen:
         warnings.filterwarnings("always", category=UserWarning)
         before = warnings.filters[:]
