@@ -24,12 +24,12 @@ from .drawing import draw
 from .formats import COLUMNS, coco_results, json_record, rows
 from .images import InputImage
 from .masks import PackedMasks
+from .threshold import DEFAULT
 
 if TYPE_CHECKING:
     import pandas
     import supervision
 
-DRAWN = 0.5  # default of the lowest score to draw
 SHOWN = 1000  # pixels of the longer side in a notebook
 DRAWINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
@@ -138,7 +138,7 @@ class Prediction:
             UserError: the file can no longer be read.
         """
         if threshold is None:
-            threshold = DRAWN if self.threshold is None else self.threshold
+            threshold = DEFAULT if self.threshold is None else self.threshold
         kept = self.instances[self.instances.scores >= threshold]
         pixels = self.image.read("RGB")
         ids = kept.track_ids.tolist() if kept.has("track_ids") else None
