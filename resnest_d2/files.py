@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
@@ -26,7 +25,6 @@ except ImportError:  # Windows: partial files of killed processes stay
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PARTIAL = re.compile(r".*\.[0-9a-f]{8}\.resnest_d2\.partial")
-_OLD = 5.0  # seconds, by which the writer of a partial file has locked it
 _cleaned: set[str] = set()  # folders
 
 
@@ -56,9 +54,7 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             raise OSError(errno.EEXIST, "it exists, and is no regular file")
         _remove_partials(folder or ".")
         try:
-            encoding = None if "b" in mode else "utf-8"
-            with open(partial, mode.replace("w", "x"), encoding=encoding) as file:
-                _lock(file)
+            with _open_locked(partial, mode) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -95,12 +91,22 @@ def writing(path: str | os.PathLike, *, wrapped: bool = False) -> Iterator[None]
         raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
 
 
-def _lock(file: IO) -> bool:
+def _open_locked(partial: str, mode: str) -> IO:
+    """A new file that :func:`_remove_partials` of no other process removes."""
+    while True:
+        file = open(partial, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")
+        _lock(file, wait=True)
+        if os.path.exists(partial):
+            return file
+        file.close()  # it was removed between the two lines above
+
+
+def _lock(file: IO, *, wait: bool = False) -> bool:
     """Locks an open file until it is closed or its process dies; whether no one else has it."""
     if fcntl is None:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:  # also of a file system without locks
         logging.getLogger(__name__).debug(f"{file.name} cannot be locked: {error}")
         return False
@@ -116,7 +122,7 @@ def _remove_partials(folder: str) -> None:
     for name in filter(_PARTIAL.fullmatch, os.listdir(folder)):
         path = os.path.join(folder, name)
         with contextlib.suppress(FileNotFoundError, PermissionError), open(path, "rb+") as file:
-            if time.time() - os.stat(path).st_mtime > _OLD and _lock(file):
+            if _lock(file):
                 os.remove(path)
 
 

@@ -117,12 +117,27 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     names = ["a.pth.0123abcd.resnest_d2.partial", "b.89abcdef.resnest_d2.partial", "mine.partial"]
     for name in names:
         (tmp_path / name).write_text("part of a file")
-        os.utime(tmp_path / name, (0, 0))
     with open(tmp_path / names[1]) as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # its process is alive
         with whole_file(tmp_path / "a.pth") as file:
             file.write(b"whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth", *names[1:]]
+    assert (tmp_path / "a.pth").read_bytes() == b"whole"
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_begun_again(tmp_path, monkeypatch):
+    lock, removed = fcntl.flock, []
+
+    def remove_first(file, operation):
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()  # as another process does between open and flock
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with whole_file(tmp_path / "a.pth") as file:
+        file.write(b"whole")
+    assert removed and [p.name for p in tmp_path.iterdir()] == ["a.pth"]
     assert (tmp_path / "a.pth").read_bytes() == b"whole"
 
 
