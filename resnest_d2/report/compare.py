@@ -113,10 +113,10 @@ def _section(runs: list[Run], names: list[str], dataset: DataSet, *, images: int
     scored = [task for task in shared if task in ("bbox", "segm")]
     if not all(api.anns for api in apis) or not scored:
         return section
-    found = [
-        analyse(api, read_detections(run, dataset.name), scored, limit=detections_per_image(run))
-        for run, api in zip(runs, apis, strict=True)
-    ]
+    found = []
+    for run, api in zip(runs, apis, strict=True):
+        detections = read_detections(run, dataset.name, api)
+        found.append(analyse(api, detections, scored, limit=detections_per_image(run)))
     main = [t[found[0].task] for t in tasks]
     figures = [
         _curve(found, names, task=task, t=t) for task in scored for t in range(len(OVERLAPS))

@@ -219,13 +219,27 @@ def detections_per_image(run: Run) -> int:
     return config_of(run).get("TEST", {}).get("DETECTIONS_PER_IMAGE", COCOS_LIMIT)
 
 
-def read_detections(run: Run, name: str) -> list[dict]:
+def read_detections(run: Run, name: str, api: COCO) -> list[dict]:
     """Reads the detections that a run's results are of, in COCO's result format.
+
+    Args:
+        run: the run.
+        name: name of the dataset.
+        api: its annotations.
 
     Raises:
         MissingFileError: no evaluation has written them.
+        UserError: they are of other annotations.
     """
     path = os.path.join(run.folder, run.detections, name, "coco_instances_results.json")
     if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist; evaluate {name} again with --eval-only.")
-    return read_json(path)
+    detections = read_json(path)
+    known = {"image_id": api.imgs.keys(), "category_id": api.cats.keys()}
+    for key, ids in known.items():
+        if unknown := {detection[key] for detection in detections} - ids:
+            raise UserError(
+                f"{path} has detections with {key} {min(unknown, key=str)}, which is not in the "
+                f"annotations: they have changed since. Evaluate {name} again with --eval-only."
+            )
+    return detections

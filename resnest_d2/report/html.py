@@ -112,7 +112,7 @@ def _section(run: Run, dataset: DataSet, images: int, budget: int) -> dict:
     }
     if not tasks or all(annotation["iscrowd"] for annotation in api.anns.values()):
         return {**section, "analysis": None}
-    detections = read_detections(run, dataset.name)
+    detections = read_detections(run, dataset.name, api)
     plain = {task: metrics for task, metrics in tasks.items() if task in ("bbox", "segm")}
     analysis = analyse(api, detections, list(plain), limit=detections_per_image(run))
     names = {i: category["name"] for i, category in api.cats.items()}

@@ -22,6 +22,7 @@ from resnest_d2.data import register_coco
 from resnest_d2.data.categories import match_dataset
 from resnest_d2.engine.evaluation import CocoEvaluator
 from resnest_d2.engine.reporting import report
+from resnest_d2.errors import UserError
 from resnest_d2.report import DataSet, write_comparison, write_report
 from resnest_d2.report.analysis import analyse
 from resnest_d2.report.figures import Line, draw_bars, draw_lines, draw_matrix
@@ -148,7 +149,7 @@ def test_numbers_are_the_evaluators(run):
 def test_analysis(run):
     folder, data, results = run()
     api = read_annotations(data.json_file)
-    found = analyse(api, read_detections(read_run(folder), data.name), ["bbox"])
+    found = analyse(api, read_detections(read_run(folder), data.name, api), ["bbox"])
     assert found.classes == ["dog", "cat"] and found.threshold == 0.9
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [1, 1, 0], [0, 1, 0]])
     for t, name in enumerate(("AP50", "AP75")):  # the curves are the evaluator's
@@ -174,9 +175,8 @@ def test_a_crowd_is_not_judged(run):
         data["annotations"][1].update(iscrowd=1, segmentation=None)
 
     folder, data, _ = run([detection(1, 7, CAT, 0.9), detection(2, 7, CAT, 0.9)], crowd)
-    found = analyse(
-        read_annotations(data.json_file), read_detections(read_run(folder), data.name), ["bbox"]
-    )
+    api = read_annotations(data.json_file)
+    found = analyse(api, read_detections(read_run(folder), data.name, api), ["bbox"])
     np.testing.assert_array_equal(found.confusion, [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     assert not any(image.mistakes for image in found.images)
 
@@ -253,12 +253,23 @@ def test_nothing_found_and_nothing_annotated(run):
     assert "has no objects" in page and "<svg" not in page
 
 
+@pytest.mark.parametrize("table, key", [("images", "image_id"), ("categories", "category_id")])
+def test_annotations_that_changed_since_the_evaluation_are_refused(run, table, key):
+    folder, data, _ = run()
+    content = json.loads(Path(data.json_file).read_text())
+    last = content[table].pop()["id"]
+    content["annotations"] = [a for a in content["annotations"] if a[key] != last]
+    Path(data.json_file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"results.json has detections with {key} {last}, .*again"):
+        write_report(folder, datasets=[data])
+
+
 def test_many_classes_are_cut_to_the_readable(run):
     folder, data, _ = run()
     api = read_annotations(data.json_file)
     api.cats.update({i: {"id": i, "name": f"c{i}"} for i in range(100, 178)})
     api.dataset["categories"] = list(api.cats.values())
-    found = analyse(api, read_detections(read_run(folder), data.name), ["bbox"])
+    found = analyse(api, read_detections(read_run(folder), data.name, api), ["bbox"])
     figures = {f.title: f for f in dataset_figures(found, {"bbox": {"AP": 1.0, "AP-cat": 1.0}})}
     assert "The 30 lowest of 80 classes" in figures["AP by class"].note
     assert "The 20 of 80 classes" in figures["Confusion matrix"].note
