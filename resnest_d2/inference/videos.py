@@ -5,6 +5,7 @@ Shapes: H, W of the frame.
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -20,14 +21,21 @@ from .images import Asked, InputImage, Source
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 STREAMS = ("rtsp", "rtsps", "rtmp")  # schemes of addresses
+# AVI, Matroska and WebM, ASF, MPEG (program, elementary and transport stream), QuickTime and MP4.
+_CONTAINERS = re.compile(
+    rb"RIFF....AVI |\x1aE\xdf\xa3|0&\xb2u|\x00\x00\x01[\xba\xb3]|G.{187}G"
+    rb"|\x00...(ftyp|moov|free|skip|wide|pnot)|....mdat",
+    re.DOTALL,
+)
 
 
 def open_video(path: str, asked: Asked) -> Source:
     """The frames of a video file, of which the first is read for a test.
 
     Raises:
-        UserError: OpenCV cannot read it.
+        UserError: OpenCV cannot read it, or it is a playlist, which would open other files.
     """
+    _check_container(path)
     video = cv2.VideoCapture(path)
     try:
         if not video.read()[0]:
@@ -37,6 +45,17 @@ def open_video(path: str, asked: Asked) -> Source:
         video.release()
     frames = read_frames(path, number, every=asked.every, fps=fps)
     return Source(frames, -(-number // asked.every) if number > 0 else None, single=False)
+
+
+def _check_container(path: str) -> None:
+    """FFmpeg looks at contents, not names: it follows a playlist (HLS, ffconcat) to other files."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(192)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
+    if not _CONTAINERS.match(head):
+        raise UserError(f"{path} is no video file: it begins as another kind of file.")
 
 
 def _rate(video: cv2.VideoCapture, every: int) -> float | None:

@@ -99,6 +99,22 @@ def video(tmp_path):
     return str(tmp_path / "v.avi")
 
 
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {}\n",
+        "#EXTM3U" + "G" * 182 + "\n#EXTINF:9,\n{}\n",
+    ],
+    ids=["HLS", "concat", "disguised"],
+)
+def test_a_playlist_opens_no_other_file(playlist, video, tmp_path):
+    path = tmp_path / "list.mp4"
+    path.write_text(playlist.format(os.path.basename(video)))
+    with pytest.raises(UserError, match="list.mp4 is no video file"):
+        open_source(path)
+
+
 def test_frames_of_a_video(video):
     source = open_source(video)
     frames = list(source.images)
@@ -279,6 +295,9 @@ def test_says_which_folder_and_video_it_cannot_take(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(ValueError, match="no image .* in it, but 1 video; give videos by name"):
         open_source(tmp_path)
+    with pytest.raises(ValueError, match="a.mp4 is no video file"):
+        open_source(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom")
     with pytest.raises(ValueError, match="cannot read .*a.mp4 as a video"):
         open_source(tmp_path / "a.mp4")
 
