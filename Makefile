@@ -30,7 +30,7 @@ $(READY): pyproject.toml tools/install_detectron2.py tools/no_deps.txt $(CONSTRA
 	touch $@
 
 test: $(READY) lint
-	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE)
+	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15 $(COVERAGE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

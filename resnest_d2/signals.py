@@ -30,16 +30,18 @@ class _Waiting:
         """Handles a signal that need not wait.
 
         It is noted until its handler has returned: Python ignores what a handler raises while it
-        forks or deletes an object, and the signal must not be lost.
+        forks or deletes an object, and the signal must not be lost. The same signal can come again
+        meanwhile, as when several data workers end.
         """
-        self.note(number, frame)
+        self.came.append(number)
         handler = self.before.get(number)
         if callable(handler):
             handler(number, frame)
         else:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.came.remove(number)
+        if number in self.came:  # else it was delivered from within its handler
+            self.came.remove(number)
 
     def begin(self) -> None:
         """Replaces the handlers; those of C code and ignored signals stay."""
@@ -72,7 +74,7 @@ class _Waiting:
             self.before = {}
 
     def _deliver(self) -> None:
-        came, self.came = sorted(self.came, key=[*self.before].index), []
+        came, self.came = sorted(set(self.came), key=[*self.before].index), []
         for number in came:
             signal.raise_signal(number)
 

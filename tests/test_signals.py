@@ -1,5 +1,6 @@
 """Signals that come while a file is written act when it is whole."""
 
+import contextlib
 import signal
 import threading
 
@@ -45,6 +46,27 @@ def test_a_signal_acts_at_once_where_it_may():
                     done.append("whole")
                 done.append("not reached")
     assert done == ["inside", "whole"]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_signal_may_come_again_while_it_is_handled(waiting):
+    handled = []
+
+    def handler(number, frame):
+        handled.append(number)
+        if len(handled) < 3:
+            with signals_wait() if waiting else contextlib.nullcontext():
+                signal.raise_signal(number)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with signals_wait():
+            with signals_act():
+                signal.raise_signal(signal.SIGTERM)
+                assert handled == [signal.SIGTERM] * 3
+        assert handled == [signal.SIGTERM] * 3  # none is left
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Deleted:
