@@ -77,7 +77,7 @@ def _log_jitter(run: Training) -> None:
     if left_out := [key for key in left_out if key not in run.given]:
         logging.getLogger(__name__).info(
             f"Left out: {' and '.join(left_out)} of the config, as the training starts from random "
-            f"weights and has {run.length} iterations, fewer than {SHORT}; set them to have them."
+            f"weights and shows {run.shown} images, fewer than {SHORT}; set them to have them."
         )
 
 

@@ -56,8 +56,8 @@ def test_says_which_jitter_is_on(tmp_path):
     data = small.data_keys(tmp_path, "plan_jitter")
     opts = [*data, "MODEL.WEIGHTS", "", "SOLVER.MAX_ITER"]
     config = "finetune/faster_rcnn_ResNeSt_14_FPN_finetune.yaml"
-    rows = table([*opts, 1000], config=config)
+    rows = table([*opts, 2000], config=config)
     assert rows["scale jitter"].startswith("(0.8, 1.25)") and rows["colour jitter"][:3] == "0.2"
-    rows = table([*opts, 999, "INPUT.AUG.COLOR_JITTER", 0.1], config=config)
+    rows = table([*opts, 1999, "INPUT.AUG.COLOR_JITTER", 0.1], config=config)
     assert rows["colour jitter"].split() == ["0.1", "set", "by", "you"]
     assert "scale jitter" not in rows

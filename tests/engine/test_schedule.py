@@ -220,7 +220,7 @@ def test_a_rate_that_stays_below_its_base_is_a_warning(keys, warned, caplog, mon
 @pytest.mark.parametrize(
     ("opts", "jitter"),
     [
-        (["MODEL.WEIGHTS", "", "SOLVER.MAX_ITER", 999], [(), 0.0]),
+        (["MODEL.WEIGHTS", "", "SOLVER.MAX_ITER", 1999], [(), 0.0]),
         (["MODEL.WEIGHTS", "", "SOLVER.EPOCHS", 20], [(0.8, 1.25), 0.2]),
         (["SOLVER.EPOCHS", 6], [(0.8, 1.25), 0.2]),
         (["MODEL.WEIGHTS", "", "SOLVER.EPOCHS", 6, "INPUT.AUG.COLOR_JITTER", 0.1], [(), 0.1]),
