@@ -61,9 +61,8 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             with signals_wait():
                 os.replace(partial, path)
         except BaseException:
-            with signals_wait():
-                if os.path.isfile(partial):
-                    os.remove(partial)
+            with signals_wait(), contextlib.suppress(OSError):  # that it was never made
+                os.remove(partial)
             raise
 
 

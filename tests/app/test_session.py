@@ -123,7 +123,7 @@ def test_masks_are_kept_packed(files, detector, tmp_path):
     [
         ("broken.png", "cannot be read: .*truncated"),
         ("<b>notes.txt", "cannot be read: it is no image in one of the formats"),
-        ("no.mp4", "OpenCV cannot read no.mp4 as a video"),
+        ("no.mp4", "no.mp4 is no video file: it begins as another kind of file"),
         ("gone.png", "There is no image, video or folder gone.png"),
     ],
 )
