@@ -45,8 +45,8 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
 demo: $(OUTPUT)/results.json
-	$(BIN)/python tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
-	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/images --overwrite --threshold 0.8
+	$(BIN)/python -W ignore tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
+	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/images --overwrite --threshold 0.93
 	@echo "Metrics in $(OUTPUT)/results.json; 'make clean demo' trains again."
 
 # Written at the end of training; an interrupted training is resumed.

@@ -24,7 +24,7 @@ STREAMS = ("rtsp", "rtsps", "rtmp")  # schemes of addresses
 # AVI, Matroska and WebM, ASF, MPEG (program, elementary and transport stream), QuickTime and MP4.
 _CONTAINERS = re.compile(
     rb"RIFF....AVI |\x1aE\xdf\xa3|0&\xb2u|\x00\x00\x01[\xba\xb3]|G.{187}G"
-    rb"|\x00...(ftyp|moov|free|skip|wide|pnot)|....mdat",
+    rb"|\x00...(ftyp|styp|moov|free|skip|wide|pnot)|....mdat",
     re.DOTALL,
 )
 
