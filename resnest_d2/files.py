@@ -61,7 +61,7 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             with signals_wait():
                 os.replace(partial, path)
         except BaseException:
-            with signals_wait(), contextlib.suppress(OSError):  # that it was never made
+            with signals_wait(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.remove(partial)
             raise
 
