@@ -26,14 +26,6 @@ def pytest_unconfigure():
         shutil.rmtree(os.environ[name], ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items):
-    if not os.environ.get("RESNEST_D2_SLOW"):
-        skip = pytest.mark.skip(reason="minutes; set RESNEST_D2_SLOW to run it")
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(skip)
-
-
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """The folder of the data sets of real images, which are not part of the repository."""

@@ -113,9 +113,7 @@ def first_samples(monkeypatch):
     monkeypatch.setattr(torch, "randperm", lambda n, **kwargs: torch.arange(n))
 
 
-@pytest.mark.parametrize(
-    "name", ["faster_rcnn_s50", pytest.param("mask_rcnn_s50", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["faster_rcnn_s50", "mask_rcnn_s50"])
 def test_a_step_is_mmdetections(name, oracles, tmp_path, first_samples):
     oracle = oracles.load(f"mmdet_train/{name}")
     model = build_trained(get_config(name), oracle, oracles, tmp_path / "weights.pth")

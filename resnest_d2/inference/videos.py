@@ -55,7 +55,9 @@ def _check_container(path: str) -> None:
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
     if not _CONTAINERS.match(head):
-        raise UserError(f"{path} is no video file: it begins as another kind of file.")
+        raise UserError(
+            f"{path} is no video file: it begins as another kind of file. Convert the video to MP4."
+        )
 
 
 def _rate(video: cv2.VideoCapture, every: int) -> float | None:

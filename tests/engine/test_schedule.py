@@ -85,14 +85,10 @@ def test_fits(name, images, processes, given):
 
 @pytest.mark.parametrize("name", FINETUNE)
 def test_small_detectors_get_a_length_that_suits_the_data(name):
-    cfg = fit(name, images=160, processes=2)
+    solver = fit(name, images=160, processes=2).SOLVER
     batch, length = (4, 4000) if "_14_" in name else (8, 2000)
-    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS, cfg.SOLVER.MAX_ITER) == (
-        batch,
-        100,
-        length,
-    )
-    assert cfg.SOLVER.STEPS == (0.8 * length, 0.95 * length)
+    assert (solver.IMS_PER_BATCH, solver.EPOCHS, solver.MAX_ITER) == (batch, 100, length)
+    assert solver.STEPS == (0.8 * length, 0.95 * length)
 
 
 @pytest.mark.parametrize("name", FINETUNE)
