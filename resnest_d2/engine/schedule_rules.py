@@ -131,7 +131,9 @@ def _evaluation_period(run: Training) -> int:
         return 0
     if run.cfg.TEST.EVAL_EPOCHS:
         return math.ceil(run.cfg.TEST.EVAL_EPOCHS * run.epoch)
-    most = max(1, run.length // _EVALUATIONS)
+    most = math.ceil(run.length / _EVALUATIONS)  # rounded down, two would fall on the run's end
+    if math.ceil(run.length / most) < _EVALUATIONS:
+        most = max(1, run.length // _EVALUATIONS)
     return min(most, math.ceil(run.epoch)) if run.length <= _LONG * run.epoch else most
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,8 @@ def test_fits(name, images, processes, given):
     assert peak(cfg) == solver.BASE_LR
     assert solver.WARMUP_ITERS <= solver.MAX_ITER / 10
     assert solver.STEPS and 0 < solver.STEPS[0] < solver.MAX_ITER
-    assert solver.MAX_ITER // cfg.TEST.EVAL_PERIOD >= min(10, solver.MAX_ITER)
+    evaluations = math.ceil(solver.MAX_ITER / cfg.TEST.EVAL_PERIOD)  # the last one at the end
+    assert evaluations >= min(10, solver.MAX_ITER)
     if solver.MAX_ITER <= 30 * epoch:
         assert cfg.TEST.EVAL_PERIOD < epoch + 1
     assert cfg.TEST.EVAL_PERIOD % solver.CHECKPOINT_PERIOD == 0
@@ -81,6 +83,12 @@ def test_fits(name, images, processes, given):
     assert (
         scale_schedule(cfg, images=images, processes=processes) is cfg
     )  # config.yaml is what runs
+
+
+@pytest.mark.parametrize(("images", "length", "period"), [(205, 718, 72), (5, 18, 1), (6, 21, 2)])
+def test_ten_evaluations_in_a_short_run(images, length, period):
+    cfg = fit(FINETUNE[0], GIVEN["epochs"], images=images)
+    assert (cfg.SOLVER.MAX_ITER, cfg.TEST.EVAL_PERIOD) == (length, period)
 
 
 @pytest.mark.parametrize("name", FINETUNE)
