@@ -1,6 +1,7 @@
 """HTML report of one run."""
 
 import base64
+import functools
 import hashlib
 import math
 import os
@@ -170,14 +171,8 @@ def _two_digits(value: float | None, *, sign: bool = False) -> str:
     return f"{value:+.2f}" if sign else f"{value:.2f}"
 
 
-def render(template: str, *, script: str = "", **values: object) -> str:
-    """Renders a template of this package.
-
-    Args:
-        template: its name.
-        script: the page's own script.
-        **values: what the template shows. Control characters of texts are escaped.
-    """
+@functools.cache  # with its templates, which take long to compile
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -187,9 +182,20 @@ def render(template: str, *, script: str = "", **values: object) -> str:
         finalize=lambda value: printable(value, "\n\t") if type(value) is str else value,
     )
     environment.filters["two_digits"] = _two_digits
+    return environment
+
+
+def render(template: str, *, script: str = "", **values: object) -> str:
+    """Renders a template of this package.
+
+    Args:
+        template: its name.
+        script: the page's own script.
+        **values: what the template shows. Control characters of texts are escaped.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values["policy"] = _POLICY.format(script=f"'sha256-{digest}'" if script else "'none'")
-    page = environment.get_template(template)
+    page = _environment().get_template(template)
     return page.render(metrics=METRICS, script=Markup(script), **values)
 
 
