@@ -200,9 +200,11 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
-        each = (time.monotonic() - self.started) / max(self.images, 1)
+        seconds = (time.monotonic() - self.started) / max(self.images, 1)
         found = ", ".join(f"{number} {name}" for name, number in self.counts.most_common())
-        return f"{self.images} images processed, {each:.3g} s each: {found or 'nothing found'}"
+        images, each = ("image", "") if self.images == 1 else ("images", " each")
+        took = f"{self.images} {images} processed, {seconds:.3g} s{each}"
+        return f"{took}: {found or 'nothing found'}"
 
 
 def _close(saver: Any, tally: Tally) -> None:

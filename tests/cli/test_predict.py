@@ -78,6 +78,11 @@ def test_writes_images_and_records(run, tmp_path):
         assert drawn.shape == (30, 40, 3) and np.abs(drawn - RED).max() > 50
 
 
+def test_one_image_is_one(run, tmp_path):
+    (tmp_path / "two" / "a.png").write_text("no image")
+    assert re.search(r"^1 image processed, [\d.e-]+ s: 1 cat; ", run().output, re.M)
+
+
 @pytest.mark.parametrize(("device", "kept"), [("cpu", True), ("cuda:1", False)])
 def test_freed_memory_is_kept_on_a_cpu(run, monkeypatch, device, kept):
     calls = []
