@@ -20,7 +20,6 @@ from tabulate import tabulate
 
 from resnest_d2 import Predictor, load_config, register_datasets
 from resnest_d2.engine import Trainer
-from resnest_d2.inference.sources import image_files
 
 SAMPLES = 10
 HEADERS = ["", "MiB", "of workers", "files", "threads", "of workers", "processes"]
@@ -78,7 +77,7 @@ def predict(cfg: CfgNode, images: int) -> Samples:
     """Draws what a trained detector finds on images, and converts it to COCO's records."""
     paths = sorted(map(str, Path(cfg.DATASETS.COCO[0][2]).glob("*.png")))
     predictor, samples = Predictor(cfg, device="cpu", score_threshold=0.3), Samples(images)
-    stream = predictor.stream(image_files([paths[i % len(paths)] for i in range(images)]))
+    stream = predictor.stream([paths[i % len(paths)] for i in range(images)])
     for number, prediction in enumerate(stream, 1):
         prediction.to_coco(number)
         prediction.draw()
