@@ -5,6 +5,7 @@ DejaVu Sans comes with matplotlib. Other fonts are looked at once, when it lacks
 
 import logging
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from matplotlib import font_manager
@@ -40,11 +41,22 @@ def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
 def _others() -> dict[int, str]:
     """The best font of the machine for each character that some font has."""
     found: dict[int, str] = {}
-    fit = (f for f in font_manager.fontManager.ttflist if not _UNFIT.match(f.name))
+    fit = (f for f in _fonts() if not _UNFIT.match(f.name))
     for font in sorted(fit, key=_rank):
         for code in _characters(font.fname):
             found.setdefault(code, font.fname)
     return found
+
+
+def _fonts() -> Iterator[font_manager.FontEntry]:
+    """Fonts in matplotlib's list, which it makes once, and those installed since."""
+    listed = font_manager.fontManager.ttflist
+    yield from listed
+    for path in sorted({*font_manager.findSystemFonts()} - {font.fname for font in listed}):
+        try:
+            yield font_manager.ttfFontProperty(FT2Font(path))
+        except (OSError, RuntimeError) as error:
+            logger.debug("The font %s is not used: %s", path, error)
 
 
 def _rank(font: font_manager.FontEntry) -> tuple[bool, bool, int, str]:

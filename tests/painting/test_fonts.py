@@ -13,15 +13,16 @@ from resnest_d2.painting.fonts import base_font, font_with
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Sets the fonts of the machine beside DejaVu Sans: (file, name, style)."""
+    """Sets the fonts of the machine beside DejaVu Sans: (file, name, style), and newer files."""
     base_font()  # found before they are replaced
 
-    def has(*entries):
+    def has(*entries, since=()):
         listed = [
             SimpleNamespace(fname=str(path), name=name, style=style, weight=400)
             for path, name, style in entries
         ]
         monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda: list(map(str, since)))
         fonts._others.cache_clear()
 
     yield has
@@ -68,6 +69,13 @@ def test_another_font_of_the_machine_has_what_is_missing(machine, tmp_path):
     )
     assert font_with("猫") == str(upright) and font_with("犬") == str(serif)
     assert font_with("馬") is None
+
+
+def test_a_font_installed_after_matplotlibs_list_is_found(machine, tmp_path):
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    new = write_font(tmp_path / "new.ttf", "猫")
+    machine(since=[tmp_path / "broken.ttf", tmp_path / "gone.ttf", new])
+    assert font_with("猫") == str(new)
 
 
 def test_fonts_of_boxes_and_broken_fonts_are_not_used(machine, tmp_path):
