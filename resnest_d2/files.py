@@ -3,29 +3,19 @@
 import contextlib
 import errno
 import json
-import logging
 import os
-import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from resnest_d2.errors import MissingFileError, UserError
-from resnest_d2.outputs import short_name
 from resnest_d2.signals import signals_wait
 
 from .parsing import parse_json, parse_yaml
-
-try:
-    import fcntl
-except ImportError:  # Windows: partial files of killed processes stay
-    fcntl = None  # type: ignore[assignment]
+from .partial import open_partial, partial_name, remove_partials, sync
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_PARTIAL = re.compile(r".*\.[0-9a-f]{8}\.resnest_d2\.partial")
-_cleaned: set[str] = set()  # folders
 
 
 class WriteError(UserError, OSError):
@@ -46,18 +36,15 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         KeyboardInterrupt: stopped; no part of the new file is left either.
     """
     path = os.fspath(path)
-    folder, name = os.path.split(path)
-    token = f"{secrets.token_hex(4)}.resnest_d2.partial"  # of two writers each has its own
-    partial = os.path.join(folder, f"{short_name(name)}.{token}")
+    partial = partial_name(path)
     with writing(path, wrapped=True):
         if os.path.exists(path) and not os.path.isfile(path):
             raise OSError(errno.EEXIST, "it exists, and is no regular file")
-        _remove_partials(folder or ".")
+        remove_partials(os.path.dirname(path) or ".")
         try:
-            with _open_locked(partial, mode) as file:
+            with open_partial(partial, mode) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                sync(file)
             with signals_wait():
                 os.replace(partial, path)
         except BaseException:
@@ -90,41 +77,6 @@ def writing(path: str | os.PathLike, *, wrapped: bool = False) -> Iterator[None]
         raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
 
 
-def _open_locked(partial: str, mode: str) -> IO:
-    """A new file that :func:`_remove_partials` of no other process removes."""
-    while True:
-        file = open(partial, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")
-        _lock(file, wait=True)
-        if os.path.exists(partial):
-            return file
-        file.close()  # it was removed between the two lines above
-
-
-def _lock(file: IO, *, wait: bool = False) -> bool:
-    """Locks an open file until it is closed or its process dies; whether no one else has it."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:  # also of a file system without locks
-        logging.getLogger(__name__).debug(f"{file.name} cannot be locked: {error}")
-        return False
-    return True
-
-
-def _remove_partials(folder: str) -> None:
-    """Removes what killed processes left in a folder, at the first file that is written to it."""
-    folder = os.path.realpath(folder)
-    if folder in _cleaned or not os.path.isdir(folder):
-        return
-    _cleaned.add(folder)
-    for name in filter(_PARTIAL.fullmatch, os.listdir(folder)):
-        path = os.path.join(folder, name)
-        with contextlib.suppress(FileNotFoundError, PermissionError), open(path, "rb+") as file:
-            if _lock(file):
-                os.remove(path)
-
-
 @contextlib.contextmanager
 def whole_files(paths: Iterable[str | os.PathLike], mode: str = "wb") -> Iterator[list[IO]]:
     """Files as of :func:`whole_file` that take their places together, when all are on the disk.
@@ -136,8 +88,7 @@ def whole_files(paths: Iterable[str | os.PathLike], mode: str = "wb") -> Iterato
         files = [stack.enter_context(whole_file(path, mode)) for path in paths]
         yield files
         for file in files:  # a full disk shows itself before the first takes its place
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
 
 
 def write_json_files(contents: Mapping[str, Any]) -> None:

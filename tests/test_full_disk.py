@@ -39,6 +39,11 @@ def drawing(path):
         Image.fromarray(NOISE).save(file, "PNG")
 
 
+def jpeg(path):
+    with whole_file(path) as file:  # Pillow would write it in one piece, and not see how much was
+        Image.fromarray(NOISE).save(file, "JPEG", quality=95)
+
+
 def two_json_files(path):
     write_json_files({str(path.parent / "beside.json"): [1], str(path): [0] * LARGEST})
 
@@ -69,6 +74,7 @@ WRITERS = {
     "text": (lambda path: write_page("x" * LARGEST * 2, path), "report.html"),
     "json": (two_json_files, "val.json"),
     "drawing": (drawing, "a.png"),
+    "jpeg": (jpeg, "a.jpg"),
     "torch": (converted, "a.pth"),
     "safetensors": (converted, "a.safetensors"),
     "checkpoint": (checkpoint, "model_final.pth"),

@@ -23,9 +23,10 @@ ALLOWED = {
     "version": set(),
     "errors": set(),
     "compat": {"errors", "version", "files"},
-    "files": {"errors", "outputs", "parsing", "signals", "version"},
+    "files": {"errors", "parsing", "partial", "signals", "version"},
     "outputs": {"errors"},
     "parsing": {"errors"},
+    "partial": {"outputs"},
     "progress": set(),
     "signals": set(),
     "lazy": set(),
@@ -50,7 +51,7 @@ ALLOWED = {
 # What every part may import.
 BASE = {
     *("version", "errors", "compat", "files", "lazy", "outputs", "parsing", "progress"),
-    *("shipped", "signals"),
+    *("partial", "shipped", "signals"),
 }
 # The detector; everything else is the workbench around it.
 DETECTOR = {"config", "layers", "modeling", "checkpoint", "model_zoo"} | BASE
