@@ -30,7 +30,7 @@ class _Unnumbered(io.BufferedWriter):
 
 
 def partial_name(path: str) -> str:
-    """A path beside that of a file, of two writers each has its own."""
+    """Path for the incomplete form of a file, in its folder; each call gives another."""
     folder, name = os.path.split(path)
     token = f"{secrets.token_hex(4)}.resnest_d2.partial"
     return os.path.join(folder, f"{short_name(name)}.{token}")

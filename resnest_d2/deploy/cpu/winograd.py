@@ -3,8 +3,8 @@
 Winograd's minimal filtering F(4x4, 3x3), https://arxiv.org/abs/1509.09308, Sec. 4: a tile of 4x4
 outputs from 6x6 inputs takes 36 multiplications per pair of channels instead of 144. As with
 products of polynomials, values at five points and at infinity are multiplied. Rounding errors are
-1.5e-6 to 3e-6 of the largest output, by the order in which a matrix product sums: about the same as
-a plain convolution that sums in one run, as with AVX2, and six to twelve times those of one that
+1.5e-6 to 3.1e-6 of the largest output, by the order in which a matrix product sums: about those of
+a plain convolution that sums in one run, as with AVX2, and six to thirteen times those of one that
 sums in blocks, as with AVX-512.
 
 Shapes: N batch, C input and O output channels of a group, H, W of the map, T tiles.

@@ -6,6 +6,9 @@ from torch import nn
 from resnest_d2.deploy.cpu import winograd
 from resnest_d2.deploy.layers import FusedConv2d
 
+# Where it is not used, some processors' matrix products sum in another order: 2.9e-6 was measured.
+LARGEST = 3e-6 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2.5e-6
+
 
 def convolution(c, o, *, groups=1, bias=True):
     """Weights that keep the variance, in float64."""
@@ -41,7 +44,7 @@ def test_equals_it_in_pieces_too(tiles, monkeypatch):
 
 
 def test_rounding_errors(monkeypatch):
-    """Two thirds of those with the paper's points. The largest depends on the order of sums."""
+    """Two thirds of those with the paper's points, and within a limit."""
     weight, bias = (v.float() for v in convolution(256, 64))
     x = torch.randn(1, 256, 28, 28).relu()
     exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
@@ -55,7 +58,7 @@ def test_rounding_errors(monkeypatch):
     papers = errors()
     winograd._matrices.cache_clear()
     assert ours.square().mean() < 0.75**2 * papers.square().mean()
-    assert ours.abs().max() < 4e-6 * exact.abs().max()
+    assert ours.abs().max() < LARGEST * exact.abs().max()
 
 
 @pytest.mark.parametrize(
