@@ -199,13 +199,16 @@ def _channels(cfg: CfgNode) -> str | None:
     return None
 
 
-def _openvino(cfg: CfgNode) -> str | None:
+def _precision(cfg: CfgNode) -> str | None:
     keys = cfg.MODEL.DEPLOY
-    if keys.ENABLED and keys.BACKEND == "openvino" and keys.AMP:
-        return (
-            "MODEL.DEPLOY.BACKEND is 'openvino', which computes in float32, but MODEL.DEPLOY.AMP "
-            "is True; set AMP False, or BACKEND eager."
-        )
+    other = {
+        "MODEL.DEPLOY.AMP is True": keys.AMP and keys.PRECISION not in ("auto", "bf16", "fp16"),
+        "MODEL.DEPLOY.BACKEND is 'inductor'": keys.BACKEND == "inductor"
+        and keys.PRECISION == "int8",
+        "TEST.AUG.ENABLED is True": keys.PRECISION == "int8" and cfg.TEST.AUG.ENABLED,
+    }
+    if keys.ENABLED and (name := next((n for n, wrong in other.items() if wrong), None)):
+        return f"MODEL.DEPLOY.PRECISION is {keys.PRECISION!r}, but {name}; change one of them."
     return None
 
 
@@ -242,6 +245,6 @@ DETECTOR_CONTRADICTIONS: Sequence[Contradiction] = (
     _masks_without_pooler,
     _labels,
     _channels,
-    _openvino,
+    _precision,
     _class_ids,
 )

@@ -89,12 +89,15 @@ def add_resnest_config(cfg: CfgNode) -> None:
     # Transforms of albumentations in their order, each as [name, {argument: value}].
     keys.ALBUMENTATIONS = []
 
-    # Evaluate (train_net.py --eval-only) the optimized detector; results are the same.
+    # Evaluate (train_net.py --eval-only) the optimized detector; in fp32 results are the same.
     cfg.MODEL.DEPLOY = CfgNode()
     cfg.MODEL.DEPLOY.ENABLED = False
     # "eager" has no requirements, "inductor" needs a C++ compiler, "openvino" openvino and a CPU.
     cfg.MODEL.DEPLOY.BACKEND = "eager"
-    # Mixed precision: float16 on CUDA, bfloat16 on the CPU; results differ in the third digit.
+    # "fp32", "bf16" or "fp16", whose results differ in the third digit, or "int8", quantized by
+    # `resnest-d2 export --precision int8` and run by OpenVINO; "auto" is fp32.
+    cfg.MODEL.DEPLOY.PRECISION = "auto"
+    # As PRECISION "fp16" on CUDA and "bf16" on the CPU; the key of earlier versions.
     cfg.MODEL.DEPLOY.AMP = False
 
     # Write report.html to OUTPUT_DIR after every evaluation of COCO-format datasets.

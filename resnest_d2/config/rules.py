@@ -17,6 +17,7 @@ from resnest_d2.outputs import name_fault
 ACTIVATION_CHECKPOINTS = ("none", "light", "block")
 DEPTHS = (14, 26, 50, 101, 152, 200, 269)  # of resnest_d2.modeling.ARCHS
 DEPLOY_BACKENDS = ("eager", "inductor", "openvino")
+DEPLOY_PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 LOW_QUALITY_MATCHES = ("detectron2", "mmdetection")
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN", "FrozenBN", "GN", "LN")
 RESIZERS = ("pil", "cv2")

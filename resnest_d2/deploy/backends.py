@@ -12,7 +12,7 @@ from resnest_d2.errors import MissingPackageError
 from .layers import FusedConv2d, FusedMaskHead
 
 
-def compile_parts(model: nn.Module, backend: str) -> nn.Module:
+def compile_parts(model: nn.Module, backend: str, *, half: torch.dtype | None = None) -> nn.Module:
     """Runs the convolutional parts in a backend; each is compiled on its first run.
 
     On the CPU only the ResNeSt is compiled: FPN and heads are wide 3x3 convolutions, for which
@@ -25,11 +25,12 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
     Args:
         model: model optimized for the eager backend, changed in place.
         backend: "inductor" or "openvino".
+        half: bfloat16 for OpenVINO's precision; torch's parts have theirs in their weights.
 
     Raises:
         MissingPackageError: openvino is not installed.
     """
-    engine = _openvino() if backend == "openvino" else _inductor
+    engine = _openvino(half) if backend == "openvino" else _inductor
     for part in _parts(model):
         part.forward = engine(part)
     return model
@@ -37,16 +38,21 @@ def compile_parts(model: nn.Module, backend: str) -> nn.Module:
 
 def _parts(model: nn.Module) -> Iterable[nn.Module]:
     """Modules with only tensors as inputs and outputs that are worth compiling."""
-    backbone = getattr(model, "backbone", model)
     if next(model.parameters()).device.type == "cpu":
-        return [getattr(backbone, "bottom_up", backbone)]
-    parts = [backbone]
+        return [resnest_of(model)]
+    parts = [getattr(model, "backbone", model)]
     if (rpn := getattr(model, "proposal_generator", None)) is not None:
         parts.append(rpn.rpn_head)
     box_head = getattr(getattr(model, "roi_heads", None), "box_head", None)
     if box_head is not None:
         parts += box_head if isinstance(box_head, nn.ModuleList) else [box_head]
     return parts + [m.trunk for m in model.modules() if isinstance(m, FusedMaskHead)]
+
+
+def resnest_of(model: nn.Module) -> nn.Module:
+    """The ResNeSt of a detector, of an FPN, or itself."""
+    backbone = getattr(model, "backbone", model)
+    return getattr(backbone, "bottom_up", backbone)
 
 
 def _inductor(part: nn.Module) -> Callable:
@@ -56,7 +62,7 @@ def _inductor(part: nn.Module) -> Callable:
     return torch.compile(part.forward, dynamic=True, options={"freezing": True})
 
 
-def _openvino() -> Callable[[nn.Module], Callable]:
+def _openvino(half: torch.dtype | None) -> Callable[[nn.Module], Callable]:
     try:
         import openvino
     except ImportError as error:
@@ -64,7 +70,7 @@ def _openvino() -> Callable[[nn.Module], Callable]:
             "The openvino backend needs openvino: pip install 'resnest-d2[openvino]'."
         ) from error
     core = openvino.Core()
-    return lambda part: _OpenVINO(part, openvino, core)
+    return lambda part: _OpenVINO(part, openvino, core, half=half)
 
 
 class _Flat(nn.Module):
@@ -84,9 +90,10 @@ class _Flat(nn.Module):
 class _OpenVINO:
     """A backbone in OpenVINO, converted on the first call, for any batch and image size."""
 
-    def __init__(self, part: nn.Module, openvino: Any, core: Any):
+    def __init__(self, part: nn.Module, openvino: Any, core: Any, *, half: torch.dtype | None):
         self.flat = _Flat(part).eval()
         self.openvino, self.core = openvino, core
+        self.hint = "bf16" if half else "f32"
         self.compiled: Any = None
         self.lock, self.own = threading.Lock(), threading.local()  # one request per thread
 
@@ -109,7 +116,7 @@ class _OpenVINO:
         graph.reshape([-1, x.shape[1], -1, -1])
         options = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": self.hint,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         self.compiled = self.core.compile_model(graph, "CPU", options)

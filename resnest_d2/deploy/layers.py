@@ -20,13 +20,14 @@ from resnest_d2.compat.pytorch import has_onednn, onednn_convolve, onednn_order,
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d, weighted_sum
 from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
+from .casting import Casting
 from .cpu import winograd
 from .folding import can_fold, fold
 
 _MAX_ORDERS = 4  # weight orders of one kernel; oneDNN has two or three
 
 
-class FusedConv2d(Conv2d):
+class FusedConv2d(Casting, Conv2d):
     """Convolution with its norm folded in, a sum and a ReLU, in one operation if possible.
 
     On the CPU this is oneDNN's fused operation, as in torch.compile, with weights in oneDNN's
@@ -63,8 +64,15 @@ class FusedConv2d(Conv2d):
             and has_onednn()
         )
 
+    def lower(self, dtype: torch.dtype) -> None:
+        """See :meth:`Casting.lower`."""
+        super().lower(dtype)
+        self.wide = False
+        self.pack = self.pack and has_onednn(dtype)
+
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C, H', W'); ``residual``, of that shape, may be overwritten."""
+        x = x.to(self.weight.dtype)
         if self.pack and not torch.jit.is_tracing() and x.numel():
             if self.wide and residual is None and winograd.fits(x):
                 return self._winograd(x)
@@ -123,7 +131,8 @@ class FusedSplitAttentionConv2d(SplitAttentionConv2d):
         x = self.conv(x, offset) if self.deformable else self.conv(x)
         if self.bn0 is not None:
             x = F.relu(self.bn0(x))
-        pooled = x.mean((2, 3), keepdim=True).unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
+        pooled = x.mean((2, 3), keepdim=True).to(self.fc1.weight.dtype)
+        pooled = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
         return weighted_sum(x, self.attention(pooled))
 
 
@@ -158,7 +167,7 @@ class FusedStem(DeepStem):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See :meth:`DeepStem.forward`."""
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(self.conv1_1.weight.dtype).contiguous(memory_format=torch.channels_last)
         x = self.conv1_3(self.conv1_2(self.conv1_1(x)))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
@@ -173,6 +182,10 @@ class FusedDeformConv2d(DeformConv2d):
         if can_fold(self.norm):
             fold(self, self.norm)
             self.norm = None
+
+    def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """See :meth:`DeformConv2d.forward`; torchvision computes it in float32 on the CPU."""
+        return super().forward(x.to(self.weight.dtype), offset.to(self.weight.dtype))
 
 
 class ChannelsLastFlatten(nn.Flatten):
@@ -199,7 +212,7 @@ class FusedMaskHead(MaskRCNNConvUpsampleHead):
 
     def forward(self, x: torch.Tensor, instances: list[Instances]) -> list[Instances]:
         """See :meth:`BaseMaskRCNNHead.forward` at test time."""
-        x = self.trunk(x)  # (R, C, M, M)
+        x = self.trunk(x).to(self.predictor.weight.dtype)  # (R, C, M, M)
         classes = torch.cat([i.pred_classes for i in instances])
         weight, bias = self.predictor.weight, self.predictor.bias
         if len(weight) == 1:  # one mask for all classes

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +18,9 @@ from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d
 from resnest_d2.modeling import CheckpointConvFCHead, DeepStem, ResNeStBottleneck
 
 from . import layers
-from .backends import compile_parts
+from .backends import compile_parts, resnest_of
 from .cpu.roi_align import replace_poolers
+from .precision import HALVES, check_precision, lower
 
 # Modules before their submodules: they decide where the ReLUs of those go.
 _FUSED = {
@@ -32,7 +33,11 @@ _FUSED = {
 
 
 def optimize_for_inference(
-    model: nn.Module, *, backend: str = "eager", amp: bool = False
+    model: nn.Module,
+    *,
+    backend: str = "eager",
+    precision: str = "fp32",
+    calibration: Sequence[torch.Tensor] = (),
 ) -> nn.Module:
     """Returns an optimized copy of a detector or backbone for inference, with the same results.
 
@@ -46,15 +51,19 @@ def optimize_for_inference(
         backend: "eager" has no requirements; "inductor" compiles convolutional parts by
             torch.compile on their first run (needs a C++ compiler); "openvino" runs them in
             OpenVINO, on the CPU.
-        amp: run under autocast: float16 on CUDA, bfloat16 on the CPU, without oneDNN's fused
-            operations.
+        precision: "fp32" (also "auto"), "bf16" or "fp16"; on a GPU by autocast. Maps of a
+            backbone have that type, a detector's boxes, scores and masks are float32. "int8"
+            quantizes a whole detector, which takes minutes, for OpenVINO on the CPU.
+        calibration: for "int8", some hundred images like those that the detector will see,
+            (3, H, W), as it gets them.
 
     Returns:
         The copy, whose ``train()`` raises an error.
 
     Raises:
-        MissingPackageError: openvino is not installed.
-        UserError: an unknown backend, or one that does not run on the model's device.
+        MissingPackageError: openvino, or nncf for "int8", is not installed.
+        UserError: an unknown backend or precision, or one that the model's device or processor
+            does not have.
         ValueError: the model is in training mode.
     """
     if backend not in BACKENDS:
@@ -62,10 +71,14 @@ def optimize_for_inference(
     if model.training:
         raise ValueError("optimize_for_inference takes a model in eval mode: call model.eval().")
     device = next(model.parameters()).device.type
-    if backend == "openvino" and (device != "cpu" or amp):
-        raise UserError(
-            f"The openvino backend runs on the CPU in float32; the model is on {device}, amp {amp}."
-        )
+    if backend == "openvino" and device != "cpu":
+        raise UserError(f"The openvino backend runs on the CPU; the model is on {device}.")
+    precision = check_precision(precision, device=device, backend=backend)
+    if precision == "int8":
+        from .export.int8 import quantized  # which imports this module
+
+        return quantized(model, calibration)
+    half = HALVES.get(precision)
     fast: Any = copy.deepcopy(model).requires_grad_(False)
     fast.train = _Refusal(fast)
     for kind, fused in _FUSED.items():
@@ -75,7 +88,7 @@ def optimize_for_inference(
                 module.prepare()
     for module in _instances(fast, Conv2d):
         module.__class__ = layers.FusedConv2d
-        module.prepare(pack=not amp)
+        module.prepare(pack=True)
     for kind in (FastRCNNConvFCHead, CheckpointConvFCHead):
         for module in _instances(fast, kind):
             _flatten_channels_last(module)
@@ -83,11 +96,13 @@ def optimize_for_inference(
         if isinstance(module, nn.ReLU):
             module.inplace = True
     replace_poolers(fast)
-    if amp:
-        fast.forward = torch.autocast(device)(fast.forward)
+    if half and device == "cpu":
+        lower(fast, half, keep=resnest_of(fast) if backend == "openvino" else None)
+    elif half:
+        fast.forward = torch.autocast(device, dtype=half)(fast.forward)
     if left := sorted({type(m).__name__ for m in fast.modules() if _is_unknown(m)}):
         logging.getLogger(__name__).info(f"Not optimized: {', '.join(left)}.")
-    return fast if backend == "eager" else compile_parts(fast, backend)
+    return fast if backend == "eager" else compile_parts(fast, backend, half=half)
 
 
 class _Refusal:

@@ -15,6 +15,7 @@ AUTO = ["MODEL.ANCHOR_GENERATOR.AUTO", True]
 AGNOSTIC = "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"
 CASCADE = ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", AGNOSTIC, True]
 EMA = ["MODEL.EMA.ENABLED", True]
+INT8 = ["MODEL.DEPLOY.ENABLED", True, "MODEL.DEPLOY.PRECISION", "int8"]
 STOP = ["SOLVER.EARLY_STOPPING.ENABLED", True]
 AUG = ["TEST.AUG.ENABLED", True]
 CROP = ["INPUT.CROP.ENABLED", True]
@@ -159,13 +160,18 @@ TOGETHER = [
         [
             "MODEL.DEPLOY.ENABLED",
             True,
-            "MODEL.DEPLOY.BACKEND",
-            "openvino",
+            "MODEL.DEPLOY.PRECISION",
+            "fp32",
             "MODEL.DEPLOY.AMP",
             True,
         ],
-        "BACKEND is 'openvino'.*AMP is True",
+        "DEPLOY.PRECISION is 'fp32', but MODEL.DEPLOY.AMP is True",
     ),
+    (
+        [*INT8, "MODEL.DEPLOY.BACKEND", "inductor"],
+        "PRECISION is 'int8', but MODEL.DEPLOY.BACKEND is 'inductor'",
+    ),
+    ([*INT8, "TEST.AUG.ENABLED", True], "PRECISION is 'int8', but TEST.AUG.ENABLED is True"),
     (["DATASETS.CLASSES", ["a", "b"], "DATASETS.CATEGORY_IDS", [1]], "2 names .* 1 ids"),
     (STOP, "ENABLED is True, but nothing is evaluated during training.*TEST.EVAL_PERIOD 0"),
     (["TEST.VALIDATION_LOSS", True, "DATASETS.TEST", ()], "DATASETS.TEST is empty"),

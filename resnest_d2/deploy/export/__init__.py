@@ -1,8 +1,19 @@
 """Exports detectors to a file that runs without this package: ONNX, OpenVINO, TorchScript."""
 
-from .checking import Difference
-from .exporting import ExportReport, export, files_of
+from .checking import Difference, ExportReport
+from .exporting import export, files_of, fingerprint
+from .file_detector import FileDetector, without_resizing
 from .formats import FORMATS
 from .resizing import ShortestEdge
 
-__all__ = ["FORMATS", "Difference", "ExportReport", "ShortestEdge", "export", "files_of"]
+__all__ = [
+    "FORMATS",
+    "Difference",
+    "ExportReport",
+    "FileDetector",
+    "ShortestEdge",
+    "export",
+    "files_of",
+    "fingerprint",
+    "without_resizing",
+]

@@ -1,19 +1,24 @@
-"""Compares the detections of an exported file with the detector's.
+"""Compares the detections of an exported file, or their AP, with the detector's.
 
 Shapes: R detections of the detector, S of the file, M mask size.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from tabulate import tabulate
 from torch import nn
 
+from resnest_d2.errors import printable
 from resnest_d2.progress import counted
 
 from .formats import Run
 
+_TASKS = {"bbox": "box", "segm": "mask"}
 BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2  # tolerances in pixels and probabilities
 
 
@@ -51,6 +56,45 @@ class Difference:
             text += "" if self.masks is None else f", masks by {self.masks:.1e}"
             text += f", {self.unmatched} without a counterpart"
         return text
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A written file beside the detector that it was made of.
+
+    In 16 or 8 bits detections differ; the AP of both tells by how much it matters.
+
+    Args:
+        path: path of the file.
+        differences: on each test image.
+        before: metrics of the detector in percent, by task; empty if they were not asked for.
+        after: metrics of the file.
+    """
+
+    path: Path
+    differences: tuple[Difference, ...]
+    before: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    after: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def drop(self) -> float:
+        """Largest loss of box or mask AP, in points; NaN if they were not asked for."""
+        losses = [self.before[task]["AP"] - self.after[task]["AP"] for task in self.before]
+        return max(losses, default=math.nan)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}, against the detector:", *map(str, self.differences)]
+        rows = [
+            [_TASKS.get(task, task), printable(metric), value, found, found - value]
+            for task, metrics in self.before.items()
+            for metric, value in metrics.items()
+            if math.isfinite(value)
+            for found in [self.after[task][metric]]
+        ]
+        if rows:
+            header = ["", "percent", "detector", "file", "difference"]
+            lines += ["", tabulate(rows, header, floatfmt=".2f")]
+        return "\n".join(lines)
 
 
 def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Difference:

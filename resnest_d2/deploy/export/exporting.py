@@ -1,14 +1,15 @@
 """Exports a detector to a file and checks the file."""
 
 import copy
+import hashlib
 import os
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 from torch.jit import TracerWarning
@@ -19,23 +20,13 @@ from resnest_d2.layers import DeformConv2d
 from resnest_d2.outputs import require_new
 from resnest_d2.version import __version__
 
-from .checking import Difference, check
+from .checking import ExportReport, check
 from .formats import FORMATS
+from .quantizing import import_quantizer, quantize
 from .resizing import ShortestEdge
 from .tracing import EagerDetector, WholeDetector, example, traceable
 
 _CHECKED_SIZES = ((240, 320), (352, 256), (200, 360))
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """Path of a written file, and its differences from the detector on each test image."""
-
-    path: Path
-    differences: tuple[Difference, ...]
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.path}, against the detector:", *map(str, self.differences)])
 
 
 def export(
@@ -47,6 +38,9 @@ def export(
     class_names: Sequence[str] = (),
     config: str = "",
     score_threshold: float | None = None,
+    precision: str = "fp32",
+    calibration: Sequence[np.ndarray] = (),
+    exact: str = "",
     overwrite: bool = False,
 ) -> ExportReport:
     """Exports a detector to one file, runs the file in its own engine, and compares.
@@ -67,6 +61,11 @@ def export(
         config: name of the config, for the metadata.
         score_threshold: threshold in the metadata, and the default of an ONNX file; None for the
             model's.
+        precision: "fp32"; "fp16" stores weights in 16 bits, which halves the file; "int8" computes
+            in 8 bits, which is several times faster on many processors. Not with TorchScript.
+        calibration: for "int8", some hundred images like those that the detector will see, as
+            inputs of the file.
+        exact: for "int8", see :func:`resnest_d2.deploy.export.quantizing.quantize`.
         overwrite: replace existing files.
 
     Returns:
@@ -75,13 +74,14 @@ def export(
     Raises:
         MissingPackageError: the format's packages are not installed.
         OutputExistsError: the file exists.
-        UserError: unknown format, wrong suffix, a model that cannot be exported, or a file whose
-            detections differ; the file is then removed.
+        UserError: unknown format or precision, wrong suffix, a model that cannot be exported, no
+            calibration images, or a file in fp32 whose detections differ; it is then removed.
         ValueError: the model is in training mode.
         WriteError: the folder cannot be written to.
     """
     path = Path(path)
     _check_arguments(model, path, format=format, class_names=class_names)
+    _check_precision(precision, format=format, images=len(calibration))
     require_new(files_of(path), overwrite=overwrite)
     model = copy.deepcopy(model).cpu()
     heads: Any = model.roi_heads
@@ -95,6 +95,8 @@ def export(
         **({} if resize is None else vars(resize)),
         "score_threshold": threshold,
         "config": config,
+        "precision": precision,
+        "weights": fingerprint(model),
         "resnest_d2_version": __version__,
     }
     kind = FORMATS[format]
@@ -106,12 +108,16 @@ def export(
         outputs = 4 if heads.mask_on else 3
         with warnings.catch_warnings():  # wrong constants in the trace would fail the check
             warnings.simplefilter("ignore", TracerWarning)
-            kind.write(module, inputs, file, outputs=outputs, metadata=metadata)
+            half = precision == "fp16"
+            kind.write(module, inputs, file, outputs=outputs, metadata=metadata, half=half)
+            if precision == "int8":
+                quantize(file, calibration, format=format, exact=exact)
         detector = WholeDetector(EagerDetector(model), resize)
         report = ExportReport(
             path, tuple(check(kind.open(file), detector, images, threshold=threshold))
         )
-        if not all(difference.small for difference in report.differences):
+        exactly = precision == "fp32"
+        if exactly and not all(difference.small for difference in report.differences):
             raise UserError(f"The {format} file differs too much, and was not kept. {report}")
         for written in Path(folder).iterdir():
             os.replace(written, path.parent / written.name)
@@ -122,6 +128,25 @@ def files_of(path: str | os.PathLike) -> list[Path]:
     """The files of an export: OpenVINO keeps the weights in a .bin file beside its .xml."""
     path = Path(path)
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of a model's weights, by which a file is known to be theirs."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_precision(precision: str, *, format: str, images: int) -> None:
+    known = FORMATS[format].precisions
+    if precision not in known:
+        raise UserError(f"The {format} format has no precision {precision!r}; choose from {known}.")
+    if precision == "int8":
+        if not images:
+            raise UserError("int8 needs calibration images: some of the training or validation.")
+        import_quantizer(format)
 
 
 def _check_arguments(

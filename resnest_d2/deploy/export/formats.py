@@ -1,10 +1,11 @@
-"""Export formats: how a file is written, and run in its own engine."""
+"""Export formats: how a file is written, read again and run in its own engine."""
 
 import errno
 import inspect
 import io
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,27 +15,44 @@ import numpy as np
 import torch
 import torchvision  # noqa: F401 (registers the operators that a TorchScript file calls)
 
-from resnest_d2.errors import MissingPackageError
+from resnest_d2.errors import MissingPackageError, UserError
+
+from .graph import halve_weights, inline_squeezes
 
 OPSET = 17  # the highest in torch 2.1; RoiAlign with half pixels needs 16
 OUTPUTS = ("boxes", "scores", "classes", "masks")
 METADATA = "resnest_d2.json"  # in a TorchScript file
+METADATA_KEYS = (
+    *("class_names", "input_format", "preprocess", "min_size", "max_size", "resizer"),
+    *("score_threshold", "config", "precision", "weights", "resnest_d2_version"),
+)
 Run = Callable[[np.ndarray, float], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Format:
-    """Suffix of a format, and functions that write a file and open it in its engine."""
+    """Suffix of a format, functions that write a file, open it in its engine and read its metadata.
+
+    ``precisions`` are those that it can be stored in.
+    """
 
     suffix: str
     write: Callable[..., None]
     open: Callable[[Path], Run]
+    metadata: Callable[[Path], dict[str, str]]
+    precisions: tuple[str, ...]
 
 
 def _write_torchscript(
-    module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
+    module: torch.nn.Module,
+    inputs: tuple,
+    path: Path,
+    *,
+    outputs: int,
+    metadata: Mapping,
+    half: bool,
 ) -> None:
-    del outputs
+    del outputs, half
     graph = torch.jit.trace(module, inputs, check_trace=False)
     content = io.BytesIO()  # torch's own writing to a path raises no error of the system
     torch.jit.save(graph, content, _extra_files={METADATA: json.dumps(metadata)})
@@ -51,6 +69,12 @@ def _open_torchscript(path: Path) -> Run:
         return [values.numpy() for values in found]
 
     return run
+
+
+def _torchscript_metadata(path: Path) -> dict[str, str]:
+    files = {METADATA: ""}
+    torch.jit.load(path, _extra_files=files)
+    return {key: _text(value) for key, value in json.loads(files[METADATA] or "{}").items()}
 
 
 def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int) -> None:
@@ -83,11 +107,20 @@ def _import_onnx() -> Any:
 
 
 def _write_onnx(
-    module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
+    module: torch.nn.Module,
+    inputs: tuple,
+    path: Path,
+    *,
+    outputs: int,
+    metadata: Mapping,
+    half: bool,
 ) -> None:
     onnx = _import_onnx()
     _to_onnx(module, inputs, path, outputs=outputs)
     model = onnx.load(path)
+    inline_squeezes(model)
+    if half:
+        halve_weights(model, onnx)
     # An initializer with the name of the input makes the input optional.
     default = np.array(metadata["score_threshold"], np.float32)
     model.graph.initializer.append(onnx.numpy_helper.from_array(default, "score_threshold"))
@@ -104,11 +137,17 @@ def _open_onnx(path: Path) -> Run:
             "Checking an ONNX file needs onnxruntime: pip install 'resnest-d2[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # it warns that the threshold is an input with a default
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda image, threshold: session.run(
         None, {"image": image, "score_threshold": np.array(threshold, np.float32)}
     )
+
+
+def _onnx_metadata(path: Path) -> dict[str, str]:
+    model = _import_onnx().load(path, load_external_data=False)
+    return {one.key: one.value for one in model.metadata_props}
 
 
 def _import_openvino() -> Any:
@@ -122,19 +161,28 @@ def _import_openvino() -> Any:
 
 
 def _write_openvino(
-    module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int, metadata: Mapping
+    module: torch.nn.Module,
+    inputs: tuple,
+    path: Path,
+    *,
+    outputs: int,
+    metadata: Mapping,
+    half: bool,
 ) -> None:
     openvino = _import_openvino()
-    _import_onnx()  # torch's exporter needs it too, and has a less clear error
+    onnx = _import_onnx()  # torch's exporter needs it too, and has a less clear error
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx_file = Path(folder) / "model.onnx"
         _to_onnx(module, inputs, onnx_file, outputs=outputs)
+        graph = onnx.load(onnx_file)
+        inline_squeezes(graph)
+        onnx.save(graph, onnx_file)
         # Through ONNX: OpenVINO's conversion of the traced module gave different boxes.
         model = openvino.Core().read_model(onnx_file)
         for key, value in metadata.items():
             model.set_rt_info(_text(value), ["resnest_d2", key])
         try:
-            openvino.save_model(model, path, compress_to_fp16=False)
+            openvino.save_model(model, path, compress_to_fp16=half)
         except RuntimeError as error:  # of C++, without the system's error
             raise OSError(errno.EIO, f"OpenVINO: {error}") from error
         del model  # it reads its weights from the file
@@ -142,14 +190,31 @@ def _write_openvino(
 
 def _open_openvino(path: Path) -> Run:
     openvino = _import_openvino()
-    options = {"INFERENCE_PRECISION_HINT": "f32"}  # the default on newer CPUs is bfloat16
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",  # the default on newer CPUs is bfloat16
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_MMAP": False,  # so that the file can be replaced
+    }
     compiled = openvino.Core().compile_model(path, "CPU", options)
+    own = threading.local()  # one request per thread
 
     def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:
-        found = compiled([image, np.array(threshold, np.float32)])
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = own.request.infer([image, np.array(threshold, np.float32)])
         return [found[i].copy() for i in range(len(compiled.outputs))]
 
     return run
+
+
+def _openvino_metadata(path: Path) -> dict[str, str]:
+    model = _import_openvino().Core().read_model(path)
+    return {
+        key: model.get_rt_info(["resnest_d2", key]).astype(str)
+        for key in METADATA_KEYS
+        if model.has_rt_info(["resnest_d2", key])
+    }
 
 
 def _text(value: object) -> str:
@@ -157,7 +222,24 @@ def _text(value: object) -> str:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", _write_onnx, _open_onnx),
-    "openvino": Format(".xml", _write_openvino, _open_openvino),
-    "torchscript": Format(".pt", _write_torchscript, _open_torchscript),
+    "onnx": Format(".onnx", _write_onnx, _open_onnx, _onnx_metadata, ("fp32", "fp16", "int8")),
+    "openvino": Format(
+        ".xml", _write_openvino, _open_openvino, _openvino_metadata, ("fp32", "fp16", "int8")
+    ),
+    "torchscript": Format(
+        ".pt", _write_torchscript, _open_torchscript, _torchscript_metadata, ("fp32",)
+    ),
 }
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file has by its suffix.
+
+    Raises:
+        UserError: no format has that suffix.
+    """
+    for kind in FORMATS.values():
+        if kind.suffix == path.suffix:
+            return kind
+    suffixes = ", ".join(kind.suffix for kind in FORMATS.values())
+    raise UserError(f"{path} is not an exported file, whose names end in {suffixes}.")
