@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import load_config
-from .data.coco import forget_datasets
-from .data.entries import Paths
-from .deploy.export import ExportReport, ShortestEdge, files_of
-from .deploy.export import export as export_module
-from .engine import Evaluation, Training, launch
-from .files import read_json
-from .inference import Predictor, build_metadata, build_trained, prediction_config
-from .model_zoo import find_detector, find_weights
-from .outputs import require_new
+from resnest_d2.config import load_config
+from resnest_d2.data.coco import forget_datasets
+from resnest_d2.data.entries import Paths
+from resnest_d2.deploy.export import ExportReport
+from resnest_d2.engine import Evaluation, Training, launch
+from resnest_d2.files import read_json
+from resnest_d2.inference import Predictor
+from resnest_d2.model_zoo import find_detector, find_weights
+from resnest_d2.outputs import require_new
+
+from .exporting import export
 
 
 class Run:
@@ -79,7 +80,7 @@ class Run:
         """Continues the training where it stopped."""
         return _run(Training(model=str(self.folder), resume=True).arguments())
 
-    def export(self, path: str | os.PathLike, **options: Any) -> ExportReport:
+    def export(self, path: str | os.PathLike | None = None, **options: Any) -> ExportReport:
         """Exports the run's detector; the options are those of :func:`export`."""
         return export(self.folder, path, **options)
 
@@ -199,49 +200,3 @@ def _run(args: argparse.Namespace) -> Run:
     forget_datasets(name for name, *_ in cfg.DATASETS.COCO)
     launch(args)
     return Run(cfg.OUTPUT_DIR)
-
-
-def export(
-    model: str | os.PathLike,
-    path: str | os.PathLike,
-    *,
-    weights: str | os.PathLike | None = None,
-    format: str = "onnx",
-    resize: bool = True,
-    score_threshold: float | None = None,
-    overwrite: bool = False,
-) -> ExportReport:
-    """Exports a detector to a file that runs without this package, and checks the file.
-
-    Args:
-        model: a published detector, a run, a checkpoint in it, or a config.
-        path: file to write: .onnx, .xml (OpenVINO) or .pt (TorchScript).
-        weights: path of a checkpoint; None for the model's own.
-        format: one of :data:`resnest_d2.deploy.export.FORMATS`.
-        resize: resize images inside the file as in the evaluation, not outside of it.
-        score_threshold: lowest score of a detection; None for the config's.
-        overwrite: replace existing files.
-
-    Returns:
-        The differences between the file's detections and the detector's.
-
-    Raises:
-        MissingPackageError: the format's packages are not installed.
-        OutputExistsError: the file exists.
-        UserError: see :func:`resnest_d2.deploy.export.export`, which takes a module.
-    """
-    sources = [os.fspath(source) for source in (model, weights) if source]
-    require_new(files_of(Path(path)), overwrite=overwrite, sources=sources)
-    cfg = prediction_config(
-        model, weights=weights, device="cpu", score_threshold=score_threshold, opts=()
-    )
-    size = ShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.RESIZE)
-    return export_module(
-        build_trained(cfg),
-        path,
-        format=format,
-        resize=size if resize else None,
-        class_names=build_metadata(cfg).get("thing_classes", ()),
-        config=os.fspath(model),
-        overwrite=overwrite,
-    )

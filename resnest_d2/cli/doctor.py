@@ -172,17 +172,20 @@ def _works(problems: list[str]) -> Rows:
 def _devices() -> Rows:
     import torch
 
+    from resnest_d2.deploy.cpu.abilities import abilities
+
     rows = [
         (
             "CPU",
             f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads and "
             f"{torch.backends.cpu.get_cpu_capability()}",
-        )
+        ),
+        ("its instructions", ", ".join(abilities()) or "unknown"),
     ]
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         rows.append((f"cuda:{index}", f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB"))
-    if len(rows) == 1:
+    if not torch.cuda.device_count():
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
         rows.append(("CUDA", f"no device; this torch is built {built}"))
     return rows

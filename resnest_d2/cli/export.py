@@ -2,10 +2,13 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
+from resnest_d2.errors import UserError
+
+from .arguments import JSON_FOLDER, Data
 from .common import complete_config, keep_memory, prepare, say
 
 
@@ -15,12 +18,18 @@ class Format(str, Enum):
     torchscript = "torchscript"
 
 
+class Precision(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class Preprocess(str, Enum):
     inside = "inside"
     outside = "outside"
 
 
-_ONNX, _INSIDE = Format("onnx"), Preprocess("inside")
+_ONNX, _FP32, _INSIDE = Format("onnx"), Precision("fp32"), Preprocess("inside")
 
 
 def export(
@@ -32,11 +41,34 @@ def export(
         ),
     ],
     *,
-    output: Annotated[Path, typer.Option(help="File to write: .onnx, .xml or .pt.")],
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="File to write: .onnx, .xml or .pt; default with int8: RUN/int8.xml, for "
+            "OpenVINO, where predict --precision int8 finds it."
+        ),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Checkpoint; default: the model's own.")
     ] = None,
     format: Annotated[Format, typer.Option(help="Format of the file.")] = _ONNX,
+    precision: Annotated[
+        Precision, typer.Option(help="fp16: weights in 16 bits. int8: quantized.")
+    ] = _FP32,
+    calibration: Annotated[
+        Data,
+        typer.Option(metavar=JSON_FOLDER, help="With int8: COCO annotations; their images."),
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option(metavar="N", help="With int8: images to calibrate with, at most.")
+    ] = 300,
+    check: Annotated[
+        Data,
+        typer.Option(metavar=JSON_FOLDER, help="Score the detector and the file on these."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="With int8 and --check: AP it may lose, in points.")
+    ] = 0.7,
     preprocess: Annotated[
         Preprocess, typer.Option(help="Resize images inside the file, or outside of it.")
     ] = _INSIDE,
@@ -47,15 +79,18 @@ def export(
 ) -> None:
     """Export a detector, and check the file.
 
-    Example:
+    Examples:
       resnest-d2 export output/mine --format onnx --output output/mine.onnx
+      resnest-d2 export output/mine --precision int8 --calibration train.json --check val.json
 
-    The file is run in its own engine on three images of different sizes. It is kept only if its
-    detections equal those of the detector.
+    The file is run in its own engine on three images of different sizes. In fp32 it is kept only
+    if its detections equal those of the detector. --check prints the AP of both.
     """
     from resnest_d2.api import export as export_detector
 
     prepare()
+    if output is None and precision is not Precision.int8:
+        raise UserError("--output is missing: the file to write.")
     keep_memory("cpu")
     report = export_detector(
         model,
@@ -64,6 +99,11 @@ def export(
         format=format.value,
         resize=preprocess is _INSIDE,
         score_threshold=score_threshold,
+        precision=precision.value,
+        calibration=calibration,
+        calibration_images=calibration_images,
+        check=check,
+        max_drop=max_drop,
         overwrite=overwrite,
     )
     say(str(report))

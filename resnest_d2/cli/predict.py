@@ -23,12 +23,20 @@ class Backend(str, Enum):
     plain = "plain"
 
 
+class Precision(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class Shards(str, Enum):
     jsonl = "jsonl"
     parquet = "parquet"
 
 
-_EAGER, _JSONL = Backend("eager"), Shards("jsonl")
+_EAGER, _AUTO, _JSONL = Backend("eager"), Precision("auto"), Shards("jsonl")
 
 
 def predict(
@@ -69,6 +77,10 @@ def predict(
         bool, typer.Option("--track", help="Number the objects of videos through the frames.")
     ] = False,
     backend: Annotated[Backend, typer.Option(help="Backend; all give the same results.")] = _EAGER,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="bf16, fp16: 16 bits. int8: export --precision int8 came before."),
+    ] = _AUTO,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")] = "auto",
     output: Annotated[
         Optional[Path],
@@ -123,6 +135,7 @@ def predict(
     output = output or Path("output/predict" if ray else free_folder("output/predict"))
     _check_output(output, source)
     options: dict[str, Any] = {"weights": weights, "device": device, "backend": backend.value}
+    options["precision"] = precision.value
     if classes is not None:
         options["only"] = [name.strip() for name in classes.split(",")]
     if max_det is not None:

@@ -21,6 +21,7 @@ _RESULTS = (
     "weights.json",
     "report.html",
     "threshold.json",
+    "int8.*",
     "nonfinite_batch.pth",
     "inference*",
 )

@@ -15,11 +15,11 @@ from detectron2.utils import comm
 from resnest_d2.checkpoint import ReportingCheckpointer
 from resnest_d2.config import check_config, check_trained
 from resnest_d2.data.coco import release_datasets
-from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.errors import UserError
 
 from .cluster import find_group, is_restart
 from .console import SHOWN
+from .deployed import Deployed, build_deployed
 from .evaluation import check_evaluation
 from .folder_lock import unlocking_folders
 from .logs import ending_logs
@@ -191,10 +191,12 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     show_beginning(
         facts, starts_from=str(checkpointer.report).removesuffix("."), folder=cfg.OUTPUT_DIR
     )
-    keys = cfg.MODEL.DEPLOY
-    if keys.ENABLED:
-        model = optimize_for_inference(model.eval(), backend=keys.BACKEND, amp=keys.AMP)
-    results = Trainer.test(cfg, model)
+    tested = Deployed(cfg, model)
+    if cfg.MODEL.DEPLOY.ENABLED:
+        model.eval()
+        tested = build_deployed(cfg, model, weights=path)
+        model = tested.model
+    results = Trainer.test(tested.cfg, model)
     if cfg.TEST.AUG.ENABLED:
         names = cfg.DATASETS.TEST
         plain, augmented = (

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
+from torch import nn
 
-from resnest_d2.deploy import optimize_for_inference
+from resnest_d2.deploy import check_precision, optimize_for_inference
+from resnest_d2.deploy.export import FileDetector, without_resizing
+from resnest_d2.deploy.export.int8 import quantized_beside
 from resnest_d2.errors import UserError
 
 from .detecting import Detecting
@@ -38,6 +41,7 @@ class Predictor(Detecting):
         weights: str | os.PathLike | None = None,
         device: str = "auto",
         backend: str = "eager",
+        precision: str = "auto",
         score_threshold: float | None = None,
         classes: Sequence[str] = (),
         only: Sequence[str] = (),
@@ -58,6 +62,9 @@ class Predictor(Detecting):
                 :func:`resnest_d2.deploy.keep_freed_memory`.
             backend: backend of ``optimize_for_inference``, which does not change the results.
                 "plain" does not optimize the detector.
+            precision: "fp32" (also "auto"); "bf16" or "fp16", faster where the processor has them,
+                with slightly different results; "int8" for the file that
+                ``resnest-d2 export RUN --precision int8`` wrote beside the weights.
             score_threshold: lowest score to keep; by default the one that the run's report
                 recommends, else 0.5. The evaluation has the config's 0.05.
             classes: names of the classes, if those of the training data are unknown or unwanted.
@@ -72,7 +79,7 @@ class Predictor(Detecting):
             opts: overrides ``[key, value, ...]`` of the config.
 
         Raises:
-            MissingFileError: the config or checkpoint does not exist.
+            MissingFileError: the config, checkpoint or quantized file does not exist.
             DownloadError: the weights cannot be downloaded.
             MissingPackageError: the backend's package is not installed.
             UserError: unknown model, device, backend or class, a value out of range, a value given
@@ -94,6 +101,9 @@ class Predictor(Detecting):
             raise UserError("slice_size is for detectors of objects, and this one is panoptic.")
         self.workers = workers or 2
         metadata = build_metadata(cfg)
+        detector = _build_detector(cfg, backend=backend, precision=precision)
+        if isinstance(detector, FileDetector) and detector.resizes:
+            cfg = without_resizing(cfg)
         super().__init__(
             cfg,
             metadata,
@@ -101,9 +111,7 @@ class Predictor(Detecting):
             selection=select(metadata, only, max_detections),
             batch_size=batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1),
         )
-        self.model = build_trained(cfg)
-        if backend != "plain":
-            self.model = optimize_for_inference(self.model, backend=backend)
+        self.model = detector
 
     def __call__(
         self, source: Any, *, channels: str | None = None, every: int = 1
@@ -171,6 +179,20 @@ class Predictor(Detecting):
         if source.number:  # so that every thread has some images
             chunk = min(chunk, -(-source.number // self.workers))
         return Stream(source, self._work, chunk=chunk, workers=self.workers)
+
+
+def _build_detector(cfg: CfgNode, *, backend: str, precision: str) -> nn.Module:
+    device = cfg.MODEL.DEVICE.partition(":")[0]
+    if backend == "plain":
+        if precision not in ("auto", "fp32"):
+            raise UserError(f"The backend plain computes in fp32; precision is {precision!r}.")
+        return build_trained(cfg)
+    precision = check_precision(precision, device=device, backend=backend)
+    model = build_trained(cfg)
+    if precision == "int8":
+        threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
+        return quantized_beside(model, cfg.MODEL.WEIGHTS, score_threshold=threshold)
+    return optimize_for_inference(model, backend=backend, precision=precision)
 
 
 def _with_keys(
