@@ -3,11 +3,16 @@
 import contextlib
 import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from many import write_run
 from pycocotools.cocoeval import COCOeval
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from benchmarking.made_run import write_run
 
 from resnest_d2.report.analysis import analyse
 from resnest_d2.report.gather import read_annotations
