@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -98,8 +99,9 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_runs(name, made):
-    size = 64 if name == "side" else 2
-    found = measure(Task(name, size, str(made), repeats=2))
+    size = 64 if name == "side" else 1
+    repeats = 2 if name == "objects" else 1
+    found = measure(Task(name, size, str(made), repeats=repeats))
     assert found["seconds"] > 0 and found["peak"] >= found["baseline"] > 1e8
     written = {"report": "report.html", "objects": "predictions/predictions.json"}
     if name in written:
@@ -113,14 +115,15 @@ def test_made_data_have_no_faults(made):
 
 def test_peak_memory_is_what_was_held():
     before = peak_bytes()
-    held = np.ones(before // 8 + 10_000_000)  # larger than any freed memory
-    assert peak_bytes() >= before + 80_000_000 and held[0] == 1
+    free = before - psutil.Process().memory_info().rss
+    held = np.ones(free // 8 + 10_000_000)
+    assert before + 50e6 < peak_bytes() < before + 500e6 and held[0] == 1
 
 
 def test_limits_stop_a_case(tmp_path):
     task = Task("objects", 1, str(tmp_path))
-    found = growth.run_alone(task, memory=1e6, limit=60)
-    assert found["stopped"] == "stopped at 0.000953674 GiB" and found["peak"] > 1e6
+    found = growth.run_alone(task, memory=2**20, limit=60)
+    assert found["stopped"] == "stopped at 0.000976562 GiB" and found["peak"] > 2**20
     assert growth.run_alone(task, memory=1e12, limit=0)["stopped"] == "stopped after 0 minutes"
 
 
