@@ -1,12 +1,12 @@
 """How time and memory grow: slopes, cases, and the limits of a case; no statement on times."""
 
 import json
+import mmap
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -103,9 +103,10 @@ def test_every_case_runs(name, made):
     repeats = 2 if name == "objects" else 1
     found = measure(Task(name, size, str(made), repeats=repeats))
     assert found["seconds"] > 0 and found["peak"] >= found["baseline"] > 1e8
-    written = {"report": "report.html", "objects": "predictions/predictions.json"}
-    if name in written:
-        assert (made / written[name]).stat().st_size > 500
+    if name == "report":
+        assert "class 2" in (made / "report.html").read_text()
+    if name == "objects":
+        assert len(json.loads((made / "predictions" / "predictions.json").read_text())) == 1
 
 
 def test_made_data_have_no_faults(made):
@@ -113,18 +114,26 @@ def test_made_data_have_no_faults(made):
     assert [f for f in found.findings if f.severity != "note"] == []
 
 
+def hold(size):
+    """Memory of its own, which goes back to the system when it is closed."""
+    held = mmap.mmap(-1, size)
+    for _ in range(size // mmap.PAGESIZE):
+        held.write(b"1" * mmap.PAGESIZE)
+    return held
+
+
 def test_peak_memory_is_what_was_held():
-    held = np.ones(20_000_000)
+    size = 160 * 2**20
+    held = hold(size)
     forget_peak()
     before = peak_bytes()
-    assert before > 8 * len(held)
-    del held
+    held.close()
+    assert before > size and abs(peak_bytes() - before) < 0.1 * size  # the kernel counts in batches
     forget_peak()
     if sys.platform == "linux":
-        assert peak_bytes() < before - 120e6
-    free = peak_bytes() - psutil.Process().memory_info().rss
-    held = np.ones(free // 8 + 20_000_000)
-    assert before - 40e6 < peak_bytes() < before + 100e6 and held[0] == 1
+        assert peak_bytes() < before - 0.9 * size
+        hold(size).close()
+        assert abs(peak_bytes() - before) < 0.1 * size
 
 
 def test_limits_stop_a_case(tmp_path):
