@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Benchmarks backbones, detectors, training steps, COCO evaluation and prediction.
+"""Benchmarks backbones, detectors, training steps, COCO evaluation, prediction, and their growth.
 
 Models of the same setting take turns, and are compared by medians with the first. Each row has the
 share that it reaches of the rate of fp32 matrix products that run in between; 1 FMA is 2 FLOP.
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarking import measure, report
+from benchmarking import growth, measure, report
 from benchmarking.measure import Case
 from benchmarking.models import backbone_cases, detector_cases
 from benchmarking.prediction import prediction_settings
@@ -29,7 +29,7 @@ from benchmarking.training import CONFIG, training_cases
 from resnest_d2.errors import UserError, run_program
 from resnest_d2.outputs import require_new
 
-KINDS = ("backbone", "detector", "training", "scoring", "predict")
+KINDS = ("backbone", "detector", "training", "scoring", "predict", "growth")
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_ResNeSt_50_FPN_1x.yaml"
 
 
@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace existing files")
     add("--append", action="store_true", help="to the rows of an earlier run in that folder")
     add("--debug", action="store_true", help="print the traceback of an error")
+    growth.add_options(parser)
     return parser
 
 
@@ -133,8 +134,12 @@ def benchmark(args: argparse.Namespace) -> None:
             rows += measure.to_rows(cases, times, products)
             report.write(rows, Path(args.output))  # keep results if a later case fails
             print(f"{cases[0].what} {cases[0].setting}", file=sys.stderr, flush=True)
-    print(report.table(rows))
-    print(f"\n{report.parts_table(rows)}")
+    if "growth" in args.what:
+        for row in growth.growth_rows(args):
+            rows.append(row)
+            report.write(rows, Path(args.output))
+            print(f"growth of {row['model']} {row['setting']}", file=sys.stderr, flush=True)
+    print(report.text(rows))
     for name, why in reasons.items():
         print(f"Skipped: {name}: {why}")
     print(f"{args.threads} threads, medians of {args.repeats}; written to {args.output}.")

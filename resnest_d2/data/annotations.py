@@ -36,7 +36,7 @@ def load_annotations(json_file: str) -> Any:
     version = (state.st_mtime_ns, state.st_size)
     if path not in _kept or _kept[path][0] != version:
         _kept.pop(path, None)  # before the new contents use as much memory
-        with _no_collection():
+        with no_collection():
             content = read_json(path, object_hook=_packed)
         _log(path, version, normalise(content))
         _kept[path] = (version, content)
@@ -60,7 +60,7 @@ def _log(path: str, version: tuple[int, int], readings: list[Reading]) -> None:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Disables garbage collection, which would scan millions of new objects in vain."""
     enabled = gc.isenabled()
     gc.disable()

@@ -139,7 +139,9 @@ class Prediction:
         """
         if threshold is None:
             threshold = DEFAULT if self.threshold is None else self.threshold
-        kept = self.instances[self.instances.scores >= threshold]
+        chosen = self.instances.scores >= threshold
+        # Indexing copies masks, which are most of the memory.
+        kept = self.instances if bool(chosen.all()) else self.instances[chosen]
         pixels = self.image.read("RGB")
         ids = kept.track_ids.tolist() if kept.has("track_ids") else None
         options: dict[str, Any] = {

@@ -9,6 +9,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
+from resnest_d2.data.annotations import no_collection
 from resnest_d2.data.categories import Match, describe_match, match_categories
 from resnest_d2.data.coco import is_ours, read_categories
 from resnest_d2.data.coco_api import COCOS_LIMIT, complete_annotations, keep_categories, read_api
@@ -234,7 +235,8 @@ def read_detections(run: Run, name: str, api: COCO) -> list[dict]:
     path = os.path.join(run.folder, run.detections, name, "coco_instances_results.json")
     if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist; evaluate {name} again with --eval-only.")
-    detections = read_json(path)
+    with no_collection():
+        detections = read_json(path)
     known = {"image_id": api.imgs.keys(), "category_id": api.cats.keys()}
     for key, ids in known.items():
         if unknown := {detection[key] for detection in detections} - ids:

@@ -1,6 +1,7 @@
 """The fast scoring gives pycocotools' numbers, to the last digit."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -57,9 +58,12 @@ def register(coco_files):
     MetadataCatalog.remove("scored")
 
 
-def evaluate(monkeypatch, *, fast, found=30, img_ids=None, images=(1, 2), **options):
+def evaluate(
+    monkeypatch, *, fast, found=30, img_ids=None, images=(1, 2), pairs=scoring.PAIRS, **options
+):
     """Results, and of every task the scoring class and its stats."""
     monkeypatch.undo()
+    monkeypatch.setattr(scoring, "PAIRS", pairs)
     scored, derive = {}, CocoEvaluator._derive_coco_results
 
     def record(self, coco_eval, task, class_names=None):
@@ -97,6 +101,7 @@ def evaluate(monkeypatch, *, fast, found=30, img_ids=None, images=(1, 2), **opti
         {"max_dets_per_image": 300, "found": 400},
         {"img_ids": [1]},
         {"tasks": ("bbox",)},
+        {"pairs": 1},  # one category at a time
     ],
     ids=str,
 )
@@ -113,6 +118,28 @@ def test_numbers_of_pycocotools(options, register, monkeypatch):
         assert name == "FastCocoEval" and slow_scored[task][0].startswith("COCOeval")
         assert stats.shape == (12,)
         np.testing.assert_array_equal(stats, slow_scored[task][1])
+
+
+def test_groups_of_categories(monkeypatch):
+    monkeypatch.setattr(scoring, "PAIRS", 100)
+    assert list(scoring.groups([20, 30])) == [(0, 2)]  # 2 categories of 50 images at most
+    assert list(scoring.groups([20, 31])) == [(0, 1), (1, 2)]
+    assert list(scoring.groups([500, 0, 10, 0, 15, 1])) == [(0, 1), (1, 5), (5, 6)]
+    assert list(scoring.groups([])) == [(0, 0)]
+
+
+def test_large_sets_are_scored_in_groups(register, monkeypatch):
+    fast = pytest.importorskip("faster_coco_eval").COCOeval_faster
+    register()
+    scored, run = [], fast.evaluate
+
+    def record(self):
+        scored.append((self.params.catIds, self.params.imgIds))
+        run(self)
+
+    with mock.patch.object(fast, "evaluate", record):
+        evaluate(monkeypatch, fast=True, pairs=1, tasks=("bbox",), images=(1,))
+    assert scored == [([1], [1, 2]), ([2], [1]), ([3], [1, 2])]  # the second is not annotated
 
 
 def test_ids_of_images_that_are_text(register, monkeypatch):

@@ -96,6 +96,18 @@ def test_draws_what_scores_enough(prediction):
     assert changed(prediction, scale=2).shape == (80, 120)
 
 
+def test_drawing_everything_copies_no_masks(prediction, monkeypatch):
+    taken = []
+    index = Instances.__getitem__
+    monkeypatch.setattr(
+        Instances, "__getitem__", lambda self, item: taken.append(item) or index(self, item)
+    )
+    prediction.draw(threshold=0.3)
+    assert taken == []
+    prediction.draw(threshold=0.5)
+    assert [item.tolist() for item in taken] == [[True, False]]
+
+
 def test_json(prediction):
     prediction.instances.track_ids = torch.tensor([5, -1])
     found = json.loads(prediction.to_json())

@@ -1,16 +1,23 @@
 """Curves from matched images are COCOeval's, to the last digit."""
 
 import contextlib
+import gc
 import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from many import write_run
 from pycocotools.cocoeval import COCOeval
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from benchmarking.made_run import write_run
+
+from resnest_d2.report import gather
 from resnest_d2.report.analysis import analyse
-from resnest_d2.report.gather import read_annotations
+from resnest_d2.report.gather import Run, read_annotations, read_detections
 from resnest_d2.report.matching import OVERLAPS
 
 
@@ -79,3 +86,15 @@ def test_of_equal_overlaps_the_last_annotation_is_matched(tmp_path):
     api = read_annotations(data.json_file)
     np.testing.assert_array_equal(curve, cocos_curves(api, found, "bbox", 100))
     assert curve[0, 51, 0] == 0  # one of two is found
+
+
+def test_detections_are_parsed_without_garbage_collection(tmp_path, monkeypatch):
+    data = write_run(tmp_path / "run", images=2, classes=2)
+    read, enabled = gather.read_json, []
+    monkeypatch.setattr(
+        gather, "read_json", lambda path: (enabled.append(gc.isenabled()), read(path))[1]
+    )
+    found = read_detections(
+        Run(str(tmp_path / "run"), {}, [], ""), "made", read_annotations(data.json_file)
+    )
+    assert len(found) >= 40 and enabled == [False] and gc.isenabled()

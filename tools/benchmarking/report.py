@@ -8,6 +8,8 @@ from tabulate import tabulate
 
 from resnest_d2.files import make_folder, whole_file
 
+from .growth import growth_table
+
 _PLOTS = {  # title: key of the x axis, key of the y axis, factor, its label
     "time against image size": ("pixels", "seconds", 1e3, "ms"),
     "time against depth": ("depth", "seconds", 1e3, "ms"),
@@ -15,6 +17,13 @@ _PLOTS = {  # title: key of the x axis, key of the y axis, factor, its label
     "saved for backward against batch": ("batch", "saved", 1e-6, "MB"),
 }
 _HIDDEN = "pixels"  # redundant with the size
+
+
+def text(rows: list[dict]) -> str:
+    """All tables that have lines."""
+    timed = [row for row in rows if row["what"] != "growth"]
+    tables = [table(timed) if timed else "", parts_table(timed), growth_table(rows)]
+    return "\n\n".join(filter(None, tables))
 
 
 def table(rows: list[dict]) -> str:
@@ -105,7 +114,7 @@ def write(rows: list[dict], folder: Path) -> None:
     """Writes benchmark.txt, benchmark.json and benchmark.png."""
     make_folder(folder)
     with whole_file(folder / "benchmark.txt", "w") as file:
-        file.write(f"{table(rows)}\n\n{parts_table(rows)}\n")
+        file.write(f"{text(rows)}\n")
     with whole_file(folder / "benchmark.json", "w") as file:
         json.dump(rows, file, indent=1)
     with whole_file(folder / "benchmark.png") as file:
