@@ -36,6 +36,7 @@ PROBES = (
     detectron.can_replace_scoring,
     detectron.can_replace_training_parts,
     pytorch.can_allow_types,
+    pytorch.has_bfloat16,
     pytorch.has_onednn,
     vision.can_replace_nms,
 )
@@ -404,3 +405,35 @@ def test_a_lack_of_memory_is_known_by_torchs_own_errors():
         lack.append(caught.value)
     assert [pytorch.is_out_of_memory(error) for error in lack] == [True] * 5
     assert not pytorch.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+class TestBFloat16:
+    @pytest.mark.parametrize(
+        ("found", "has"),
+        [
+            ({"architecture": "x86_64", "avx512_f": True, "amx_bf16": False}, False),
+            ({"amx_bf16": True}, True),
+            ({"avx512_bf16": True}, True),
+            ({"architecture": "arm64", "neon": True}, False),
+            ({"bf16": True}, True),
+        ],
+    )
+    def test_as_torch_tells(self, monkeypatch, found, has):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+        assert again(pytorch.has_bfloat16) is has
+
+    def test_without_onednn(self, monkeypatch):
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert not again(pytorch.has_bfloat16)
+
+    @pytest.mark.parametrize("has", [True, False])
+    def test_in_an_older_torch(self, monkeypatch, has):
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+        monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+        name = "_is_avx512_bf16_supported"
+        monkeypatch.setattr(torch.cpu, name, lambda: has, raising=False)
+        assert again(pytorch.has_bfloat16) is has
+        monkeypatch.delattr(torch.cpu, name)
+        assert not again(pytorch.has_bfloat16)  # a torch that cannot tell

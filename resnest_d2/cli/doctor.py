@@ -36,6 +36,8 @@ _SEAMS = {
     "the scoring of COCOEvaluator": can_replace_scoring,
     "batched_nms": can_replace_nms,
 }
+# How long OpenMP's threads wait for each other before they sleep, in GNU's and in Intel's library.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _FOR_DEVELOPERS = ("test", "docs", "notebook")  # extras that no detector needs
 Rows = list[tuple[str, str]]
 
@@ -172,17 +174,21 @@ def _works(problems: list[str]) -> Rows:
 def _devices() -> Rows:
     import torch
 
+    from resnest_d2.compat.pytorch import has_bfloat16
+
     rows = [
         (
             "CPU",
             f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads and "
             f"{torch.backends.cpu.get_cpu_capability()}",
-        )
+        ),
+        ("bfloat16 on the CPU", "in hardware" if has_bfloat16() else "emulated: no faster"),
+        ("OpenMP", ", ".join(f"{n}={os.environ[n]}" for n in _WAITING if n in os.environ)),
     ]
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         rows.append((f"cuda:{index}", f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB"))
-    if len(rows) == 1:
+    if not torch.cuda.device_count():
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
         rows.append(("CUDA", f"no device; this torch is built {built}"))
     return rows

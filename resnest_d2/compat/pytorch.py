@@ -96,6 +96,22 @@ def onednn_convolve(
     )
 
 
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 itself: AMX, AVX512-BF16, Arm's BF16.
+
+    Others emulate it, which is slower than float32. False where this torch cannot tell.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        found = torch.cpu.get_capabilities()
+    except AttributeError:  # an older torch
+        names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, name)() for name in names if hasattr(torch.cpu, name))
+    return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+
+
 def _plain_types() -> list:
     # What numpy's arrays and scalars name as their constructors when they are saved.
     functions = {

@@ -5,7 +5,7 @@ from functools import partial
 from unittest import mock
 
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -87,7 +87,7 @@ def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 
 def training_inputs(size: Size, batch: int) -> list[dict]:
-    """Images of noise with eight boxes each."""
+    """Images of noise with eight boxes each, whose masks fill them."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor([size[1], size[0]]) / 2
     inputs = []
@@ -96,6 +96,9 @@ def training_inputs(size: Size, batch: int) -> list[dict]:
         truth = Instances(size)
         truth.gt_boxes = Boxes(torch.cat([corner, corner + extent + 1], dim=1))
         truth.gt_classes = torch.zeros(8, dtype=torch.long)
+        x0, y0, x1, y1 = truth.gt_boxes.tensor.T.double()
+        corners = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1], 1)  # (8, 8)
+        truth.gt_masks = PolygonMasks([[polygon] for polygon in corners.numpy()])
         image = torch.rand(3, *size, generator=generator) * 255
         inputs.append({"image": image, "instances": truth, "height": size[0], "width": size[1]})
     return inputs
