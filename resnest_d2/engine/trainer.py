@@ -79,7 +79,7 @@ class Trainer(ResumableTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Builds the detector; its SyncBN suits the processes, and on a CPU it is made faster."""
+        """Builds the detector, with SyncBN that suits the processes, and faster layers on a CPU."""
         model = replace_poolers(adapt_sync_norms(super().build_model(cfg)))
         return use_channels_last(replace_upsampling(model))
 

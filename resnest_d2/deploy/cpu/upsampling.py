@@ -55,7 +55,7 @@ def replace_upsampling(model: nn.Module) -> nn.Module:
     if next(model.parameters()).device.type == "cpu":
         for parent in list(model.modules()):
             for name, child in parent.named_children():
-                if _can_replace(child):
+                if isinstance(child, nn.ConvTranspose2d) and _can_replace(child):
                     size = (child.in_channels, child.out_channels)
                     layer = Upsampling(*size, kernel_size=2, stride=2, device="meta")
                     layer.weight, layer.bias = child.weight, child.bias
@@ -63,7 +63,7 @@ def replace_upsampling(model: nn.Module) -> nn.Module:
     return model
 
 
-def _can_replace(layer: nn.Module) -> bool:
+def _can_replace(layer: nn.ConvTranspose2d) -> bool:
     return (
         type(layer) is nn.ConvTranspose2d
         and layer.kernel_size == layer.stride == (2, 2)
