@@ -7,6 +7,7 @@ Evaluate:  the same with --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of a run; an error ends in a sentence, its traceback in the log."""
+    # Threads that wait for others sleep, see "A busy machine" in docs/training.md. OpenMP's library
+    # reads it when torch loads it. What the user has set is kept.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # detectron2's and its like's use of what torch has called old; no user can help it
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
     from resnest_d2.engine import argument_parser, launch

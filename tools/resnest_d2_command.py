@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Entry point of the command ``resnest-d2``. Without detectron2 it prints how to install it."""
 
+import os
 import sys
 import warnings
 
@@ -11,6 +12,9 @@ def main() -> None:
     """Run the command line; ends the process with its exit code."""
     sys.modules.setdefault("resnest_d2_command", sys.modules[__name__])  # where run as a script
     sys.modules["resnest_d2_command"].registers_later = True
+    # Threads that wait for others sleep, see "A busy machine" in docs/training.md. OpenMP's library
+    # reads it when torch loads it. What the user has set is kept.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # detectron2's and its like's use of what torch has called old; no user can help it
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
     try:

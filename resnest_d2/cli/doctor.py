@@ -36,6 +36,8 @@ _SEAMS = {
     "the scoring of COCOEvaluator": can_replace_scoring,
     "batched_nms": can_replace_nms,
 }
+# How long OpenMP's threads wait for each other before they sleep, in GNU's and in Intel's library.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _FOR_DEVELOPERS = ("test", "docs", "notebook")  # extras that no detector needs
 Rows = list[tuple[str, str]]
 
@@ -181,6 +183,7 @@ def _devices() -> Rows:
             f"{torch.backends.cpu.get_cpu_capability()}",
         ),
         ("its instructions", ", ".join(abilities()) or "unknown"),
+        ("OpenMP", ", ".join(f"{n}={os.environ[n]}" for n in _WAITING if n in os.environ)),
     ]
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)

@@ -128,6 +128,10 @@ class TrainingLoader:
     def __iter__(self) -> Iterator[list[dict]]:
         size = self._numbers["batch"] // self._numbers["processes"]
         logging.getLogger(__name__).info(f"Loading {size} images per batch and process.")
+        workers = self._args["num_workers"]
+        # A worker loads single images: two batches ahead in all, so that a training never waits
+        # for the second half of one.
+        ahead = max(2, -(-2 * size // workers)) if workers else None
         grouped = itertools.islice(self._grouped(size), self.batches - self._since, None)
         with signals_act():
             images = iter(
@@ -136,7 +140,8 @@ class TrainingLoader:
                     sampler=itertools.chain.from_iterable(grouped),
                     batch_size=None,
                     collate_fn=_unchanged,
-                    num_workers=self._args["num_workers"],
+                    num_workers=workers,
+                    prefetch_factor=ahead,
                     generator=Generator(),  # of its own, so that it draws none of the training's
                 )
             )

@@ -1,6 +1,7 @@
 """Mixed precision on the CPU, which detectron2's AMPTrainer does not support."""
 
 import contextlib
+import logging
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from resnest_d2.compat.detectron import training_on_cpu
+from resnest_d2.deploy.cpu.abilities import abilities
 
 
 class BFloat16Trainer(SimpleTrainer):
@@ -33,7 +35,15 @@ class BFloat16Trainer(SimpleTrainer):
 
 
 def on_its_device(cfg: CfgNode) -> contextlib.AbstractContextManager:
-    """Context in which detectron2's DefaultTrainer is built for the device of a config."""
+    """Context in which detectron2's DefaultTrainer is built for the device of a config.
+
+    Logs a warning where SOLVER.AMP.ENABLED is slower than without.
+    """
+    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED and "BF16" not in abilities():
+        logging.getLogger(__name__).warning(
+            "SOLVER.AMP.ENABLED is True, but this processor has no instructions for bfloat16 and "
+            "emulates it, which is slower than float32: train with SOLVER.AMP.ENABLED False."
+        )
     if cfg.MODEL.DEVICE == "cpu" and (cfg.SOLVER.AMP.ENABLED or comm.get_world_size() > 1):
         return training_on_cpu(BFloat16Trainer)
     return contextlib.nullcontext()

@@ -19,7 +19,9 @@ from resnest_d2.compat.evaluators import writing_whole_results
 from resnest_d2.config import check_config, with_defaults
 from resnest_d2.data import register_datasets
 from resnest_d2.data.coco import release_datasets
+from resnest_d2.deploy.cpu.layout import use_channels_last
 from resnest_d2.deploy.cpu.roi_align import replace_poolers
+from resnest_d2.deploy.cpu.upsampling import replace_upsampling
 from resnest_d2.layers import adapt_sync_norms
 from resnest_d2.signals import signals_act
 
@@ -77,8 +79,9 @@ class Trainer(ResumableTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Builds the detector, with SyncBN layers and poolers that suit processes and device."""
-        return replace_poolers(adapt_sync_norms(super().build_model(cfg)))
+        """Builds the detector, with SyncBN that suits the processes, and faster layers on a CPU."""
+        model = replace_poolers(adapt_sync_norms(super().build_model(cfg)))
+        return use_channels_last(replace_upsampling(model))
 
     def build_train_loader(self, cfg: CfgNode) -> Iterable[list[dict]]:
         """Builds a loader of training batches; raises as :func:`load_training_images`."""

@@ -1,9 +1,11 @@
-"""Weighted sum of split attention, with a custom backward pass.
+"""Pooling and weighted sum of split attention, with custom backward passes.
 
 Paper: https://arxiv.org/abs/2004.08955, Sec. 3, eq. (2). As a product and a sum, it would read and
 write the R C channels twice. For R = 2 the weights are a and 1 - a, so it is a single linear
 interpolation. Autograd would compute its gradients from zero-filled copies of each channel slice,
-which the custom backward pass avoids.
+which the custom backward pass avoids. The gradient of the pooling is the same at every pixel: as an
+expanded vector it takes no memory and is added to the other one in that one's order, while autograd
+would write it as a contiguous map.
 
 Shapes: N batch, C output channels, H/W height and width, R radix.
 """
@@ -32,6 +34,23 @@ def weighted_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     return _compute(x, attention)  # tracers and compilers need plain operators
 
 
+def pool_splits(splits: torch.Tensor) -> torch.Tensor:
+    """Sums the means of the splits, which the attention is computed from.
+
+    Args:
+        splits: (N, R, C, H, W).
+
+    Returns:
+        (N, C, 1, 1).
+    """
+    wants_grad = torch.is_grad_enabled() and splits.requires_grad
+    if wants_grad and not torch.jit.is_tracing() and not check_if_dynamo_compiling():
+        means = _Mean.apply(splits)
+    else:
+        means = splits.mean((3, 4))
+    return means.sum(1)[:, :, None, None]
+
+
 def _compute(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     first, *others = x.chunk(attention.shape[1], 1)  # R times (N, C, H, W)
     if len(others) == 1:
@@ -40,6 +59,18 @@ def _compute(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     for r, split in enumerate(others, 1):
         out.addcmul_(split, attention[:, r])
     return out
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, splits: torch.Tensor) -> torch.Tensor:
+        ctx.shape = splits.shape
+        return splits.mean((3, 4))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        pixels = ctx.shape[3] * ctx.shape[4]
+        return (grad / pixels)[..., None, None].expand(ctx.shape)
 
 
 class _WeightedSum(torch.autograd.Function):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import nn
 
-from .attention import weighted_sum
+from .attention import pool_splits, weighted_sum
 from .deform_conv import DeformConv2d
 from .norm import get_attention_norm, norm_of_vector
 
@@ -130,8 +130,7 @@ class SplitAttentionConv2d(nn.Module):
             x = self.bn0(x)
         x = F.relu_(x)
         splits = x.view(x.shape[0], self.radix, -1, x.shape[2], x.shape[3])  # (N, R, C, H, W)
-        pooled = splits.mean((3, 4)).sum(1)[:, :, None, None]  # (N, C, 1, 1)
-        attention = self.attention(pooled)
         if not torch.jit.is_scripting():
-            return weighted_sum(x, attention)
-        return (splits * attention).sum(1)
+            return weighted_sum(x, self.attention(pool_splits(splits)))
+        pooled = splits.mean((3, 4)).sum(1)[:, :, None, None]  # (N, C, 1, 1)
+        return (splits * self.attention(pooled)).sum(1)

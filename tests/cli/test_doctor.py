@@ -1,5 +1,6 @@
 """What doctor finds, and what it calls a problem."""
 
+import re
 from importlib import metadata
 
 import pytest
@@ -44,6 +45,7 @@ def test_all_is_well(installed, resnest_d2, weights_cache):
     assert rows["torch"] == "2.3.0+cpu" and rows["opencv-python-headless"] == "4.9"
     assert rows["timm"] == "no timm: pip install 'resnest-d2[timm]'"
     assert rows["a-0123abcd.pth"] == "2.5 MB" and "GiB free" in rows["memory"]
+    assert re.search(r"^its instructions +(AVX2|AVX-512|unknown|[A-Z])", done.stdout, re.M)
     assert "threads" in rows["CPU"] and "1 files, 2.5 MB" in rows["cache"]
     assert "Nothing is missing." in done.stdout
 

@@ -1,6 +1,7 @@
 """The order of a training's images and their random numbers."""
 
 import os
+import time
 
 import cv2
 import numpy as np
@@ -105,3 +106,25 @@ def test_images_without_sizes_are_grouped_by_their_files(tmp_path, make):
     bare = TrainingLoader(make()[1], images)
     assert bare.resume({**loader.state(), "batches": 0})
     assert ids(first(bare, 6)) == expected
+
+
+class Counting(Noting):
+    """Leaves a file for every image that a data worker has mapped."""
+
+    folder = None
+
+    def __call__(self, image):
+        (self.folder / str(time.monotonic_ns())).touch()
+        return super().__call__(image)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_batches_are_loaded_ahead(workers, make, monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "NamingDatasetMapper", Counting)
+    monkeypatch.setattr(Counting, "folder", tmp_path)
+    batches = iter(make(batch=6, workers=workers)[0])
+    next(batches)
+    until = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 18 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(list(tmp_path.iterdir())) == 18  # the batch, and two more

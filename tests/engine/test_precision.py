@@ -1,7 +1,10 @@
+import logging
+
+import pytest
 import torch
 from torch import nn
 
-from resnest_d2.engine import Trainer
+from resnest_d2.engine import Trainer, precision
 from resnest_d2.engine.precision import BFloat16Trainer
 
 
@@ -40,3 +43,20 @@ def test_a_mask_rcnn_trains_and_resumes(tiny_cfg):
     trainer = Trainer(tiny_cfg(SOLVER__AMP__ENABLED=True))
     trainer.resume_or_load(resume=True)
     assert trainer.start_iter == 2
+
+
+@pytest.mark.parametrize(
+    ("hardware", "device", "amp", "warned"),
+    [
+        (False, "cpu", True, True),
+        (True, "cpu", True, False),
+        (False, "cpu", False, False),
+        (False, "cuda", True, False),
+    ],
+)
+def test_emulated_bfloat16_is_warned_of(cfg, monkeypatch, caplog, hardware, device, amp, warned):
+    monkeypatch.setattr(precision, "abilities", lambda: ("AVX2", "BF16") if hardware else ("AVX2",))
+    cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = device, amp
+    with caplog.at_level(logging.WARNING), precision.on_its_device(cfg):
+        pass
+    assert ("train with SOLVER.AMP.ENABLED False" in caplog.text) is warned

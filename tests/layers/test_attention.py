@@ -6,6 +6,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from resnest_d2.layers import SplitAttentionConv2d, split_attention, weighted_sum
+from resnest_d2.layers.attention import pool_splits
 
 RADIX = pytest.mark.parametrize("radix", [1, 2, 4])
 GROUPS = pytest.mark.parametrize("groups", [1, 2])
@@ -41,6 +42,30 @@ def test_values_and_gradients_equal_the_naive_sum(radix, layout):
     ours = torch.autograd.grad(ours, (x, logits), grad)
     assert ours[0].is_contiguous(memory_format=layout)
     torch.testing.assert_close(ours, torch.autograd.grad(expected, (x, logits), grad))
+
+
+@RADIX
+@LAYOUT
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pooling_is_the_mean_to_the_bit(radix, layout, dtype):
+    x, _ = example(radix, layout=layout, dtype=dtype)
+    splits = x.unflatten(1, (radix, -1))
+    ours, expected = pool_splits(splits), splits.mean((3, 4)).sum(1)[..., None, None]
+    assert torch.equal(ours, expected)
+    assert torch.equal(pool_splits(splits.detach()), expected)
+    grad = torch.randn_like(ours)
+    (gradient,) = torch.autograd.grad(ours, splits, grad, retain_graph=True)
+    assert gradient.stride()[3:] == (0, 0)  # it is never written as a map
+    assert torch.equal(gradient, torch.autograd.grad(expected, splits, grad, retain_graph=True)[0])
+    both = [y + x.square().sum() for y in (ours, expected)]  # another gradient is added to it
+    first, second = (torch.autograd.grad(y, x, grad)[0] for y in both)
+    assert torch.equal(first, second) and first.is_contiguous(memory_format=layout)
+
+
+def test_gradients_of_the_pooling_of_both_orders_are_numerically_right():
+    x = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pool_splits, x)
+    assert torch.autograd.gradgradcheck(lambda x: pool_splits(x) ** 2, x)
 
 
 @RADIX

@@ -1,11 +1,12 @@
 """Cases of a training step: forward and backward pass of a detector, and bytes saved between."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from unittest import mock
 
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -15,6 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnest_d2 import get_cfg
 from resnest_d2.deploy import keep_freed_memory
+from resnest_d2.deploy.cpu.layout import use_channels_last
+from resnest_d2.deploy.cpu.roi_align import replace_poolers
+from resnest_d2.deploy.cpu.upsampling import replace_upsampling
 from resnest_d2.layers import split_attention
 
 from .measure import Case
@@ -34,6 +38,9 @@ def training_cases(
     config: str = CONFIG,
 ) -> list[Case]:
     """Training steps of a Faster R-CNN with each kind of activation checkpointing.
+
+    Without checkpointing also as the Trainer changes a detector on the CPU, in float32 and in
+    bfloat16.
 
     FLOP are those of the step without checkpointing, so recomputed operations count once.
 
@@ -72,7 +79,25 @@ def training_cases(
             case.saved = saved_bytes(form(losses))
             case.saved_resnest = saved_bytes(form(resnest))
             cases.append(case)
+        if kind == "none":
+            cases += _cases_of_trainer(copy.deepcopy(model), inputs, setting=setting, flop=flop)
     return cases
+
+
+def _cases_of_trainer(
+    model: nn.Module, inputs: list[dict], *, setting: dict, flop: float
+) -> Iterator[Case]:
+    """Steps of a detector as the Trainer builds it on the CPU."""
+    model = use_channels_last(replace_upsampling(replace_poolers(model)))
+    images = model.preprocess_image(inputs).tensor
+    for name, dtype in (("trainer", torch.float32), ("trainer, bf16", torch.bfloat16)):
+        losses = _in_dtype(dtype, _losses(model, inputs))
+        case = Case("training", f"none, as {name}", setting, _step(model, losses), flop=flop)
+        case.prepare = keep_freed_memory
+        case.saved = saved_bytes(losses)
+        resnest = partial(model.backbone.bottom_up, images.to(memory_format=torch.channels_last))
+        case.saved_resnest = saved_bytes(_in_dtype(dtype, resnest))
+        yield case
 
 
 def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
@@ -87,7 +112,7 @@ def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 
 def training_inputs(size: Size, batch: int) -> list[dict]:
-    """Images of noise with eight boxes each."""
+    """Images of noise with eight boxes each, whose masks fill them."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor([size[1], size[0]]) / 2
     inputs = []
@@ -96,6 +121,9 @@ def training_inputs(size: Size, batch: int) -> list[dict]:
         truth = Instances(size)
         truth.gt_boxes = Boxes(torch.cat([corner, corner + extent + 1], dim=1))
         truth.gt_classes = torch.zeros(8, dtype=torch.long)
+        x0, y0, x1, y1 = truth.gt_boxes.tensor.T.double()
+        corners = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1], 1)  # (8, 8)
+        truth.gt_masks = PolygonMasks([[polygon] for polygon in corners.numpy()])
         image = torch.rand(3, *size, generator=generator) * 255
         inputs.append({"image": image, "instances": truth, "height": size[0], "width": size[1]})
     return inputs
@@ -106,6 +134,14 @@ def _losses(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
         torch.manual_seed(0)  # for the sampling of proposals
         with EventStorage():
             return sum(model(inputs).values())
+
+    return run
+
+
+def _in_dtype(dtype: torch.dtype, forward: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            return forward()
 
     return run
 

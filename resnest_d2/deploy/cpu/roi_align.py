@@ -127,7 +127,7 @@ class ChannelsLastPooler(nn.Module):
         )
 
     def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
-        """Returns (R, C, B, B), channels_last if not in training; see :class:`ROIPooler`."""
+        """Returns (R, C, B, B), channels_last; see :class:`ROIPooler`."""
         boxes = torch.cat([b.tensor for b in box_lists])
         image = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
         regions = torch.cat([image, boxes], 1)
@@ -143,8 +143,6 @@ class ChannelsLastPooler(nn.Module):
             for level, (features, scale) in enumerate(zip(x, self.scales, strict=True)):
                 here = (level_of == level).nonzero()[:, 0]
                 pooled[here] = roi_align(features, regions[here], scale=scale, **options)
-        if self.training:  # convolutions of the heads have slower backward passes in channels_last
-            pooled = pooled.contiguous()
         return pooled.to(dtype)
 
 

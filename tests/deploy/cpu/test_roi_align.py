@@ -78,7 +78,8 @@ def test_gradients_are_detectron2s(dtype, rounding):
     # Under autocast detectron2's rounds the boxes too, by pixels in large images.
     with torch.autocast("cpu", enabled=dtype is torch.bfloat16):
         pooled = ChannelsLastPooler(pooler)([level.to(dtype) for level in levels], boxes)
-    assert pooled.dtype == dtype and pooled.is_contiguous()
+    assert pooled.dtype == dtype
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
     found = torch.autograd.grad((pooled.float() * down).sum(), levels)
     for level, right in zip(found, expected, strict=True):
         assert right.abs().max() > 0.5
