@@ -53,6 +53,11 @@ def two_json_files(path):
     write_json_files({str(path.parent / "beside.json"): [1], str(path): [0] * LARGEST})
 
 
+def two_json_files_at_their_end(path):
+    """The last bytes of the first do not fit, which shows itself when it is closed."""
+    write_json_files({str(path): [0] * 7000, str(path.parent / "beside.json"): [1]})
+
+
 def result_json(path):
     cfg = SimpleNamespace(OUTPUT_DIR=str(path.parent), TEST=SimpleNamespace(DETECTIONS_PER_IMAGE=9))
     publish({"val": {"bbox": {f"AP-{i}": float(i) for i in range(2000)}}}, cfg)
@@ -120,6 +125,7 @@ WRITERS = {
     "results": (evaluators_results, "coco_instances_results.json"),
     "text": (lambda path: write_page("x" * LARGEST * 2, path), "report.html"),
     "json": (two_json_files, "val.json"),
+    "the end of json": (two_json_files_at_their_end, "val.json"),
     "drawing": (drawing, "a.png"),
     "jpeg": (jpeg, "a.jpg"),
     "metrics": (result_json, "results.json"),
