@@ -54,9 +54,10 @@ def test_a_folder_is_made_or_named(tmp_path):
             make_folder(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
     tmp_path.chmod(0o500)
+    if os.geteuid() == 0:  # who may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(WriteError, match="cannot be written to"):
         make_folder(tmp_path)
 
@@ -148,3 +149,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(RuntimeError, match="of a tracer"):
         with writing(tmp_path / "a"):
             raise RuntimeError("of a tracer") from OSError("which it handled")
+
+
+def test_what_the_disk_refuses_at_the_end_leaves_the_old_file(tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as of a shared file system
+
+    (tmp_path / "a").write_text("before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match="a cannot be written .*No space left.*MB free"):
+        with whole_file(tmp_path / "a") as file:
+            file.write(b"after")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "before"

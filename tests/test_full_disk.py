@@ -3,6 +3,8 @@
 import json
 import resource
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +17,12 @@ from resnest_d2.checkpoint.convert import Conversion, write_checkpoint
 from resnest_d2.checkpoint.saving import SavingCheckpointer
 from resnest_d2.compat.evaluators import writing_whole_results
 from resnest_d2.data import shapes
-from resnest_d2.data.convert import export_data
+from resnest_d2.data.convert import export_data, import_data
+from resnest_d2.data.validate import check_data, fix_data
 from resnest_d2.deploy.export.formats import FORMATS
+from resnest_d2.engine.metrics import publish
 from resnest_d2.files import WriteError, whole_file, write_json_files, writing
+from resnest_d2.inference.saving import Drawings, JsonRecords
 from resnest_d2.inference.video import VideoWriter
 from resnest_d2.report.html import write_page
 
@@ -48,6 +53,53 @@ def two_json_files(path):
     write_json_files({str(path.parent / "beside.json"): [1], str(path): [0] * LARGEST})
 
 
+def two_json_files_at_their_end(path):
+    """The last bytes of the first do not fit, which shows itself when it is closed."""
+    write_json_files({str(path): [0] * 7000, str(path.parent / "beside.json"): [1]})
+
+
+def result_json(path):
+    cfg = SimpleNamespace(OUTPUT_DIR=str(path.parent), TEST=SimpleNamespace(DETECTIONS_PER_IMAGE=9))
+    publish({"val": {"bbox": {f"AP-{i}": float(i) for i in range(2000)}}}, cfg)
+
+
+def predictions(path):
+    saver = JsonRecords(path.parent)
+    record = {"category_id": 1, "bbox": [0.5, 0.5, 9.0, 9.0], "score": 0.5}
+    found = {"to_coco": lambda image_id: [record] * 500, "frame": None, "path": "a.png"}
+    saver.add(SimpleNamespace(**found), 1)
+    saver.close()
+
+
+def drawings(path):
+    found = {"draw": lambda: Image.fromarray(NOISE), "frame": None, "name": f"{path.stem}.png"}
+    Drawings(path.parent).add(SimpleNamespace(**found), 1)
+
+
+def repaired(path):
+    """As check-data --fix, of a file that has no spaces and therefore fits."""
+    size = {"width": 160, "height": 160}
+    images = [{"id": i, "file_name": f"{i}.png", **size} for i in (1, 2, 3)]
+    fields = {"category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+    objects = [{"id": i, "image_id": i % 3 + 1, **fields} for i in range(230)]
+    data = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+    with TemporaryDirectory() as folder:
+        for i in (1, 2, 3):
+            Image.new("RGB", (160, 160), (i, 0, 0)).save(f"{folder}/{i}.png")
+        json_file = Path(folder, "a.json")
+        json_file.write_text(json.dumps(data, separators=(",", ":")))
+        fix_data(check_data([(str(json_file), folder)]), [str(path)], overwrite=True)
+
+
+def imported(path):
+    shape = {"label": "cat", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}
+    data = {"imagePath": "a.png", "imageHeight": 160, "imageWidth": 160, "shapes": [shape] * 200}
+    with TemporaryDirectory() as folder:
+        Image.new("RGB", (160, 160)).save(f"{folder}/a.png")
+        Path(folder, "a.json").write_text(json.dumps(data, separators=(",", ":")))
+        import_data("labelme", [folder], output=str(path), overwrite=True)
+
+
 def torchscript(path):
     with writing(path):
         module, inputs = nn.Linear(100, 100), (torch.zeros(1, 100),)
@@ -73,8 +125,14 @@ WRITERS = {
     "results": (evaluators_results, "coco_instances_results.json"),
     "text": (lambda path: write_page("x" * LARGEST * 2, path), "report.html"),
     "json": (two_json_files, "val.json"),
+    "the end of json": (two_json_files_at_their_end, "val.json"),
     "drawing": (drawing, "a.png"),
     "jpeg": (jpeg, "a.jpg"),
+    "metrics": (result_json, "results.json"),
+    "predictions": (predictions, "predictions.json"),
+    "drawings": (drawings, "a.jpg"),
+    "check-data --fix": (repaired, "clean.json"),
+    "import-data": (imported, "train.json"),
     "torch": (converted, "a.pth"),
     "safetensors": (converted, "a.safetensors"),
     "checkpoint": (checkpoint, "model_final.pth"),

@@ -1,6 +1,7 @@
 """Signals that come while a file is written act when it is whole."""
 
 import contextlib
+import os
 import signal
 import threading
 
@@ -139,3 +140,17 @@ def test_an_interruption_is_no_failed_write(tmp_path):
         except KeyboardInterrupt as error:  # as torch's archive does when it is closed
             raise RuntimeError("unexpected pos 64 vs 0") from error
     assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_second_signal_leaves_no_part_of_a_file(tmp_path, monkeypatch):
+    remove = os.remove
+
+    def interrupted(path):
+        interrupt()
+        remove(path)
+
+    monkeypatch.setattr(os, "remove", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "a") as file:
+        file.write(b"part")
+        interrupt()
+    assert list(tmp_path.iterdir()) == []

@@ -143,3 +143,15 @@ def test_nothing_is_left_of_a_failed_conversion(tmp_path):
     with pytest.raises(ValueError, match="a.pth is no ResNeSt"):
         convert_file(tmp_path / "a.pth", tmp_path / "b.pth")
     assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_nothing_is_replaced_unasked(tmp_path):
+    torch.save(published.fill(published.imagenet(14)), tmp_path / "a.pth")
+    (tmp_path / "b.pth").write_text("mine")
+    before = (tmp_path / "a.pth").read_bytes()
+    with pytest.raises(ValueError, match="a.pth is an input, which is never changed"):
+        convert_file(tmp_path / "a.pth", tmp_path / "a.pth", overwrite=True)
+    with pytest.raises(FileExistsError, match="b.pth exists"):
+        convert_file(tmp_path / "a.pth", tmp_path / "b.pth")
+    assert (tmp_path / "a.pth").read_bytes() == before
+    assert (tmp_path / "b.pth").read_text() == "mine"

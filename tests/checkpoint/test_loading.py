@@ -230,7 +230,7 @@ def test_addresses_that_are_not_asked(address, words, checkpointer, weights_cach
 def test_names_in_addresses_stay_in_the_cache(checkpointer, server, tmp_path, weights_cache):
     data = open(save(tmp_path / "a.pth", checkpointer.model.state_dict()), "rb").read()
     up, long = "..%2F..%2F..%2Fb.pth", "d" * 500 + ".pth"
-    for name in (up, "%2e%2e", "%0a%1b%5b2Jc.pth", long, "x%00.pth"):
+    for name in (up, "%2e%2e", "%0a%1b%5b2Jc.pth", "%e2%80%aee.pth", long, "x%00.pth"):
         server.files[name] = data
         checkpointer.load(server.address(name))
     folders = {path.parent.name for path in tmp_path.rglob("*.pth") if path.name != "a.pth"}

@@ -194,6 +194,7 @@ def test_contents_that_occur_twice_are_no_loop(tmp_path):
         ("a.bias", torch.ones(2, dtype=torch.int64), r"a.bias has integers \(torch.int64\)"),
         ("a.bias", torch.ones(2, dtype=torch.bool), "a.bias has integers"),
         ("weight", torch.ones(2, 2).to_sparse(), "weight is sparse"),
+        ("weight", torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8), "weight is quanti"),
     ],
 )
 def test_weights_that_no_detector_has(name, value, message, tmp_path):

@@ -1,4 +1,6 @@
+import collections
 import resource
+import signal
 
 import pytest
 import torch
@@ -58,3 +60,23 @@ def test_weights_that_are_not_finite_are_not_saved(value, tmp_path):
     with pytest.raises(FloatingPointError, match="running_var became infinite or NaN"):
         checkpointer.save("model_1")
     assert (tmp_path / "last_checkpoint").read_text() == "model_0.pth"
+
+
+class Signalling:
+    """Stops the program while it is saved, and is saved as an empty dictionary."""
+
+    def __reduce__(self):
+        signal.raise_signal(signal.SIGINT)
+        return (collections.OrderedDict, ())
+
+
+def test_a_signal_waits_until_the_checkpoint_is_whole_and_tagged(tmp_path):
+    checkpointer = ReportingCheckpointer(nn.Linear(2, 2), str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("model_0", extra=Signalling())
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0.pth"
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save_weights(str(tmp_path / "model_best.pth"), extra=Signalling())
+    for name in ("model_0.pth", "model_best.pth"):
+        saved = torch.load(tmp_path / name, weights_only=True)
+        assert torch.equal(saved["model"]["bias"], checkpointer.model.bias) and saved["extra"] == {}

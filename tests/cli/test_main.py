@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,26 @@ def test_lists(resnest_d2):
     assert rows[0].split()[-3:] == ["42.6", "38.1", "mmdetection"]
     nothing = resnest_d2("list", "configs", "nowhere")
     assert nothing.exit_code == 1 and "nowhere" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("eval mask_rcnn_s50 --output {0}", "results.json"),
+        ("compare {0} {0} --output {0}/both.html", "both.html"),
+        ("export mask_rcnn_s50 --format onnx --output {0}/a.onnx", "a.onnx"),
+    ],
+)
+def test_results_are_replaced_only_if_asked(words, name, resnest_d2, tmp_path):
+    (tmp_path / name).write_text("mine")
+    done = resnest_d2(*words.format(tmp_path).split())
+    assert done.exit_code == 1 and f"{name} exists; give another output or ask" in done.stderr
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_joins_the_group_of_a_launcher_before_anything(name, resnest_d2, monkeypatch):
+    joined = []
+    monkeypatch.setattr("resnest_d2.engine.joined_group", lambda: nullcontext(joined.append(name)))
+    done = resnest_d2(name, "nowhere.yaml")
+    assert done.exit_code == 1 and "nowhere.yaml" in done.stderr and joined == [name]

@@ -15,6 +15,7 @@ from torch import distributed as dist
 from resnest_d2.engine.cluster import Group
 from resnest_d2.engine.folder_lock import FolderInUseError, lock_folder
 from resnest_d2.engine.processes import membership
+from resnest_d2.errors import UserError
 from tests.small import FASTER, KEYS, data_keys, write_data
 
 ROOT = Path(__file__).parents[2]
@@ -172,3 +173,45 @@ def test_a_killed_process_is_named_and_a_checkpoint_kept(long_run):
     assert told.startswith(f"train_net.py: Process 1 (pid {second}) was killed by SIGKILL: the sys")
     assert "Traceback" not in messages
     assert "--resume continues from there" in (output / "log.txt").read_text()
+
+
+MEMBER = """
+import os, time
+from resnest_d2.engine import joined_group
+with joined_group():
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+"""
+AGENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+
+
+def test_a_process_ends_with_its_agent():
+    env = {**ENV, **ALONE, "TORCHELASTIC_RUN_ID": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, "-c", AGENT, MEMBER], env=env, **pipes) as agent:
+        member = int(agent.stdout.readline())
+        agent.kill()
+        deadline = time.monotonic() + 30
+        while command_of(member) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if left := command_of(member):
+            os.kill(member, signal.SIGKILL)
+    assert not left
+
+
+def test_a_process_computes_on_the_gpu_of_its_local_rank(monkeypatch, tmp_path):
+    chosen, backends = [], []
+    gpus = {"is_available": lambda: True, "device_count": lambda: 2, "set_device": chosen.append}
+    for name, value in gpus.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(dist, "init_process_group", lambda kind, **kw: backends.append(kind))
+    monkeypatch.setattr("resnest_d2.engine.processes._stop_once", lambda: None)
+    monkeypatch.setattr("resnest_d2.engine.processes._form_local_groups", lambda group: None)
+    url = f"file://{tmp_path}/store"
+    with membership(Group(3, 4, 1, url, "torchrun")):
+        assert (chosen, backends) == ([1], ["nccl"])
+    with pytest.raises(UserError, match="LOCAL_RANK is 2, but this process sees 2 GPUs"):
+        with membership(Group(2, 4, 2, url, "torchrun")):
+            pass
+    assert (chosen, backends) == ([1], ["nccl"])

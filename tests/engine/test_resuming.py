@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.engine import AMPTrainer
 
 from resnest_d2.engine import Trainer
 
@@ -71,7 +72,9 @@ def saved(tmp_path, name="model_final"):
 def resume(cfg):
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
+    begun = trainer._loaders[0].batches
     trainer.train()
+    return begun
 
 
 def change_checkpoint(tmp_path, change):
@@ -103,7 +106,7 @@ def test_statistics_and_normalizers_go_on(stopped, tmp_path, monkeypatch, caplog
     stopped.SOLVER.IMS_PER_BATCH = 1
     (tmp_path / "out" / "last_checkpoint").write_text("model_0000003.pth")
     change_checkpoint(tmp_path, lambda c: c["trainer"]["hooks"].pop("TrainingState"))
-    resume(stopped)
+    assert resume(stopped) == 4
     assert caplog.text.count("is of an older version") == 1
     assert saved(tmp_path)["iteration"] == 5
 
@@ -142,3 +145,34 @@ def test_a_state_that_does_not_fit_is_a_sentence(change, message, tiny_cfg, tmp_
     with pytest.raises(ValueError, match=message) as caught:
         trainer.resume_or_load(resume=True)
     assert "model_0000003.pth" in str(caught.value) and "\n" not in str(caught.value)
+
+
+class Scaler:
+    """Stands for torch's GradScaler, which needs a GPU."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def state_dict(self):
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state):
+        self.scale = state["scale"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(512.0, 512.0), (None, 8.0)])
+def test_the_scale_of_mixed_precision_is_resumed_and_may_be_new(before, after, tiny_cfg):
+    cfg = tiny_cfg(DATASETS__TEST=())
+
+    def build(scale):
+        trainer = Trainer(cfg)
+        steps = trainer._trainer
+        parts = (steps.model, steps.data_loader, steps.optimizer)
+        if scale:
+            trainer._trainer = AMPTrainer(*parts, grad_scaler=Scaler(scale))
+        return trainer
+
+    build(before).checkpointer.save("model_0000003", iteration=3)
+    resumed = build(8.0)
+    resumed.resume_or_load(resume=True)
+    assert resumed._trainer.grad_scaler.scale == after

@@ -1,6 +1,7 @@
 """What a run leaves in OUTPUT_DIR before it begins, and what it reads to do so."""
 
 import logging
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from resnest_d2 import get_cfg
 from resnest_d2.engine import Trainer, guards
+from resnest_d2.engine.folder_lock import NAME, FolderInUseError, lock_folder
 from resnest_d2.engine.run import argument_parser, run
 from resnest_d2.engine.setup import setup
 
@@ -84,3 +86,24 @@ def test_the_log_has_each_line_once_and_the_schedule(arguments, tmp_path):
     assert text.count("of this package") == 1
     assert text.count("an epoch is 1.0 iterations") == 2  # a run each
     assert "sys.platform" in (tmp_path / "out" / "environment.txt").read_text()
+
+
+def test_a_folder_in_use_is_left_alone(arguments, tmp_path):
+    args = arguments(OUTPUT_DIR=str(tmp_path / "run"))
+    process, other = get_context("fork").Pipe()
+    holder = get_context("fork").Process(target=hold, args=(str(tmp_path / "run"), process, other))
+    holder.start()
+    try:
+        assert process.recv() == "locked"
+        with pytest.raises(FolderInUseError, match=f"in use by process {holder.pid} on "):
+            setup(args)
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [NAME]
+    finally:
+        holder.kill()
+        holder.join()
+
+
+def hold(folder, _, pipe):
+    lock_folder(folder)
+    pipe.send("locked")
+    pipe.recv()

@@ -1,8 +1,10 @@
+import logging
 import signal
 
 import pytest
 import torch
 
+from resnest_d2.engine import Trainer
 from resnest_d2.engine.stopping import in_plain_words, undisturbed
 from resnest_d2.errors import UserError
 
@@ -47,3 +49,29 @@ def test_a_worker_that_was_stopped_stops_the_run(monkeypatch):
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("x"), OSError("y")])
 def test_another_error_stays(error):
     assert in_plain_words(error) is error
+
+
+def test_a_signal_waits_for_its_iteration_and_another_for_the_checkpoint(
+    tiny_cfg, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(logging.getLogger("resnest_d2"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    trainer = Trainer(tiny_cfg(SOLVER__MAX_ITER=4, DATASETS__TEST=()))
+    save = trainer.checkpointer.save
+
+    def interrupt(*_):
+        if trainer.iter == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted(name, **kwargs):
+        interrupt()
+        save(name, **kwargs)
+
+    trainer.model.register_forward_pre_hook(interrupt)  # the images of the iteration are loaded
+    monkeypatch.setattr(trainer.checkpointer, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert "Stopped after 2 iterations; --resume continues" in caplog.text
+    assert (tmp_path / "out" / "last_checkpoint").read_text() == "model_0000001.pth"
+    saved = torch.load(tmp_path / "out" / "model_0000001.pth", weights_only=True)
+    assert saved["iteration"] == 1

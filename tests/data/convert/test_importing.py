@@ -172,6 +172,8 @@ def test_a_source_without_splits_is_split(tmp_path):
     )
     assert (train.images, val.images, train.objects, val.objects) == (16, 4, 24, 6)
     assert done.table.splitlines()[2].split() == "cat 20 66.7 16 66.7 4 66.7".split()
+    with pytest.raises(FileExistsError, match="pets_train.json exists"):
+        import_data("labelme", [source], output=str(tmp_path), plan=Plan(val=0.5))
     source = varied_labelme(tmp_path / "dogs" / "train", 10)
     done = import_data("labelme", [source], output=str(tmp_path), plan=Plan(val=0.2))
     assert [(f.split, f.images) for f in done.files] == [("train", 8), ("val", 2)]

@@ -172,3 +172,10 @@ def test_what_is_refused(make, rcnn_cfg, tmp_path):
     with pytest.raises(ValueError, match="deformable convolutions.*choose the format torchscript"):
         export(make("faster"), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_replaced_only_if_asked(make, tmp_path):
+    (tmp_path / "a.onnx").write_text("mine")
+    with pytest.raises(FileExistsError, match="a.onnx exists; give another output or ask"):
+        export(make("faster"), tmp_path / "a.onnx", format="onnx")
+    assert (tmp_path / "a.onnx").read_text() == "mine"
