@@ -5,7 +5,7 @@ from functools import partial
 from unittest import mock
 
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -54,7 +54,7 @@ def training_cases(
             continue
         opts = [] if kind == "none" else [KEY, kind]
         model = build_detector(config, depth=depth, opts=opts).train()
-        losses = _losses(model, inputs)
+        losses = losses_of(model, inputs)
         run = _step(model, losses)
         if flop is None:
             with FlopCounterMode(display=False) as counter:
@@ -86,8 +86,8 @@ def published_sum(x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     return sum(split * attention[:, r] for r, split in enumerate(splits))
 
 
-def training_inputs(size: Size, batch: int) -> list[dict]:
-    """Images of noise with eight boxes each."""
+def training_inputs(size: Size, batch: int, *, masks: bool = False) -> list[dict]:
+    """Images of noise with eight boxes each, and with bit masks that fill the boxes."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor([size[1], size[0]]) / 2
     inputs = []
@@ -96,12 +96,23 @@ def training_inputs(size: Size, batch: int) -> list[dict]:
         truth = Instances(size)
         truth.gt_boxes = Boxes(torch.cat([corner, corner + extent + 1], dim=1))
         truth.gt_classes = torch.zeros(8, dtype=torch.long)
+        if masks:
+            truth.gt_masks = _filled(truth.gt_boxes.tensor, size)
         image = torch.rand(3, *size, generator=generator) * 255
         inputs.append({"image": image, "instances": truth, "height": size[0], "width": size[1]})
     return inputs
 
 
-def _losses(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
+def _filled(boxes: torch.Tensor, size: Size) -> BitMasks:
+    y, x = torch.arange(size[0])[:, None], torch.arange(size[1])
+    return BitMasks(
+        torch.stack([(x >= a) & (x < c) & (y >= b) & (y < d) for a, b, c, d in boxes.tolist()])
+    )
+
+
+def losses_of(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
+    """A function that computes the sum of the losses, with the same proposals each time."""
+
     def run() -> torch.Tensor:
         torch.manual_seed(0)  # for the sampling of proposals
         with EventStorage():
