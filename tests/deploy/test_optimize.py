@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from detectors import KINDS, images, randomise, set_kind
 from detectron2.evaluation import inference_context
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_backbone, build_model
 from same import assert_same_detections
@@ -14,6 +13,19 @@ from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.deploy.cpu.roi_align import ChannelsLastPooler
 from resnest_d2.deploy.layers import ChannelsLastFlatten, FusedConv2d, FusedMaskHead
 from resnest_d2.modeling import ResNeSt
+
+
+def randomise(model):
+    """Statistics of norms, and heads that find something."""
+    torch.manual_seed(0)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            torch.nn.init.uniform_(tensor, 0.6, 1.4)
+        elif name.endswith(("running_mean", "bias")):
+            torch.nn.init.normal_(tensor, std=0.1)
+        elif "predictor" in name and name.endswith("weight"):
+            torch.nn.init.normal_(tensor, std=0.05)
+    return model.eval()
 
 
 def assert_maps_equal(found, expected):
@@ -50,6 +62,12 @@ def test_backbones(options):
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
+def images():
+    torch.manual_seed(3)
+    sizes = ((64, 96), (80, 64))
+    return [{"image": torch.rand(3, h, w) * 255, "height": h + 6, "width": w + 9} for h, w in sizes]
+
+
 def assert_detections_equal(found, expected):
     for ours, theirs in zip(found, expected, strict=True):
         ours, theirs = ours["instances"], theirs["instances"]
@@ -57,10 +75,22 @@ def assert_detections_equal(found, expected):
         assert_same_detections(ours, theirs)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["faster", "mask", "cascade", "cascade mask", "agnostic mask", "GN"])
 def detector(request, rcnn_cfg):
-    model = randomise(build_model(set_kind(rcnn_cfg, request.param)))
-    model.cfg = rcnn_cfg
+    cfg, kind = rcnn_cfg, request.param
+    cfg.MODEL.MASK_ON = "mask" in kind
+    cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 2, 16
+    cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.FPN.NORM = "GN" if kind == "GN" else "BN"
+    cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = kind == "agnostic mask"
+    if "cascade" in kind:
+        cfg.MODEL.ROI_HEADS.NAME = "CascadeMaskROIHeads"
+        cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
+        cfg.MODEL.ROI_BOX_CASCADE_HEAD.AVERAGE_LOGITS = True
+        cfg.MODEL.ROI_MASK_HEAD.PER_STAGE = True
+    if kind == "GN":
+        cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = cfg.MODEL.FPN.OUT_CHANNELS = 32
+    model = randomise(build_model(cfg))
+    model.cfg = cfg
     return model
 
 
