@@ -26,7 +26,7 @@ from torch import nn
 from torchvision.ops import boxes as box_ops
 
 from resnest_d2.checkpoint import read_checkpoint
-from resnest_d2.compat import detectron, evaluators, pytorch, vision
+from resnest_d2.compat import cudnn, detectron, evaluators, pytorch, vision
 from resnest_d2.compat.replacing import replaced
 from resnest_d2.deploy.layers import FusedConv2d
 from resnest_d2.engine.evaluation import build_evaluator
@@ -237,7 +237,7 @@ class TestOneDnn:
 
     def check(self, conv, *, packed):
         with torch.no_grad():
-            conv.prepare(pack=True)
+            conv.prepare()
             assert conv.pack is packed
             torch.testing.assert_close(conv(conv.x), conv.expected, atol=1e-5, rtol=1e-5)
 
@@ -404,3 +404,34 @@ def test_a_lack_of_memory_is_known_by_torchs_own_errors():
         lack.append(caught.value)
     assert [pytorch.is_out_of_memory(error) for error in lack] == [True] * 5
     assert not pytorch.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_cudnns_fused_convolution(monkeypatch):
+    """Without a GPU it is not used; where cuDNN has no kernel for a call, the plain one is."""
+    x, weight, bias = torch.rand(1, 2, 3, 3), torch.rand(4, 2, 1, 1), torch.rand(4)
+    where = ([0, 0], [1, 1], [1, 1], 1)
+    if not torch.cuda.is_available():
+        assert not again(cudnn.has_cudnn_fusion)
+        assert cudnn.cudnn_convolve(x, weight, bias, where) is None
+    calls = []
+
+    def convolve(*_):
+        calls.append(1)
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(cudnn, "has_cudnn_fusion", lambda: True)
+    monkeypatch.setattr(cudnn, "_cudnn_convolve", convolve)
+    monkeypatch.setattr(cudnn, "_REFUSED", set())
+    text = "GET was unable to find an engine to execute this computation"
+    assert cudnn.cudnn_convolve(x, weight, bias, where) is None
+    assert cudnn.cudnn_convolve(x, weight, bias, where) is None and calls == [1]
+    assert cudnn.cudnn_convolve(x.double(), weight, bias, where) is None and calls == [1]
+    text = "CUDNN_STATUS_BAD_PARAM"
+    with pytest.raises(RuntimeError, match="BAD_PARAM"):
+        cudnn.cudnn_convolve(x[:, :, :2], weight, bias, where)
+
+
+def test_the_type_of_autocast():
+    assert pytorch.autocast_dtype("cpu") is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pytorch.autocast_dtype("cpu") == torch.bfloat16

@@ -3,8 +3,9 @@
 
 Models of the same setting take turns, and are compared by medians with the first. Each row has the
 share that it reaches of the rate of fp32 matrix products that run in between; 1 FMA is 2 FLOP.
-Weights are random. Detectors get exactly the given number of proposals: the RPN's NMS_THRESH is 1
-and its TOPK is that number. Libraries that are not installed are skipped with a message.
+Weights are random. With --device cuda, backbones, detectors and training steps run in the forms of
+benchmarking/forms.py. Detectors get exactly the given number of proposals: the RPN's NMS_THRESH is
+1 and its TOPK is that number. Libraries that are not installed are skipped with a message.
 
 Example: tools/benchmark.py --what backbone detector --size 448x640 800x1216 \\
     --backends plain,eager --repeats 5 --threads 2 --output output/benchmark
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarking import growth, measure, report
+from benchmarking import gpu, growth, measure, report
 from benchmarking.measure import Case
 from benchmarking.models import backbone_cases, detector_cases
 from benchmarking.prediction import prediction_settings
@@ -56,11 +57,14 @@ def parser() -> argparse.ArgumentParser:
     add("--size", nargs="+", type=size, default=[(800, 1216)], help="size of the images")
     add("--depth", nargs="+", type=int, default=[50], help="depth of the ResNeSt")
     add("--proposals", nargs="+", type=int, default=[1000], help="proposals of the detectors")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="where the models run")
+    add("--forms", type=names, default=[], help="some of the forms on cuda; default: all")
     add("--backends", type=names, default=["plain", "eager"], help="plain,eager,inductor,openvino")
     add("--config", default=MASK_RCNN, help="config of the detector")
     add("--train-config", default=CONFIG, help="config of the training step")
     add("--train-size", type=size, default=(448, 640), help="image size of the training step")
     add("--batch", nargs="+", type=int, default=[2], help="images per training step")
+    add("--backbone-batch", nargs="+", type=int, default=[1], help="images of backbones on cuda")
     add("--checkpoint", type=names, default=["none", "light", "block"], help="none,light,block")
     add("--annotations", help="COCO file for the evaluation; default: the built-in shapes")
     add(
@@ -82,6 +86,9 @@ def parser() -> argparse.ArgumentParser:
 
 def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
     """Yields the cases of one setting at a time, to keep few models in memory."""
+    if args.device == "cuda":
+        yield from gpu.settings(args, skip)
+        return
     if "backbone" in args.what:
         for one, depth in itertools.product(args.size, args.depth):
             yield backbone_cases(one, depth=depth, backends=args.backends, skip=skip)
@@ -130,8 +137,9 @@ def benchmark(args: argparse.Namespace) -> None:
     rows, reasons = report.read(Path(args.output)) if args.append else [], {}
     for cases in settings(args, lambda name, why: reasons.setdefault(name, why)):
         if cases:
-            times, products = measure.take_turns(cases, repeats=args.repeats)
-            rows += measure.to_rows(cases, times, products)
+            times, products = measure.take_turns(cases, repeats=args.repeats, device=args.device)
+            limit_size = measure.LIMIT_SIZE[args.device]
+            rows += measure.to_rows(cases, times, products, limit_size=limit_size)
             report.write(rows, Path(args.output))  # keep results if a later case fails
             print(f"{cases[0].what} {cases[0].setting}", file=sys.stderr, flush=True)
     if "growth" in args.what:

@@ -104,6 +104,15 @@ def onednn_convolve(
     )
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Type of autocast on a device where it is enabled, else None; also before torch 2.4."""
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == "cpu":
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
 def _plain_types() -> list:
     # What numpy's arrays and scalars name as their constructors when they are saved.
     functions = {

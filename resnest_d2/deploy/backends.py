@@ -58,7 +58,7 @@ def resnest_of(model: nn.Module) -> nn.Module:
 def _inductor(part: nn.Module) -> Callable:
     for module in part.modules():
         if isinstance(module, FusedConv2d):
-            module.pack = False  # the compiler packs and fuses by itself
+            module.pack = module.on_gpu = False  # the compiler packs and fuses by itself
     return torch.compile(part.forward, dynamic=True, options={"freezing": True})
 
 

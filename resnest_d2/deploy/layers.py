@@ -20,6 +20,7 @@ from resnest_d2.compat.pytorch import has_onednn, onednn_convolve, onednn_order,
 from resnest_d2.layers import DeformConv2d, SplitAttentionConv2d, weighted_sum
 from resnest_d2.modeling import DeepStem, ResNeStBottleneck
 
+from . import gpu
 from .casting import Casting
 from .cpu import winograd
 from .folding import can_fold, fold
@@ -31,18 +32,15 @@ class FusedConv2d(Casting, Conv2d):
     """Convolution with its norm folded in, a sum and a ReLU, in one operation if possible.
 
     On the CPU this is oneDNN's fused operation, as in torch.compile, with weights in oneDNN's
-    order, or :mod:`resnest_d2.deploy.cpu.winograd` for wide 3x3 convolutions.
+    order, or :mod:`resnest_d2.deploy.cpu.winograd` for wide 3x3 convolutions; on a GPU it is
+    cuDNN's, see :mod:`resnest_d2.deploy.gpu`.
     """
 
     norm: nn.Module | None
     activation: Callable | None
 
-    def prepare(self, *, pack: bool) -> None:
-        """Folds the norm and finds the ReLU.
-
-        Args:
-            pack: use those operations if torch has them, for float32 on the CPU.
-        """
+    def prepare(self) -> None:
+        """Folds the norm, and finds the ReLU and the operation."""
         if can_fold(self.norm):
             fold(self, self.norm)
             self.norm = None
@@ -55,9 +53,12 @@ class FusedConv2d(Casting, Conv2d):
         self.wide = winograd.suits(self)
         self.values: torch.Tensor | None = None  # transformed weights
         self.where = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+        self.cast: dict[tuple, Any] = {}  # weights and biases in autocast's type
+        self.on_gpu = (
+            self.weight.device.type == "cuda" and self.norm is None and self.activation is None
+        )
         self.pack = (
-            pack
-            and self.weight.device.type == "cpu"
+            self.weight.device.type == "cpu"
             and self.weight.dtype == torch.float32
             and self.norm is None
             and self.activation is None
@@ -72,6 +73,8 @@ class FusedConv2d(Casting, Conv2d):
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C, H', W'); ``residual``, of that shape, may be overwritten."""
+        if self.on_gpu and not torch.jit.is_tracing():
+            return gpu.convolve(self, x, residual)
         x = x.to(self.weight.dtype)
         if self.pack and not torch.jit.is_tracing() and x.numel():
             if self.wide and residual is None and winograd.fits(x):

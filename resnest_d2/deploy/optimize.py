@@ -88,7 +88,7 @@ def optimize_for_inference(
                 module.prepare()
     for module in _instances(fast, Conv2d):
         module.__class__ = layers.FusedConv2d
-        module.prepare(pack=True)
+        module.prepare()
     for kind in (FastRCNNConvFCHead, CheckpointConvFCHead):
         for module in _instances(fast, kind):
             _flatten_channels_last(module)

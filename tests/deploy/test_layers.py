@@ -10,7 +10,7 @@ from resnest_d2.deploy.layers import FusedConv2d
 
 def prepared(*args, **kwargs):
     conv = FusedConv2d(*args, **kwargs)
-    conv.prepare(pack=True)
+    conv.prepare()
     if not conv.pack:
         pytest.skip("a torch without oneDNN")
     return conv

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 import torch
+from detectors import images, randomise
 from detectron2.evaluation import inference_context
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
-from nets import images, randomise
 from same import assert_same_detections
 
 from resnest_d2.deploy import optimize_for_inference

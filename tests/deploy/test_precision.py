@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from detectors import images, randomise
 from detectron2.modeling import build_model
 from detectron2.structures import pairwise_iou
-from nets import images, randomise
 
 from resnest_d2.deploy import optimize_for_inference, precision
 from resnest_d2.deploy.cpu import abilities as cpu

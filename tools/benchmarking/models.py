@@ -6,9 +6,6 @@ there are detections.
 """
 
 import contextlib
-import re
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,17 +22,10 @@ from resnest_d2.model_zoo import load_config
 from resnest_d2.modeling import ResNeSt
 
 from .measure import Case, Skipped
+from .parts import with_parts
 from .peers import timm_backbone, torchvision_backbone, torchvision_detector
 
 _NORMS = ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD")
-_PARTS = {  # of a GeneralizedRCNN
-    "backbone": "backbone and FPN",
-    "proposal_generator": "RPN",
-    "roi_heads.box_pooler": "pooling",
-    "roi_heads.mask_pooler": "pooling",
-    "roi_heads.box_head": "box head",
-    "roi_heads.mask_head": "mask head",
-}
 Size = tuple[int, int]  # height, width
 
 
@@ -53,15 +43,15 @@ def backbone_cases(
     image = images(size)
     plain = settle(ResNeSt(depth, norm="BN"))
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
-    options = {"flop": _flop(plain, image)}
+    options = {"flop": flop_of(plain, image)}
     cases = []
     for name, model in _forms(plain, backends, skip):
-        cases += _with_memory("backbone", name, setting, _forward(model, image), **options)
+        cases += _with_memory("backbone", name, setting, forward(model, image), **options)
     for name, build in (("timm", timm_backbone), ("torchvision ResNet", torchvision_backbone)):
-        with _skipping(name, skip):
+        with skipping(name, skip):
             model = settle(build(depth))
-            run = _forward(model, image)
-            flop = _flop(model, image)
+            run = forward(model, image)
+            flop = flop_of(model, image)
             cases.append(Case("backbone", name, setting, run, return_freed_memory, flop=flop))
     return cases
 
@@ -88,15 +78,8 @@ def detector_cases(
     Raises:
         ValueError: the image is too small for that number of proposals.
     """
-    opts = ["MODEL.RPN.NMS_THRESH", 1.0, "MODEL.BACKBONE.FREEZE_AT", 0]
-    for key in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"):
-        opts += [f"MODEL.RPN.{key}", proposals]
-    model = build_detector(config, depth=depth, opts=opts).eval()
-    settle(model.backbone)
-    inputs = [{"image": (images(size)[0] * 57 + 118).clamp(0, 255)}]
-    _spread_scores(model, lambda: model(inputs))
-    _check_proposals(model, inputs, proposals)
-    flop = _flop(model, inputs)
+    model, inputs = settled_detector(size, config=config, depth=depth, proposals=proposals)
+    flop = flop_of(model, inputs)
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
     setting |= {"proposals": proposals, "config": Path(config).stem}
     cases = []
@@ -104,21 +87,53 @@ def detector_cases(
         _forms(model, backends, skip)
     ):  # build all before hooks are added to the first
         parts = {}
-        run = _with_parts(_forward(form, inputs), form, parts)
+        run = with_parts(forward(form, inputs), form, parts)
         cases += _with_memory("detector", name, setting, run, flop=flop, parts=parts)
-    with _skipping("torchvision R-CNN", skip):
+    with skipping("torchvision R-CNN", skip):
         masks = hasattr(model.roi_heads, "mask_head")
-        peer = torchvision_detector(size, depth=depth, proposals=proposals, masks=masks)
-        settle(peer.backbone)
-        image = [inputs[0]["image"] / 255]
-        _spread_scores(peer, lambda: peer(image))
-        run = _forward(peer, image)
-        with FlopCounterMode(display=False) as counter:
-            run()
-        flop = counter.get_total_flops()
+        peer, image = settled_peer(size, depth=depth, proposals=proposals, masks=masks)
+        run = forward(peer, image)
+        flop = counted_flop(run)
         name = "torchvision R-CNN"
         cases.append(Case("detector", name, setting, run, return_freed_memory, flop=flop))
     return cases
+
+
+def settled_detector(
+    size: Size, *, config: str, depth: int, proposals: int, device: str = "cpu"
+) -> tuple[nn.Module, list[dict]]:
+    """A detector in eval mode that gives a fixed number of proposals, and its input of one image.
+
+    Raises:
+        ValueError: the image is too small for that number of proposals.
+    """
+    opts = ["MODEL.RPN.NMS_THRESH", 1.0, "MODEL.BACKBONE.FREEZE_AT", 0]
+    for key in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"):
+        opts += [f"MODEL.RPN.{key}", proposals]
+    model = build_detector(config, depth=depth, opts=opts).eval().to(device)
+    settle(model.backbone)
+    inputs = [{"image": (images(size)[0] * 57 + 118).clamp(0, 255)}]
+    _spread_scores(model, lambda: model(inputs))
+    _check_proposals(model, inputs, proposals)
+    return model, inputs
+
+
+def settled_peer(
+    size: Size, *, depth: int, proposals: int, masks: bool, device: str = "cpu"
+) -> tuple[nn.Module, list[torch.Tensor]]:
+    """torchvision's R-CNN on the same image, see :func:`torchvision_detector`."""
+    peer = torchvision_detector(size, depth=depth, proposals=proposals, masks=masks).to(device)
+    settle(peer.backbone)
+    image = [((images(size)[0] * 57 + 118).clamp(0, 255) / 255).to(device)]
+    _spread_scores(peer, lambda: peer(image))
+    return peer, image
+
+
+def counted_flop(run: Callable[[], object]) -> float:
+    """FLOP of a call, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
@@ -152,25 +167,26 @@ def _forms(
         if backend == "plain":
             yield backend, model
             continue
-        with _skipping(f"ours, {backend}", skip):
+        with skipping(f"ours, {backend}", skip):
             yield backend, optimize_for_inference(model, backend=backend)
 
 
 @contextlib.contextmanager
-def _skipping(name: str, skip: Callable[[str, str], None]) -> Iterator[None]:
+def skipping(name: str, skip: Callable[[str, str], None]) -> Iterator[None]:
     try:
         yield
     except (ImportError, UserError, Skipped) as error:
         skip(name, str(error))
 
 
-def _forward(model: nn.Module, inputs: object) -> Callable[[], object]:
+def forward(model: nn.Module, inputs: object) -> Callable[[], object]:
     return torch.no_grad()(lambda: model(inputs))
 
 
 def settle(model: nn.Module) -> nn.Module:
     """Computes statistics of batch norms from one batch, and sets eval mode."""
-    update_bn_stats(model.train(), [images((128, 128), 16)], 1)
+    device = next(model.parameters()).device
+    update_bn_stats(model.train(), [images((128, 128), 16).to(device)], 1)
     return model.eval()
 
 
@@ -203,7 +219,7 @@ def _check_proposals(model: nn.Module, inputs: list[dict], proposals: int) -> No
     hook = model.proposal_generator.register_forward_hook(
         lambda _, __, out: counts.append(len(out[0][0]))
     )
-    _forward(model, inputs)()
+    forward(model, inputs)()
     hook.remove()
     if counts != [proposals]:
         raise UserError(
@@ -212,38 +228,8 @@ def _check_proposals(model: nn.Module, inputs: list[dict], proposals: int) -> No
         )
 
 
-def _flop(model: nn.Module, inputs: object) -> float:
+def flop_of(model: nn.Module, inputs: object) -> float:
     """FLOP of one forward pass. fvcore counts an FMA once."""
     analysis = FlopCountAnalysis(model, inputs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return 2 * analysis.total()
-
-
-def _with_parts(
-    run: Callable[[], object], model: nn.Module, parts: dict[str, list[float]]
-) -> Callable[[], object]:
-    """Wraps ``run`` so that it appends the seconds of each part of ``model`` to ``parts``."""
-    spent, started = defaultdict(float), []
-
-    def begin(*_):
-        started.append(time.perf_counter())
-
-    for name, module in model.named_modules():
-        part = _PARTS.get(re.sub(r"\.\d+$", "", name))  # a cascade has one head per stage
-        if part is None or isinstance(module, nn.ModuleList):
-            continue
-
-        def end(*_, part=part):
-            spent[part] += time.perf_counter() - started.pop()
-
-        module.register_forward_pre_hook(begin)
-        module.register_forward_hook(end)
-
-    def timed():
-        spent.clear()
-        result = run()
-        for part, own in spent.items():
-            parts.setdefault(part, []).append(own)
-        return result
-
-    return timed

@@ -41,12 +41,15 @@ def table(rows: list[dict]) -> str:
             _scaled(row["share"], 100),
             _scaled(row["saved"], 1e-6),
             _scaled(row["saved_resnest"], 1e-6),
+            _scaled(row.get("peak"), 1e-6),
         ]
         for row in rows
     ]
     headers = ["what", "of", "model", "ms", "faster", "GFLOP", "GFLOP/s", "limit", "%"]
-    headers += ["saved MB", "of the ResNeSt"]
-    return tabulate(lines, headers=headers, floatfmt=(*[""] * 3, ".1f", ".2f", *[".1f"] * 6))
+    headers += ["saved MB", "of the ResNeSt", "peak MB"]
+    if not any(row.get("peak") for row in rows):  # on a CPU
+        headers, lines = headers[:-1], [line[:-1] for line in lines]
+    return tabulate(lines, headers=headers, floatfmt=(*[""] * 3, ".1f", ".2f", *[".1f"] * 7))
 
 
 def parts_table(rows: list[dict]) -> str:

@@ -61,7 +61,7 @@ def training_cases(
             continue
         opts = [] if kind == "none" else [KEY, kind]
         model = build_detector(config, depth=depth, opts=opts).train()
-        losses = _losses(model, inputs)
+        losses = losses_of(model, inputs)
         run = _step(model, losses)
         if flop is None:
             with FlopCounterMode(display=False) as counter:
@@ -91,7 +91,7 @@ def _cases_of_trainer(
     model = use_channels_last(replace_upsampling(replace_poolers(model)))
     images = model.preprocess_image(inputs).tensor
     for name, dtype in (("trainer", torch.float32), ("trainer, bf16", torch.bfloat16)):
-        losses = _in_dtype(dtype, _losses(model, inputs))
+        losses = _in_dtype(dtype, losses_of(model, inputs))
         case = Case("training", f"none, as {name}", setting, _step(model, losses), flop=flop)
         case.prepare = keep_freed_memory
         case.saved = saved_bytes(losses)
@@ -129,7 +129,9 @@ def training_inputs(size: Size, batch: int) -> list[dict]:
     return inputs
 
 
-def _losses(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
+def losses_of(model: nn.Module, inputs: list[dict]) -> Callable[[], torch.Tensor]:
+    """A function that computes the sum of the losses, with the same proposals each time."""
+
     def run() -> torch.Tensor:
         torch.manual_seed(0)  # for the sampling of proposals
         with EventStorage():

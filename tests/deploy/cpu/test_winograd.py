@@ -90,7 +90,7 @@ def test_wide_convolutions_use_it_on_maps_that_tiles_fit(monkeypatch):
     conv = FusedConv2d(128, 128, 3, padding=1, activation=F.relu)
     expected = nn.Conv2d(128, 128, 3, padding=1)
     expected.load_state_dict(conv.state_dict())
-    conv.prepare(pack=True)
+    conv.prepare()
     if not conv.pack:
         pytest.skip("a torch without oneDNN")
     called = []

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nets import images
+from detectors import images
 from same import assert_same_detections
 
 from resnest_d2.deploy.export import FileDetector, ShortestEdge, export, without_resizing

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from nets import images
+from detectors import images
 from test_precision import found_again
 
 from resnest_d2.deploy import optimize_for_inference
