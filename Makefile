@@ -46,7 +46,7 @@ docs: $(READY)
 
 demo: $(OUTPUT)/results.json
 	$(BIN)/python -W ignore tools/draw_predictions.py --config-file $(OUTPUT)/config.yaml \
-	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/images --overwrite --threshold 0.93
+	    --weights $(OUTPUT)/model_final.pth --output $(OUTPUT)/images --overwrite
 	@echo "Metrics in $(OUTPUT)/results.json; 'make clean demo' trains again."
 
 # Written at the end of training; an interrupted training is resumed.

@@ -6,6 +6,7 @@ import pytest
 from small import FASTER, KEYS, write_data
 
 import resnest_d2
+from resnest_d2.deploy.export import FileDetector
 from resnest_d2.errors import MissingFileError, UserError
 
 
@@ -87,9 +88,33 @@ def test_a_run_is_exported(run, data):
     assert (data / "run.onnx").is_file() and report.differences
 
 
+def test_a_run_is_quantized_and_used(run, data):
+    pytest.importorskip("nncf")
+    val = data / "own" / "val.json"
+    with pytest.raises(MissingFileError, match=r"no .*/run/int8.xml; write it with"):
+        run.predictor(device="cpu", precision="int8")
+    report = run.export(precision="int8", calibration=val, calibration_images=3, check=val)
+    assert report.path == run.folder / "int8.xml"
+    assert report.before["bbox"]["AP"] == pytest.approx(run.box_ap)
+    assert report.after.keys() == report.before.keys()
+    predictor = run.predictor(device="cpu", precision="int8", score_threshold=0.01)
+    assert isinstance(predictor.model, FileDetector) and predictor.model.score_threshold == 0.01
+    image = next((data / "own" / "images").glob("val*"))
+    exact = run.predictor(device="cpu", score_threshold=0.01)(image)
+    found = predictor(image)
+    assert found.instances.image_size == exact.instances.image_size and len(found) > 0
+    assert found.boxes.max() > 20  # in pixels of the image
+    keys = ["MODEL.DEPLOY.ENABLED", True, "MODEL.DEPLOY.PRECISION", "int8", "MODEL.DEVICE", "cpu"]
+    tested = run.evaluate(data=val, output=data / "quantized", opts=keys)
+    assert tested.box_ap == pytest.approx(report.after["bbox"]["AP"], abs=0.01)
+    with pytest.raises(UserError, match="int8.xml exists"):
+        run.export(precision="int8", calibration=val)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda d: resnest_d2.export(d / "run"), "Give the file to write; only int8 of a run"),
         (lambda d: resnest_d2.train(FASTER, val=d / "a.json"), "val is given without data"),
         (lambda d: resnest_d2.train("faster_s5"), "no detector, config or run 'faster_s5'"),
         (lambda d: resnest_d2.train(d / "run"), "is a run: give resume to continue it"),

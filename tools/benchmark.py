@@ -27,6 +27,7 @@ from benchmarking.prediction import prediction_settings
 from benchmarking.scoring import scoring_settings
 from benchmarking.training import CONFIG, training_cases
 
+from resnest_d2.deploy.cpu.abilities import abilities
 from resnest_d2.errors import UserError, run_program
 from resnest_d2.outputs import require_new
 
@@ -59,7 +60,12 @@ def parser() -> argparse.ArgumentParser:
     add("--proposals", nargs="+", type=int, default=[1000], help="proposals of the detectors")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="where the models run")
     add("--forms", type=names, default=[], help="some of the forms on cuda; default: all")
-    add("--backends", type=names, default=["plain", "eager"], help="plain,eager,inductor,openvino")
+    add(
+        "--backends",
+        type=names,
+        default=["plain", "eager"],
+        help="plain,eager,inductor,openvino; with a precision eager:bf16, openvino:int8",
+    )
     add("--config", default=MASK_RCNN, help="config of the detector")
     add("--train-config", default=CONFIG, help="config of the training step")
     add("--train-size", type=size, default=(448, 640), help="image size of the training step")
@@ -150,7 +156,9 @@ def benchmark(args: argparse.Namespace) -> None:
     print(report.text(rows))
     for name, why in reasons.items():
         print(f"Skipped: {name}: {why}")
-    print(f"{args.threads} threads, medians of {args.repeats}; written to {args.output}.")
+    can = ", ".join(abilities()) or "unknown"
+    print(f"{args.threads} threads of a processor with {can}; medians of {args.repeats}.")
+    print(f"Written to {args.output}.")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Usage: tools/draw_predictions.py --config-file output/config.yaml --weights outp
 """
 
 import argparse
+import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from resnest_d2.engine import choose_device
 from resnest_d2.errors import run_program
 from resnest_d2.files import make_folder, whole_file
 from resnest_d2.inference.drawing import draw
+from resnest_d2.inference.threshold import choose_threshold
 from resnest_d2.outputs import free_name, require_empty
 from resnest_d2.painting.texts import line_of
 
@@ -87,7 +89,9 @@ def main() -> int:
     parser.add_argument("--output", default="output/images", help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument("--number", type=int, default=8, help="how many images")
-    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score drawn")
+    parser.add_argument(
+        "--threshold", type=float, help="lowest score drawn; default: the run's, or 0.5"
+    )
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     args = parser.parse_args()
     return run_program(partial(draw_all, args), name="draw_predictions.py", debug=args.debug)
@@ -98,8 +102,10 @@ def draw_all(args: argparse.Namespace) -> None:
     require_empty(args.output, overwrite=args.overwrite)
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
     register_datasets(cfg, given=given_keys(args.config_file))
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # of detectron2's doing
     choose_device(cfg)
     predictor = DefaultPredictor(cfg)
+    threshold = choose_threshold(args.weights, given=args.threshold).value
     folder, names = Path(args.output), set[str]()
     make_folder(folder)
     records = DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.number]
@@ -107,7 +113,7 @@ def draw_all(args: argparse.Namespace) -> None:
         target = folder / free_name(Path(record["file_name"]).stem, ".png", names)
         image = np.ascontiguousarray(read_pixels(record["file_name"], "BGR"))
         found = predictor(image)["instances"].to("cpu")
-        found = found[found.scores >= args.threshold]
+        found = found[found.scores >= threshold]
         truth = annotated(record, image.shape[:2])
         drawn = compare(image[:, :, ::-1], truth, found, predictor.metadata)
         with whole_file(target) as file:

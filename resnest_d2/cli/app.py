@@ -6,9 +6,9 @@ from typing import Annotated, Optional
 import typer
 
 from .common import complete_config, keep_memory, prepare, say
-from .predict import Backend
+from .predict import Backend, Precision
 
-_EAGER = Backend("eager")
+_EAGER, _AUTO = Backend("eager"), Precision("auto")
 
 
 def app(
@@ -31,6 +31,9 @@ def app(
         bool, typer.Option("--share", help="Also get a public address from gradio's servers.")
     ] = False,
     backend: Annotated[Backend, typer.Option(help="Backend; all give the same results.")] = _EAGER,
+    precision: Annotated[
+        Precision, typer.Option(help="As of predict: bf16, fp16, int8 where there is a file.")
+    ] = _AUTO,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")] = "auto",
 ) -> None:
     """Try detectors on images and videos in the browser.
@@ -49,8 +52,9 @@ def app(
     require_gradio()
     keep_memory(device)
     models = [*dict.fromkeys(models)]
+    options = {"device": device, "backend": backend.value, "precision": precision.value}
     detectors = [
-        Detector(model, name=name, device=device, backend=backend.value)
+        Detector(model, name=name, **options)
         for model, name in zip(models, short_names(models), strict=True)
     ]
     with served(detectors, host=host, port=port, share=share) as (local, public):

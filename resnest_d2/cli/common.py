@@ -6,6 +6,7 @@ test compares them with the package's tables.
 """
 
 import functools
+import logging
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,9 @@ def say(text: str, *, err: bool = False) -> None:
 def prepare() -> None:
     """Register the package with detectron2, before a command computes."""
     from resnest_d2 import builtin  # noqa: F401
+
+    # detectron2 asks torch whether it traces, which torch warns of once; no user can help it.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 def in_group(command: Callable[P, T]) -> Callable[P, T]:

@@ -16,6 +16,7 @@ from resnest_d2.errors import UserError
 
 from . import casting, layers
 from .cpu.abilities import abilities
+from .cpu.upsampling import Upsampling
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NEEDS = {"bf16": "BF16", "fp16": "FP16"}  # of the processor
@@ -24,6 +25,7 @@ _LAST = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predic
 _CASTING = {
     nn.Conv2d: casting.CastingConv2d,
     nn.ConvTranspose2d: casting.CastingConvTranspose2d,
+    Upsampling: casting.CastingConvTranspose2d,
     nn.Linear: casting.CastingLinear,
 }
 

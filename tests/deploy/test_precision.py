@@ -8,7 +8,9 @@ from detectron2.structures import pairwise_iou
 
 from resnest_d2.deploy import optimize_for_inference, precision
 from resnest_d2.deploy.cpu import abilities as cpu
+from resnest_d2.deploy.cpu.upsampling import Upsampling
 from resnest_d2.deploy.precision import HALVES, check_precision
+from resnest_d2.engine import Trainer
 from resnest_d2.modeling import ResNeSt
 
 BACKBONES = [
@@ -63,6 +65,16 @@ def test_detectors_are_close(half, share, detector, able):
         assert len(theirs) > 5 and found_again(ours, theirs) > share
     if detector.roi_heads.mask_on:
         assert found[0]["instances"].pred_masks.dtype == torch.bool
+
+
+@torch.no_grad()
+def test_detectors_of_a_trainer_are_lowered(rcnn_cfg, able):
+    rcnn_cfg.MODEL.DEVICE = "cpu"
+    model = randomise(Trainer.build_model(rcnn_cfg))
+    assert isinstance(model.roi_heads.mask_head.deconv, Upsampling)
+    fast = optimize_for_inference(model, precision="bf16")
+    assert fast.roi_heads.mask_head.deconv.weight.dtype == torch.bfloat16
+    assert fast(images())[0]["instances"].has("pred_masks")
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ from PIL import Image
 
 from resnest_d2 import Predictor
 from resnest_d2.data.mapper import NamingDatasetMapper
-from resnest_d2.deploy import keep_freed_memory
+from resnest_d2.deploy import keep_freed_memory, precision
 from resnest_d2.deploy.cpu import allocator
-from resnest_d2.errors import UserError
+from resnest_d2.errors import MissingFileError, UserError
 from resnest_d2.inference import prediction_config
 from resnest_d2.inference.arrays import in_order
 from resnest_d2.inference.images import InputImage, Source
@@ -108,6 +108,20 @@ def test_the_resize_key_counts(run, pixels):
         for name in ("pil", "cv2")
     ]
     assert not torch.equal(*found)
+
+
+def test_the_precision_of_the_weights(run, pixels, monkeypatch):
+    monkeypatch.setattr(precision, "abilities", lambda: ("BF16",))
+    narrow = Predictor(run, precision="bf16", score_threshold=0.05)
+    assert narrow.model.backbone.fpn_output2.weight.dtype == torch.bfloat16
+    assert len(narrow(pixels[0], channels="BGR")) > 0
+    monkeypatch.setattr(precision, "abilities", lambda: ())
+    with pytest.raises(UserError, match="bf16 would be slower than fp32 here"):
+        Predictor(run, precision="bf16")
+    with pytest.raises(UserError, match="backend plain computes in fp32; precision is 'bf16'"):
+        Predictor(run, backend="plain", precision="bf16")
+    with pytest.raises(MissingFileError, match="int8 needs a quantized file"):
+        Predictor(run, precision="int8")
 
 
 def test_the_allocator_is_left_alone(run, pixels, monkeypatch):

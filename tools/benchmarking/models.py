@@ -37,7 +37,8 @@ def backbone_cases(
     Args:
         size: size of the image.
         depth: depth of the network.
-        backends: "plain", or a backend of ``optimize_for_inference``.
+        backends: "plain", or a backend of ``optimize_for_inference``, as in "eager:bf16" with a
+            precision.
         skip: called with the name and the reason of a case that cannot be measured.
     """
     image = images(size)
@@ -163,12 +164,16 @@ def build_detector(config: str, *, depth: int, opts: Sequence = ()) -> nn.Module
 def _forms(
     model: nn.Module, backends: Sequence[str], skip: Callable[[str, str], None]
 ) -> Iterator[tuple[str, nn.Module]]:
-    for backend in backends:
-        if backend == "plain":
-            yield backend, model
+    for name in backends:
+        if name == "plain":
+            yield name, model
             continue
-        with skipping(f"ours, {backend}", skip):
-            yield backend, optimize_for_inference(model, backend=backend)
+        backend, _, precision = name.partition(":")
+        options = {"precision": precision or "fp32"}
+        if precision == "int8":
+            options["calibration"] = [one * 57 + 118 for one in images((320, 480), 8)]
+        with skipping(f"ours, {name}", skip):
+            yield name, optimize_for_inference(model, backend=backend, **options)
 
 
 @contextlib.contextmanager

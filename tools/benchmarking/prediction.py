@@ -8,6 +8,7 @@ from detectron2.engine import DefaultPredictor
 
 from resnest_d2 import Predictor
 from resnest_d2.deploy import keep_freed_memory, return_freed_memory
+from resnest_d2.errors import UserError
 from resnest_d2.inference.sources import open_source
 
 from .measure import Case
@@ -31,16 +32,18 @@ def prediction_settings(
         skip: called with the name and the reason of a case that cannot be measured.
     """
     paths = [image.path for image in islice(open_source(source).images, number)]
-    for backend in backends:
+    for name in backends:
+        backend, _, precision = name.partition(":")
+        options = {"precision": precision or "fp32", "score_threshold": 0.05}  # as evaluated
         try:
-            ours = Predictor(model, backend=backend, score_threshold=0.05)  # as evaluated
-        except ImportError as error:
-            skip(f"Predictor, {backend}", str(error))
+            ours = Predictor(model, backend=backend, **options)
+        except (ImportError, UserError) as error:
+            skip(f"Predictor, {name}", str(error))
             continue
         theirs = DefaultPredictor(ours.cfg)
         theirs.model = ours.model
-        setting = {"backend": backend, "images": len(paths)}
-        memory = return_freed_memory if backend == "plain" else keep_freed_memory  # as in use
+        setting = {"backend": name, "images": len(paths)}
+        memory = return_freed_memory if name == "plain" else keep_freed_memory  # as in use
         yield [
             Case("predict", "DefaultPredictor", setting, _loop(theirs, paths), memory),
             Case("predict", "Predictor", setting, _all(ours, paths), keep_freed_memory),
