@@ -6,8 +6,6 @@ from typing import Annotated, Optional
 
 import typer
 
-from resnest_d2.errors import UserError
-
 from .arguments import JSON_FOLDER, Data
 from .common import complete_config, keep_memory, prepare, say
 
@@ -90,7 +88,7 @@ def export(
 
     prepare()
     if output is None and precision is not Precision.int8:
-        raise UserError("--output is missing: the file to write.")
+        raise typer.BadParameter("--output is missing: the file to write.")
     keep_memory("cpu")
     report = export_detector(
         model,

@@ -1,4 +1,4 @@
-"""Layers that compute in the type of their weights, whatever that of their input."""
+"""Layers that cast their input to the type of their weights."""
 
 from typing import Any
 

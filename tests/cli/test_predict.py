@@ -102,9 +102,20 @@ def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
 def test_hands_its_options_over(run):
     run()
     default = {"weights": None, "device": "auto", "backend": "eager", "score_threshold": 0.25}
+    default["precision"] = "auto"
     assert FakePredictor.given == ("mine", default)
-    run("--overwrite", "--weights", "a.pth", "--device", "cuda:1", "--backend", "openvino")
-    given = {"weights": "a.pth", "device": "cuda:1", "backend": "openvino"}
+    run(
+        "--overwrite",
+        "--weights",
+        "a.pth",
+        "--device",
+        "cuda:1",
+        "--backend",
+        "openvino",
+        "--precision",
+        "bf16",
+    )
+    given = {"weights": "a.pth", "device": "cuda:1", "backend": "openvino", "precision": "bf16"}
     assert FakePredictor.given == ("mine", {**default, **given})
     assert FakePredictor.frames == (1, False)
     options = ("--classes", "cat, dog", "--max-det", "7", "--slice", "640", "--overlap", "0.3")

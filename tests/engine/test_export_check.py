@@ -13,7 +13,10 @@ from resnest_d2.engine.export_check import checked
 
 
 def metrics(box, mask):
-    return {"bbox": {"AP": box, "AP-ant": box, "APl": math.nan}, "segm": {"AP": mask}}
+    return {
+        "bbox": {"AP": float(box), "AP-ant": float(box), "APl": math.nan},
+        "segm": {"AP": float(mask)},
+    }
 
 
 @pytest.fixture

@@ -26,10 +26,8 @@ def abilities() -> tuple[str, ...]:
 
 
 def _flags() -> Iterable[str]:
-    try:
-        found = torch.cpu.get_capabilities()
-    except (AttributeError, RuntimeError):  # an older torch
-        found = {}
+    # An older torch has no such function.
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if found:
         return [name for name, has in found.items() if has is True]
     if not _CPUINFO.is_file():

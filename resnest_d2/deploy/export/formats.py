@@ -50,7 +50,7 @@ def _write_torchscript(
     *,
     outputs: int,
     metadata: Mapping,
-    half: bool,
+    half: bool = False,
 ) -> None:
     del outputs, half
     graph = torch.jit.trace(module, inputs, check_trace=False)
@@ -113,7 +113,7 @@ def _write_onnx(
     *,
     outputs: int,
     metadata: Mapping,
-    half: bool,
+    half: bool = False,
 ) -> None:
     onnx = _import_onnx()
     _to_onnx(module, inputs, path, outputs=outputs)
@@ -167,7 +167,7 @@ def _write_openvino(
     *,
     outputs: int,
     metadata: Mapping,
-    half: bool,
+    half: bool = False,
 ) -> None:
     openvino = _import_openvino()
     onnx = _import_onnx()  # torch's exporter needs it too, and has a less clear error

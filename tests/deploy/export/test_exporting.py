@@ -1,5 +1,6 @@
 """Files of detectors in their own engines, against the detector."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -148,8 +149,7 @@ def test_a_wrong_file_is_not_kept(make, tmp_path, monkeypatch):
         one = [np.array([[0, 0, 9, 9]], np.float32), np.ones(1, np.float32), np.zeros(1, int)]
         return lambda *inputs: one
 
-    kind = FORMATS["torchscript"]
-    wrong = type(kind)(kind.suffix, kind.write, shifted)
+    wrong = dataclasses.replace(FORMATS["torchscript"], open=shifted)
     monkeypatch.setitem(exporting.FORMATS, "torchscript", wrong)
     with pytest.raises(ValueError, match="differs too much, and was not kept"):
         export(make("faster"), tmp_path / "model.pt", format="torchscript")

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from detectors import images
-from test_precision import found_again
+from test_inference_precision import found_again
 
 from resnest_d2.deploy import optimize_for_inference
 from resnest_d2.deploy.export import FileDetector, ShortestEdge, export, fingerprint
