@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from resnest_d2 import model_zoo
+from resnest_d2.checkpoint import WeightsOrigin
 from resnest_d2.model_zoo import find_model, get_config, list_configs, list_models, models, table
+from resnest_d2.model_zoo.table import published_at
 
 ROOT = Path(__file__).parents[2]
 DETECTORS = [m.id for m in models() if not m.is_backbone]
@@ -169,3 +171,14 @@ def test_panoptic_trains_and_predicts():
         found = model.eval()([image])[0]
     assert found["sem_seg"].shape == (54, 64, 96)
     assert found["panoptic_seg"][0].shape == (64, 96)
+
+
+@pytest.mark.parametrize("model", [m for m in models() if m.source != "timm"], ids=lambda m: m.id)
+def test_published_files_are_known_by_their_addresses(model):
+    """Over any protocol; from another place by a name with a hash alone."""
+    place = model.weights.removeprefix("https://")
+    assert published_at(model.weights) == published_at(f"http://{place}") == model.origin
+    elsewhere = f"https://elsewhere.org/{place.rpartition('/')[2]}"
+    hashed = WeightsOrigin(name=elsewhere, url=elsewhere).hash_head
+    assert published_at(elsewhere) == (model.origin if hashed else None)
+    assert published_at(f"{model.weights}.zip") is None
