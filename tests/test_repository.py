@@ -46,6 +46,15 @@ def test_the_workflow_reports_the_coverage():
     assert any("coverage report" in command for command in commands)
 
 
+def test_the_workflow_installs_the_constraints_and_audits_them():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]
+    rows = jobs["test"]["strategy"]["matrix"]["include"]
+    assert any(row.get("constraints") == "constraints.txt" for row in rows)
+    steps = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    assert any("CONSTRAINTS=" in run and "matrix.constraints" in run for run in steps)
+    assert any("pip-audit" in run and "constraints.txt" in run for run in steps)
+
+
 def test_fixtures_of_every_reference_system_are_here():
     folders = [path.parent.name for path in FIXTURES]
     counts = {name: folders.count(name) for name in set(folders)}

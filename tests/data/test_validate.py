@@ -13,7 +13,8 @@ from PIL import Image
 from resnest_d2.cli.check_data import check_data as command
 from resnest_d2.data import read_coco
 from resnest_d2.data.validate import Anchors, check_data, fix_data, pair_paths
-from resnest_d2.data.validate.findings import KINDS
+from resnest_d2.data.validate.check import rows_of
+from resnest_d2.data.validate.findings import KINDS, Finding
 from resnest_d2.data.validate.statistics import anchor_overlaps
 
 # Of train.json: id -> kind of its fault, and the change that plants it.
@@ -333,3 +334,13 @@ def test_command(run, planted, sound, tmp_path):
     fixed = tmp_path / "fixed.json"
     assert run(*warned, "--fix", fixed).exit_code == 0
     assert run(fixed, warned[1], "--strict").exit_code == 0
+
+
+@pytest.mark.parametrize("number", [1, 40])
+def test_reasons_are_shown_without_control_characters(number):
+    name = "a\x1b[2J.png"
+    kind = next(iter(KINDS))
+    found = [Finding(kind, "x.json", f"image {i}", f"{name} is missing") for i in range(number)]
+    rows = rows_of(found)
+    assert len(rows) == 1 and r"a\x1b[2J.png is missing" in rows[0][-1]
+    assert rows[0][-1].isprintable()

@@ -143,9 +143,9 @@ def test_what_was_logged_before_is_in_the_file_once(folder, capsys):
 def test_what_was_logged_before_an_error_is_printed(folder, capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
     with pytest.raises(ZeroDivisionError), held_logs():
-        logging.getLogger("resnest_d2.data").info("read as 96")
+        logging.getLogger("resnest_d2.data").info("read \x1b[2J as 96")
         raise ZeroDivisionError
-    assert capsys.readouterr().err == "read as 96\n"
+    assert capsys.readouterr().err == "read \\x1b[2J as 96\n"
     assert logging.getLogger("resnest_d2").handlers == []
 
 

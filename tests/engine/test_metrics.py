@@ -52,6 +52,9 @@ def test_names_of_classes_cannot_break_the_table():
     lines = class_table(results).splitlines()
     assert [len(line) for line in lines] == [len(lines[0])] * 4
     assert cells(lines[0])[0] == r"class of a\nb"
+    metrics = {"a\nb\x1b[2J": {"bbox": {"AP": 1.0}, "sem\x1b[2J": {"mIoU": 1.0}}}
+    shown = result_tables(metrics)
+    assert r"| a\nb\x1b[2J" in shown and r"sem\x1b[2J" in shown and "\x1b" not in shown
     assert cells(lines[2])[0] == r"two\nlines\x1b[2J" and cells(lines[3])[0] == "x" * 17 + "..."
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from resnest_d2.report import html
 from resnest_d2.report.analysis import Analysis
 from resnest_d2.report.figures import draw_bars, draw_matrix
 from resnest_d2.report.sections import Share, class_rows, confusions, shares
@@ -56,3 +57,8 @@ def test_bars_of_many_names_are_tall(number, shape):
     names = [str(n) for n in range(number)]
     series = {"box": [1.0] * number, "mask": [1.0] * number}
     assert draw_bars("", names, series, xlabel="").shape == shape
+
+
+def test_texts_are_shown_without_control_characters():
+    template = html._environment().from_string("<b>{{ name }}</b>")  # as every page's
+    assert template.render(name="<i>\x1b[2J\u202e") == r"<b>&lt;i&gt;\x1b[2J\u202e</b>"
