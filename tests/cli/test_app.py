@@ -33,7 +33,7 @@ def test_the_page_is_for_this_machine_alone(given, resnest_d2):
     assert done.exit_code == 0, done.stderr
     assert done.stdout == "The page is at http://127.0.0.1:7860/ (Ctrl-C ends it).\n"
     assert (given["host"], given["port"], given["share"]) == ("127.0.0.1", None, False)
-    options = {"device": "cpu", "backend": "eager"}
+    options = {"device": "cpu", "backend": "eager", "precision": "auto"}
     assert given["detectors"] == [
         ("mine", {"name": "mine", **options}),
         ("other", {"name": "other", **options}),
