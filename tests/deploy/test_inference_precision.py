@@ -1,5 +1,7 @@
 """Detectors and backbones in 16 bits on the CPU: close to float32, or refused."""
 
+import shutil
+
 import pytest
 import torch
 from detectors import images, randomise
@@ -93,15 +95,27 @@ def test_what_keeps_32_bits(rcnn_cfg, able):
     assert fast.backbone.bottom_up.res2[0].conv2.fc1.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("detector", ["faster", "mask", "cascade mask"], indirect=True)
 @torch.no_grad()
-def test_openvino_in_bfloat16(rcnn_cfg, able):
+def test_openvino_in_bfloat16(detector, able):
     pytest.importorskip("openvino")
-    model = randomise(build_model(rcnn_cfg))
+    model = detector
     fast = optimize_for_inference(model, backend="openvino", precision="bf16")
     assert fast.backbone.fpn_lateral2.weight.dtype == torch.bfloat16
     assert fast.backbone.bottom_up.res2[0].conv1.weight.dtype == torch.float32
     for ours, theirs in zip(fast(images()), model(images()), strict=True):
         assert found_again(ours["instances"], theirs["instances"]) > 0.5
+
+
+@torch.no_grad()
+def test_inductor_in_bfloat16(able):
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler, and there is no g++")
+    net, x = randomise(ResNeSt(14, res2_channels=32, width=16)), torch.randn(1, 3, 96, 128)
+    fast = optimize_for_inference(net, backend="inductor", precision="bf16")(x)
+    for name, values in net(x).items():
+        assert fast[name].dtype == torch.bfloat16
+        assert 1e-4 < (fast[name].float() - values).abs().mean() / values.abs().mean() < 0.03
 
 
 @pytest.mark.parametrize("half", ["bf16", "fp16"])

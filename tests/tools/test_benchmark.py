@@ -173,18 +173,22 @@ def test_activations_are_neither_lost_nor_blown_up():
 def test_optimised_forms_stand_beside_the_plain_model(monkeypatch):
     from benchmarking import models
 
-    def optimize_for_inference(model, *, backend):
+    asked = []
+
+    def optimize_for_inference(model, *, backend, precision):
+        asked.append((backend, precision))
         if backend == "openvino":
             raise ImportError("pip install 'resnest-d2[openvino]'")
         return torch.nn.Sequential(model)
 
     monkeypatch.setattr(models, "optimize_for_inference", optimize_for_inference)
     reasons = {}
-    backends = ["plain", "eager", "openvino"]
+    backends = ["plain", "eager", "openvino", "eager:bf16"]
     skip = reasons.__setitem__
     cases = models.backbone_cases((64, 64), depth=14, backends=backends, skip=skip)
-    names = ["ours, plain", "ours, plain, memory kept", "ours, eager"]
-    assert [case.model for case in cases][:3] == names
+    names = ["ours, plain", "ours, plain, memory kept", "ours, eager", "ours, eager:bf16"]
+    assert [case.model for case in cases][:4] == names
+    assert asked == [("eager", "fp32"), ("openvino", "fp32"), ("eager", "bf16")]
     assert cases[0].flop == cases[2].flop > 1e8
     plain, eager = cases[0].run(), cases[2].run()
     torch.testing.assert_close(plain["res5"], eager["res5"])
