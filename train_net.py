@@ -28,9 +28,11 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of a run; an error ends in a sentence, its traceback in the log."""
-    # Threads that wait for others sleep, see "A busy machine" in docs/training.md. OpenMP's library
-    # reads it when torch loads it. What the user has set is kept.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for others soon sleep, see "A busy machine" in docs/training.md. OpenMP's
+    # library reads these when torch loads it; GNU's has the second. What the user has set is kept.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
     # detectron2's and its like's use of what torch has called old; no user can help it
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
     from resnest_d2.engine import argument_parser, launch
