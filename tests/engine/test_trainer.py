@@ -2,11 +2,13 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from resnest_d2.engine import Trainer, hooks, trainer
+from resnest_d2.engine.resumable import Evaluation
 
 
 def test_a_run_has_all_that_its_config_asks_for(tiny_cfg, tmp_path, caplog, monkeypatch):
@@ -103,3 +105,12 @@ def test_an_error_of_any_kind_leaves_a_checkpoint(error, tiny_cfg, tmp_path, mon
         failing.train()
     saved = torch.load(tmp_path / "out" / "model_0000001.pth", weights_only=False)
     assert saved["trainer"]["iteration"] == 1
+
+
+@pytest.mark.parametrize(("iteration", "evaluations"), [(9, 0), (10, 1)])
+def test_a_run_that_is_stopped_in_its_last_iteration_is_not_evaluated(iteration, evaluations):
+    evaluated = []
+    hook = Evaluation(0, lambda: evaluated.append(1))
+    hook.trainer = SimpleNamespace(iter=iteration, max_iter=10)
+    hook.after_train()
+    assert len(evaluated) == evaluations

@@ -64,3 +64,10 @@ def test_a_state_within_the_hooks_has_them_to_do(tmp_path):
     early = [line for line in lines if json.loads(line)["iteration"] < 20]
     assert state["metrics_size"] == len(b"".join(early)) and len(early) < len(lines)
     assert "AP" not in state["metrics"] and state["metrics"]["seldom"][2] == [0, 9, 18]
+
+
+def test_a_batch_that_was_loaded_but_not_trained_on_comes_again(tmp_path):
+    hook = TrainingState(nn.Linear(1, 1), str(tmp_path), loaders=[])
+    hook.loaders = [types.SimpleNamespace(state=lambda: {"seed": 1, "batches": 9})]  # one ahead
+    hook.trainer = types.SimpleNamespace(start_iter=0, iter=7)
+    assert hook.state_dict()["loaders"] == [{"seed": 1, "batches": 8}]
