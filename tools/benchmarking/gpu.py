@@ -7,7 +7,7 @@ before a run: weights do not count, gradients of a training step do.
 import argparse
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -104,23 +104,16 @@ def backbone_cases(
     images = models.images(size, batch).to(device)
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
     setting |= {"batch": batch, "device": device_name(device)}
+
+    def settled(model: nn.Module) -> nn.Module:
+        return models.settle(model.to(device))
+
     builders = {
-        "ours": (BACKBONE, lambda: ResNeSt(depth, norm="BN")),
-        "timm": (PEERS, lambda: timm_backbone(depth)),
-        "torchvision ResNet": (PEERS, lambda: torchvision_backbone(depth)),
+        "ours": (BACKBONE, lambda: (settled(ResNeSt(depth, norm="BN")), images)),
+        "timm": (PEERS, lambda: (settled(timm_backbone(depth)), images)),
+        "torchvision ResNet": (PEERS, lambda: (settled(torchvision_backbone(depth)), images)),
     }
-    cases = []
-    for owner, (table, build) in builders.items():
-        with models.skipping(owner, skip):
-            model = models.settle(build().to(device))
-            flop = models.counted_flop(models.forward(model, images))
-            for form in chosen(table, forms):
-                name = f"{owner}, {form.name}"
-                with models.skipping(name, skip):
-                    run = inference(model, images, form, device=device)
-                    prepare = partial(set_tf32, form.precision == "tf32")
-                    cases.append(Case("backbone", name, setting, run, prepare, flop=flop))
-    return cases
+    return list(_cases("backbone", builders, setting, forms=forms, skip=skip, device=device))
 
 
 def detector_cases(
@@ -144,18 +137,29 @@ def detector_cases(
         "ours": (DETECTOR, lambda: (model, inputs)),
         "torchvision": (PEERS, lambda: models.settled_peer(size, masks=masks, **options)),
     }
-    cases = []
+    return list(_cases("detector", builders, setting, forms=forms, skip=skip, device=device))
+
+
+def _cases(
+    what: str,
+    builders: Mapping[str, tuple],
+    setting: dict,
+    *,
+    forms: Sequence[str],
+    skip: Skip,
+    device: str,
+) -> Iterator[Case]:
+    """Cases of each owner's model, which its builder gives with the input, in each form."""
     for owner, (table, build) in builders.items():
         with models.skipping(owner, skip):
-            detector, image = build()
-            flop = models.counted_flop(models.forward(detector, image))
+            model, inputs = build()
+            flop = models.counted_flop(models.forward(model, inputs))
             for form in chosen(table, forms):
                 name = f"{owner}, {form.name}"
                 with models.skipping(name, skip):
-                    run = inference(detector, image, form, device=device)
+                    run = inference(model, inputs, form, device=device)
                     prepare = partial(set_tf32, form.precision == "tf32")
-                    cases.append(Case("detector", name, setting, run, prepare, flop=flop))
-    return cases
+                    yield Case(what, name, setting, run, prepare, flop=flop)
 
 
 def training_cases(
