@@ -115,6 +115,18 @@ def test_a_run_is_quantized_and_used(run, data):
     ("call", "message"),
     [
         (lambda d: resnest_d2.export(d / "run"), "Give the file to write; only int8 of a run"),
+        (
+            lambda d: resnest_d2.export(d / "run", format="onnx", precision="int8"),
+            "int8.xml is OpenVINO's; give a file to write for the format onnx",
+        ),
+        (
+            lambda d: resnest_d2.export(d / "run", d / "x.onnx", calibration=d / "a.json"),
+            "calibration is for int8 alone, and precision is 'fp32'",
+        ),
+        (
+            lambda d: resnest_d2.export(d / "run", d / "x.onnx", calibration_images=0),
+            "calibration_images is 0; choose 1 or more",
+        ),
         (lambda d: resnest_d2.train(FASTER, val=d / "a.json"), "val is given without data"),
         (lambda d: resnest_d2.train("faster_s5"), "no detector, config or run 'faster_s5'"),
         (lambda d: resnest_d2.train(d / "run"), "is a run: give resume to continue it"),

@@ -22,7 +22,7 @@ def export(
     path: str | os.PathLike | None = None,
     *,
     weights: str | os.PathLike | None = None,
-    format: str = "onnx",
+    format: str | None = None,
     resize: bool = True,
     score_threshold: float | None = None,
     precision: str = "fp32",
@@ -39,7 +39,8 @@ def export(
         path: file to write: .onnx, .xml (OpenVINO) or .pt (TorchScript); None for int8.xml in the
             run's folder, where :class:`Predictor` finds it.
         weights: path of a checkpoint; None for the model's own.
-        format: one of :data:`resnest_d2.deploy.export.FORMATS`.
+        format: one of :data:`resnest_d2.deploy.export.FORMATS`; None for "onnx", and for
+            "openvino" without a path.
         resize: resize images inside the file as in the evaluation, not outside of it.
         score_threshold: lowest score of a detection; None for the config's.
         precision: "fp32", "fp16" (weights in 16 bits) or "int8".
@@ -61,7 +62,10 @@ def export(
         UserError: see :func:`resnest_d2.deploy.export.export`, which takes a module.
     """
     if path is None:
-        path, format = _beside(model, weights, precision), "openvino"
+        path = _beside(model, weights, precision)
+        if format not in (None, "openvino"):
+            raise UserError(f"{path} is OpenVINO's; give a file to write for the format {format}.")
+        format = "openvino"
     sources = [os.fspath(source) for source in (model, weights) if source]
     require_new(files_of(Path(path)), overwrite=overwrite, sources=sources)
     cfg = prediction_config(
@@ -69,15 +73,20 @@ def export(
     )
     size = ShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.RESIZE)
     name, given = os.fspath(model), None if weights is None else os.fspath(weights)
+    detector = build_trained(cfg)
     images: Sequence = ()
+    if calibration_images < 1:
+        raise UserError(f"calibration_images is {calibration_images}; choose 1 or more.")
     if calibration is not None:
+        if precision != "int8":
+            raise UserError(f"calibration is for int8 alone, and precision is {precision!r}.")
         data = open_dataset(name, calibration, weights=given)
         images = Images(data, calibration_images, resizes=resize)
     write = functools.partial(
         export_module,
-        build_trained(cfg),
+        detector,
         path,
-        format=format,
+        format=format or "onnx",
         resize=size if resize else None,
         class_names=build_metadata(cfg).get("thing_classes", ()),
         config=name,
@@ -88,7 +97,7 @@ def export(
     if check is None:
         return write()
     data = open_dataset(name, check, weights=given)
-    return checked(write, build_trained(cfg), data, max_drop=max_drop, precision=precision)
+    return checked(write, detector, data, max_drop=max_drop, precision=precision)
 
 
 def _beside(model: str | os.PathLike, weights: str | os.PathLike | None, precision: str) -> Path:

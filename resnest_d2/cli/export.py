@@ -27,7 +27,7 @@ class Preprocess(str, Enum):
     outside = "outside"
 
 
-_ONNX, _FP32, _INSIDE = Format("onnx"), Precision("fp32"), Preprocess("inside")
+_FP32, _INSIDE = Precision("fp32"), Preprocess("inside")
 
 
 def export(
@@ -49,7 +49,10 @@ def export(
     weights: Annotated[
         str | None, typer.Option(help="Checkpoint; default: the model's own.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="Format of the file.")] = _ONNX,
+    format: Annotated[
+        Optional[Format],
+        typer.Option(help="Format of the file; default: onnx, or openvino for RUN/int8.xml."),
+    ] = None,
     precision: Annotated[
         Precision, typer.Option(help="fp16: weights in 16 bits. int8: quantized.")
     ] = _FP32,
@@ -94,7 +97,7 @@ def export(
         model,
         output,
         weights=weights,
-        format=format.value,
+        format=format and format.value,
         resize=preprocess is _INSIDE,
         score_threshold=score_threshold,
         precision=precision.value,

@@ -5,8 +5,7 @@ from typing import NamedTuple
 from detectron2.config import CfgNode
 from torch import nn
 
-from resnest_d2.deploy import optimize_for_inference
-from resnest_d2.deploy.export import without_resizing
+from resnest_d2.deploy import check_precision, optimize_for_inference
 from resnest_d2.deploy.export.int8 import quantized_beside
 
 
@@ -30,11 +29,12 @@ def build_deployed(cfg: CfgNode, model: nn.Module, *, weights: str) -> Deployed:
             :func:`resnest_d2.deploy.export.int8.quantized_beside` for int8.
     """
     keys = cfg.MODEL.DEPLOY
-    precision = keys.PRECISION
+    precision, device = keys.PRECISION, cfg.MODEL.DEVICE.partition(":")[0]
     if precision == "int8":
+        check_precision(precision, device=device, backend=keys.BACKEND)
         threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         file = quantized_beside(model, weights, score_threshold=threshold)
-        return Deployed(without_resizing(cfg) if file.resizes else cfg, file)
+        return Deployed(file.config_of_images(cfg), file)
     if precision == "auto" and keys.AMP:
-        precision = "fp16" if cfg.MODEL.DEVICE.startswith("cuda") else "bf16"
+        precision = "fp16" if device == "cuda" else "bf16"
     return Deployed(cfg, optimize_for_inference(model, backend=keys.BACKEND, precision=precision))

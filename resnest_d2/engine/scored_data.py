@@ -15,7 +15,7 @@ from resnest_d2.data import register_datasets
 from resnest_d2.data.coco import forget_datasets
 from resnest_d2.data.entries import Paths
 from resnest_d2.data.mapper import NamingDatasetMapper
-from resnest_d2.deploy.export import FileDetector, without_resizing
+from resnest_d2.deploy.export import FileDetector, file_input, without_resizing
 from resnest_d2.errors import UserError
 
 from .evaluation_request import Evaluation
@@ -72,9 +72,7 @@ class Images(Sequence):
         return len(self._records)
 
     def __getitem__(self, index: Any) -> Any:
-        image = self._mapper(self._records[index])["image"]
-        pixels = image.permute(1, 2, 0).byte() if self._resizes else image.float()
-        return np.ascontiguousarray(pixels.numpy())
+        return file_input(self._mapper(self._records[index])["image"], resizes=self._resizes)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(len(self)))
@@ -83,8 +81,8 @@ class Images(Sequence):
 def score(dataset: Dataset, model: nn.Module) -> dict[str, dict]:
     """COCO metrics of a detector or a file, in percent by task; nothing is kept."""
     cfg = dataset.cfg
-    if isinstance(model, FileDetector) and model.resizes:
-        cfg = without_resizing(cfg)
+    if isinstance(model, FileDetector):
+        cfg = model.config_of_images(cfg)
     cfg = cfg.clone()
     cfg.defrost()
     with tempfile.TemporaryDirectory() as folder:

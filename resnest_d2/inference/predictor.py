@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from resnest_d2.deploy import check_precision, optimize_for_inference
-from resnest_d2.deploy.export import FileDetector, without_resizing
+from resnest_d2.deploy.export import FileDetector
 from resnest_d2.deploy.export.int8 import quantized_beside
 from resnest_d2.errors import UserError
 
@@ -102,8 +102,8 @@ class Predictor(Detecting):
         self.workers = workers or 2
         metadata = build_metadata(cfg)
         detector = _build_detector(cfg, backend=backend, precision=precision)
-        if isinstance(detector, FileDetector) and detector.resizes:
-            cfg = without_resizing(cfg)
+        if isinstance(detector, FileDetector):
+            cfg = detector.config_of_images(cfg)
         super().__init__(
             cfg,
             metadata,

@@ -14,6 +14,7 @@ from resnest_d2.deploy.precision import HALVES, check_precision
 from resnest_d2.engine import Trainer
 from resnest_d2.modeling import ResNeSt
 
+SEED = 11  # of weights with which detectors of every kind find objects far from their thresholds
 BACKBONES = [
     {},
     {"norm": "GN"},

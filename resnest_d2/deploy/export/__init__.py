@@ -2,7 +2,7 @@
 
 from .checking import Difference, ExportReport
 from .exporting import export, files_of, fingerprint
-from .file_detector import FileDetector, without_resizing
+from .file_detector import FileDetector, file_input, without_resizing
 from .formats import FORMATS
 from .resizing import ShortestEdge
 
@@ -13,6 +13,7 @@ __all__ = [
     "FileDetector",
     "ShortestEdge",
     "export",
+    "file_input",
     "files_of",
     "fingerprint",
     "without_resizing",

@@ -22,7 +22,7 @@ class FileDetector(nn.Module):
 
     Attributes:
         resizes: whether the file resizes images; its inputs must then have their original size, see
-            :func:`without_resizing`.
+            :meth:`config_of_images`.
         metadata: what the file says of itself, as strings.
         score_threshold: lowest score of a detection.
     """
@@ -58,11 +58,14 @@ class FileDetector(nn.Module):
         """Detects objects, one image after the other; see ``GeneralizedRCNN.forward``."""
         return [{"instances": self._detect(one)} for one in inputs]
 
+    def config_of_images(self, cfg: CfgNode) -> CfgNode:
+        """The config to read images by: without resizing if the file does it."""
+        return without_resizing(cfg) if self.resizes else cfg
+
     def _detect(self, one: dict) -> Instances:
         image = one["image"]
         size = (image.shape[1], image.shape[2])
-        pixels = image.permute(1, 2, 0).byte() if self.resizes else image.float()
-        found = self._run(np.ascontiguousarray(pixels.numpy()), self.score_threshold)
+        found = self._run(file_input(image, resizes=self.resizes), self.score_threshold)
         boxes, scores, classes, *masks = (torch.from_numpy(values) for values in found)
         instances = Instances(size)
         instances.pred_boxes, instances.scores = Boxes(boxes), scores
@@ -72,6 +75,12 @@ class FileDetector(nn.Module):
         return detector_postprocess(
             instances, one.get("height", size[0]), one.get("width", size[1])
         )
+
+
+def file_input(image: torch.Tensor, *, resizes: bool) -> np.ndarray:
+    """An image (3, H, W) as a file takes it: (H, W, 3), uint8, if it resizes, else float32."""
+    pixels = image.permute(1, 2, 0).byte() if resizes else image.float()
+    return np.ascontiguousarray(pixels.numpy())
 
 
 def without_resizing(cfg: CfgNode) -> CfgNode:

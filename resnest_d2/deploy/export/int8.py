@@ -13,7 +13,7 @@ from torch import nn
 from resnest_d2.errors import MissingFileError, UserError
 
 from .exporting import export, fingerprint
-from .file_detector import FileDetector
+from .file_detector import FileDetector, file_input
 
 FILE = "int8.xml"  # beside the weights that it was made of, with its own in int8.bin
 
@@ -29,7 +29,7 @@ def quantized(model: Any, images: Sequence[torch.Tensor]) -> FileDetector:
         MissingPackageError: openvino, onnx or nncf is not installed.
         UserError: no images, or a detector that cannot be exported.
     """
-    arrays = [image.float().numpy() for image in images]
+    arrays = [file_input(image, resizes=False) for image in images]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE
         export(model, path, format="openvino", precision="int8", calibration=arrays)

@@ -15,6 +15,8 @@ from resnest_d2.deploy.export.int8 import quantized_beside
 from resnest_d2.errors import MissingFileError, MissingPackageError
 from resnest_d2.modeling import ResNeSt
 
+SEED = 11  # of weights with which detectors of every kind find objects far from their thresholds
+
 
 def of_kinds(*kinds):
     """Runs a test with the detectors of these kinds."""
