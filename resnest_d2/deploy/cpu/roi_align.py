@@ -85,7 +85,7 @@ def _window(
     Returns:
         The first pixel (R, B), and the weights of the pixels from there on, (R, B, T).
     """
-    most = int(samples.max())
+    most = max(int(samples.max()), 1)  # a line has none along its width
     number = torch.arange(most)  # (S,)
     offsets = (number + 0.5)[None] * (bins / samples.clamp(min=1))[:, None]  # (R, S)
     starts = low[:, None] + torch.arange(size) * bins[:, None]  # (R, B)

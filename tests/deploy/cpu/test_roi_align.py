@@ -6,7 +6,8 @@ from detectron2.structures import Boxes
 
 from resnest_d2.deploy.cpu.roi_align import ChannelsLastPooler, roi_align
 
-# across the border, outside, a sliver, a point, inverted, the whole image, tiny
+# across the border, outside, a sliver, a point, inverted, the whole image, tiny, and the lines that
+# are left of boxes beyond a border when they are clipped to it
 ODD = [
     [-30.0, -20.0, 40.0, 50.0],
     [200.0, 200.0, 260.0, 240.0],
@@ -15,6 +16,8 @@ ODD = [
     [50.0, 40.0, 20.0, 10.0],
     [0.0, 0.0, 128.0, 96.0],
     [64.2, 31.7, 65.1, 32.4],
+    [128.0, 10.0, 128.0, 60.0],
+    [10.0, 96.0, 60.0, 96.0],
 ]
 
 
@@ -38,6 +41,17 @@ def test_equals_detectron2s(size, ratio, scale):
     found = roi_align(features, regions(), size=size, scale=scale, sampling_ratio=ratio)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("box", ODD, ids=str)
+def test_one_odd_region_alone(box, ratio):
+    torch.manual_seed(1)
+    features = torch.randn(1, 4, 24, 32)
+    region = torch.tensor([[0.0, *box]])
+    expected = ROIAlign(7, 0.25, ratio, aligned=True)(features, region)
+    found = roi_align(features, region, size=7, scale=0.25, sampling_ratio=ratio)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [30, 1, 0])
