@@ -42,6 +42,8 @@ CONFIGS = {
     "box": "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml",
     "mask": "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml",
 }
+# What a training imports, once for all of them.
+IMPORTS = ["resnest_d2.engine.run", "resnest_d2.engine.trainer", "torch.utils.tensorboard"]
 # The longest time in seconds from the beginning of what is interrupted to the kill.
 MOMENTS = {"training": 0.3, "writing": 0.05, "evaluating": 0.3}
 
@@ -131,7 +133,10 @@ def train(config: str, output: Path, opts: Sequence[str], kill: Kill | None = No
     if output.exists():
         args.insert(0, "--resume")
     output.mkdir(parents=True, exist_ok=True)
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(args, output, kill))
+    # Not a fork of this process, which could not train if it had used autograd's threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTS)
+    process = context.Process(target=_child, args=(args, output, kill))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -139,6 +144,7 @@ def train(config: str, output: Path, opts: Sequence[str], kill: Kill | None = No
 
 
 def _child(args: list[str], output: Path, kill: Kill | None) -> None:
+    multiprocessing.set_start_method(None, force=True)  # data workers start as they always do
     torch.set_num_threads(1)
     if kill:
         _set_trap(kill)
