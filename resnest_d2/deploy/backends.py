@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnest_d2.errors import MissingPackageError
+from resnest_d2.compat.openvino import import_openvino, openvino_core
 
 from .layers import FusedConv2d, FusedMaskHead
 
@@ -63,14 +63,8 @@ def _inductor(part: nn.Module) -> Callable:
 
 
 def _openvino(half: torch.dtype | None) -> Callable[[nn.Module], Callable]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingPackageError(
-            "The openvino backend needs openvino: pip install 'resnest-d2[openvino]'."
-        ) from error
-    core = openvino.Core()
-    return lambda part: _OpenVINO(part, openvino, core, half=half)
+    openvino = import_openvino()
+    return lambda part: _OpenVINO(part, openvino, half=half)
 
 
 class _Flat(nn.Module):
@@ -90,9 +84,9 @@ class _Flat(nn.Module):
 class _OpenVINO:
     """A backbone in OpenVINO, converted on the first call, for any batch and image size."""
 
-    def __init__(self, part: nn.Module, openvino: Any, core: Any, *, half: torch.dtype | None):
+    def __init__(self, part: nn.Module, openvino: Any, *, half: torch.dtype | None):
         self.flat = _Flat(part).eval()
-        self.openvino, self.core = openvino, core
+        self.openvino = openvino
         self.hint = "bf16" if half else "f32"
         self.compiled: Any = None
         self.lock, self.own = threading.Lock(), threading.local()  # one request per thread
@@ -119,4 +113,4 @@ class _OpenVINO:
             "INFERENCE_PRECISION_HINT": self.hint,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        self.compiled = self.core.compile_model(graph, "CPU", options)
+        self.compiled = openvino_core().compile_model(graph, "CPU", options)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torchvision  # noqa: F401 (registers the operators that a TorchScript file calls)
 
+from resnest_d2.compat.openvino import import_openvino, openvino_core
 from resnest_d2.errors import MissingPackageError, UserError
 
 from .graph import halve_weights, inline_squeezes
@@ -150,16 +151,6 @@ def _onnx_metadata(path: Path) -> dict[str, str]:
     return {one.key: one.value for one in model.metadata_props}
 
 
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingPackageError(
-            "The openvino format needs openvino: pip install 'resnest-d2[openvino]'."
-        ) from error
-    return openvino
-
-
 def _write_openvino(
     module: torch.nn.Module,
     inputs: tuple,
@@ -169,7 +160,7 @@ def _write_openvino(
     metadata: Mapping,
     half: bool = False,
 ) -> None:
-    openvino = _import_openvino()
+    openvino = import_openvino()
     onnx = _import_onnx()  # torch's exporter needs it too, and has a less clear error
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx_file = Path(folder) / "model.onnx"
@@ -178,25 +169,22 @@ def _write_openvino(
         inline_squeezes(graph)
         onnx.save(graph, onnx_file)
         # Through ONNX: OpenVINO's conversion of the traced module gave different boxes.
-        model = openvino.Core().read_model(onnx_file)
+        model = openvino_core().read_model(onnx_file)
         for key, value in metadata.items():
             model.set_rt_info(_text(value), ["resnest_d2", key])
         try:
             openvino.save_model(model, path, compress_to_fp16=half)
         except RuntimeError as error:  # of C++, without the system's error
             raise OSError(errno.EIO, f"OpenVINO: {error}") from error
-        del model  # it reads its weights from the file
 
 
 def _open_openvino(path: Path) -> Run:
-    openvino = _import_openvino()
     options = {
         "INFERENCE_PRECISION_HINT": "f32",  # the default on newer CPUs is bfloat16
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_MMAP": False,  # so that the file can be replaced
     }
-    compiled = openvino.Core().compile_model(path, "CPU", options)
+    compiled = openvino_core().compile_model(path, "CPU", options)
     own = threading.local()  # one request per thread
 
     def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:
@@ -209,7 +197,7 @@ def _open_openvino(path: Path) -> Run:
 
 
 def _openvino_metadata(path: Path) -> dict[str, str]:
-    model = _import_openvino().Core().read_model(path)
+    model = openvino_core().read_model(path)
     return {
         key: model.get_rt_info(["resnest_d2", key]).astype(str)
         for key in METADATA_KEYS

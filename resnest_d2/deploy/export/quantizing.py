@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from resnest_d2.compat.openvino import openvino_core
 from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.progress import counted
 
@@ -78,10 +79,8 @@ def _quantize_openvino(path: Path, images: Sequence[np.ndarray], pattern: str) -
 
     nncf = import_quantizer("openvino")
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the file is replaced
     model = nncf.quantize(
-        core.read_model(path),
+        openvino_core().read_model(path),
         nncf.Dataset(images, lambda image: [image, _THRESHOLD]),
         subset_size=len(images),
         preset=nncf.QuantizationPreset.MIXED,
