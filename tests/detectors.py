@@ -1,5 +1,8 @@
 """Small detectors of every kind with random weights, for tests that compare two forms of one."""
 
+import shutil
+
+import pytest
 import torch
 from detectron2.config import CfgNode
 from torch import nn
@@ -41,3 +44,11 @@ def images() -> list[dict]:
     torch.manual_seed(3)
     sizes = ((64, 96), (80, 64))
     return [{"image": torch.rand(3, h, w) * 255, "height": h + 6, "width": w + 9} for h, w in sizes]
+
+
+def require_backend(backend: str) -> None:
+    """Skips a test without what a backend of ``optimize_for_inference`` needs."""
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    if backend == "inductor" and not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler, and there is no g++")

@@ -51,11 +51,6 @@ def check_precision(precision: str, *, device: str, backend: str = "eager") -> s
             f"The precision {precision} would be slower than fp32 here: the processor has no "
             f"{_INSTRUCTIONS[precision]} and would emulate it. Choose fp32, or int8."
         )
-    if backend == "inductor" and device == "cpu" and precision in HALVES:
-        raise UserError(
-            f"The inductor backend computes in fp32 on the CPU, not in {precision}: what torch "
-            "compiled for it has ended a process. Choose the backend eager."
-        )
     if backend == "openvino" and precision == "fp16":
         raise UserError("The openvino backend computes in fp32, bf16 or int8, not in fp16.")
     if precision == "int8" and (device != "cpu" or backend == "inductor"):

@@ -1,16 +1,15 @@
 """An optimised model gives what the plain one gave, and the plain one stays what it was."""
 
 import copy
-import shutil
 
 import pytest
 import torch
-from detectors import images, randomise
+from detectors import images, randomise, require_backend
 from detectron2.evaluation import inference_context
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from same import assert_same_detections
 
-from resnest_d2.deploy import optimize_for_inference
+from resnest_d2.deploy import BACKENDS, optimize_for_inference
 from resnest_d2.deploy.cpu.roi_align import ChannelsLastPooler
 from resnest_d2.deploy.layers import ChannelsLastFlatten, FusedConv2d, FusedMaskHead
 from resnest_d2.modeling import ResNeSt
@@ -57,11 +56,13 @@ def assert_detections_equal(found, expected):
         assert_same_detections(ours, theirs)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @torch.no_grad()
-def test_detectors(detector):
+def test_detectors(backend, detector):
+    require_backend(backend)
     expected = detector(images())
     assert sum(len(e["instances"]) for e in expected) > 10
-    fast = optimize_for_inference(detector)
+    fast = optimize_for_inference(detector, backend=backend)
     assert_detections_equal(fast(images()), expected)
     assert any(isinstance(m, FusedConv2d) for m in fast.modules())
     assert isinstance(fast.roi_heads.box_pooler, ChannelsLastPooler)
@@ -103,7 +104,7 @@ def test_test_time_augmentation(rcnn_cfg):
 
 @torch.no_grad()
 def test_openvino(rcnn_cfg, recwarn):
-    pytest.importorskip("openvino")
+    require_backend("openvino")
     rcnn_cfg.MODEL.ROI_BOX_HEAD.NUM_CONV, rcnn_cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 1, 16
     model = randomise(build_model(rcnn_cfg))
     fast = optimize_for_inference(model, backend="openvino")
@@ -117,8 +118,7 @@ def test_openvino(rcnn_cfg, recwarn):
 
 @torch.no_grad()
 def test_inductor_compiles_once_for_all_sizes():
-    if not shutil.which("g++"):
-        pytest.skip("torch.compile needs a C++ compiler, and there is no g++")
+    require_backend("inductor")
     net = randomise(ResNeSt(14, res2_channels=32, width=16))
     fast = optimize_for_inference(net, backend="inductor")
     counted = torch._dynamo.utils.counters["stats"]

@@ -28,18 +28,18 @@ def pixels():
     return [one["image"] for one in images()]
 
 
-@of_kinds("faster", "mask", "cascade mask")
 @torch.no_grad()
-def test_openvino_is_close(detector, pixels):
+def test_openvino_is_close(detector, pixels, request):
     pytest.importorskip("nncf")
     model = detector
+    share = 0.3 if "GN" in request.node.name else 0.4  # low, because the weights are random
     fast = optimize_for_inference(model, precision="int8", calibration=pixels)
     assert fast.metadata["precision"] == "int8" and not fast.training
     for found, expected in zip(fast(images()), model(images()), strict=True):
         ours, theirs = found["instances"], expected["instances"]
         assert ours.get_fields().keys() == theirs.get_fields().keys()
         assert ours.image_size == theirs.image_size
-        assert len(theirs) > 5 and found_again(ours, theirs) > 0.4  # of random weights
+        assert len(theirs) > 5 and found_again(ours, theirs) > share
 
 
 @of_kinds("mask")
