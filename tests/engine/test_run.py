@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import pickle
 import queue
 import signal
@@ -91,19 +92,44 @@ def test_a_restart_by_the_agent_resumes(restarts, flags, resume, overwrite, star
     assert (started[0].resume, started[0].overwrite) == (resume, overwrite)
 
 
+def run_child(action, told, monkeypatch, *, url="tcp://n1:5"):
+    """Does what a process does, without starting one."""
+    monkeypatch.setattr(spawning, "end_with_parent", lambda wait: None)
+    monkeypatch.setattr(spawning, "membership", lambda group: contextlib.nullcontext())
+    spawning._child(spawning.Group(1, 2, 1, url, "spawn"), action, told)
+
+
 def errors_of(error, monkeypatch):
-    """What a process sends for an error, without starting one."""
+    """What a process sends for an error."""
 
     def fail():
         raise error
 
     told = queue.SimpleQueue()
-    monkeypatch.setattr(spawning, "end_with_parent", lambda wait: None)
-    monkeypatch.setattr(spawning, "membership", lambda group: contextlib.nullcontext())
-    group = spawning.Group(1, 2, 1, "tcp://n1:5", "spawn")
     with pytest.raises(SystemExit):
-        spawning._child(group, fail, told)
+        run_child(fail, told, monkeypatch)
     return pickle.loads(pickle.dumps(told.get()))
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "expected"),
+    [
+        ("file:///tmp/rendezvous", None, "lo"),
+        ("file:///tmp/rendezvous", "eth7", "eth7"),
+        ("tcp://n1:5", None, None),
+    ],
+)
+def test_processes_of_one_machine_listen_on_loopback(url, given, expected, monkeypatch):
+    names = {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"}
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    kept |= dict.fromkeys(names, given) if given else {}
+    monkeypatch.setattr(os, "environ", kept)
+    monkeypatch.setattr(spawning.socket, "if_nameindex", lambda: [(2, "eth0"), (1, "lo")])
+    seen = []
+    run_child(
+        lambda: seen.append({os.environ.get(name) for name in names}), None, monkeypatch, url=url
+    )
+    assert seen == [{expected}]
 
 
 def test_a_mistake_stays_one(monkeypatch):
