@@ -18,7 +18,9 @@ image = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
 image = np.array(image)  # (H, W, 3), uint8
 if about["input_format"] == "BGR":
     image = np.ascontiguousarray(image[:, :, ::-1])
-boxes, scores, classes, *masks = session.run(None, {"image": image})
+batch = about.get("batch") == "true"  # of this image alone
+found = session.run(None, {"image": image[None] if batch else image})
+boxes, scores, classes, *masks = found[:-1] if batch else found
 for i, label in enumerate(classes):
     filled = f"{(masks[0][i] > 0.5).mean():.0%}" if masks else ""  # of the box
     print(names[label] if names else label, f"{scores[i]:.3f}", *boxes[i].round(1), filled)

@@ -25,6 +25,7 @@ def export(
     format: str | None = None,
     resize: bool = True,
     score_threshold: float | None = None,
+    batch: bool = False,
     precision: str = "fp32",
     calibration: Paths | None = None,
     calibration_images: int = 300,
@@ -43,6 +44,7 @@ def export(
             "openvino" without a path.
         resize: resize images inside the file as in the evaluation, not outside of it.
         score_threshold: lowest score of a detection; None for the config's.
+        batch: whether the file takes several images of one size.
         precision: "fp32", "fp16" (weights in 16 bits) or "int8".
         calibration: for int8, COCO annotations, or these and the folder of their images, of the
             training or validation data.
@@ -90,6 +92,7 @@ def export(
         resize=size if resize else None,
         class_names=build_metadata(cfg).get("thing_classes", ()),
         config=name,
+        batch=batch,
         precision=precision,
         calibration=images,
         overwrite=overwrite,

@@ -76,6 +76,9 @@ def export(
     score_threshold: Annotated[
         float | None, typer.Option(help="Lowest score of a detection; default: the config's.")
     ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="The file takes several images of one size.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Export a detector, and check the file.
@@ -100,6 +103,7 @@ def export(
         format=format and format.value,
         resize=preprocess is _INSIDE,
         score_threshold=score_threshold,
+        batch=batch,
         precision=precision.value,
         calibration=calibration,
         calibration_images=calibration_images,

@@ -104,12 +104,11 @@ class SplitAttentionConv2d(nn.Module):
         elif self.bn1 is not None:
             hidden = self.bn1(hidden)
         logits = self.fc2(F.relu(hidden))  # (N, K R C/K, 1, 1)
-        n, channels = pooled.shape[0], pooled.shape[1]
         if self.radix == 1:
-            return logits.sigmoid().view(n, 1, channels, 1, 1)
-        logits = logits.view(n, self.groups, self.radix, channels // self.groups)
+            return logits.sigmoid()[:, None]
+        logits = logits.flatten(1).unflatten(1, (self.groups, self.radix, -1))
         weights = logits.transpose(1, 2).softmax(dim=1)  # (N, R, K, C/K)
-        return weights.reshape(n, self.radix, channels, 1, 1)
+        return weights.flatten(2)[:, :, :, None, None]
 
     def forward(self, x: torch.Tensor, offset: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Convolves the input and sums the splits with attention.

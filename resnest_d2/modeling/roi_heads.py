@@ -14,8 +14,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.roi_heads import CascadeROIHeads, select_foreground_proposals
-from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
+from detectron2.modeling.roi_heads import CascadeROIHeads, fast_rcnn, select_foreground_proposals
 from detectron2.structures import ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from torch import nn
@@ -172,7 +171,7 @@ class CascadeMaskROIHeads(CascadeROIHeads):
         logits = torch.stack([scores for (scores, _), _, _ in results]).mean(0)  # (R, K + 1)
         (_, deltas), proposals, boxes = results[-1]
         predictor = self.box_predictor[-1]
-        return fast_rcnn_inference(
+        return fast_rcnn.fast_rcnn_inference(
             boxes,
             predictor.predict_probs((logits, deltas), proposals),
             [p.image_size for p in proposals],

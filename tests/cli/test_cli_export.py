@@ -32,10 +32,12 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_a_run_becomes_a_file(run_folder, recwarn, monkeypatch):
+@pytest.mark.parametrize("options", [[], ["--batch"]])
+def test_a_run_becomes_a_file(options, run_folder, recwarn, monkeypatch):
     kept, path = [], run_folder / "model.pt"
     monkeypatch.setattr(allocator, "_set", kept.append)
-    done = run(run_folder, "--format", "torchscript", "--output", path, "--score-threshold", 0.3)
+    options += ["--format", "torchscript", "--score-threshold", 0.3]
+    done = run(run_folder, "--output", path, *options)
     assert done.exit_code == 0, done.exception
     assert kept
     assert f"{path}, against the detector:" in done.output
@@ -44,6 +46,7 @@ def test_a_run_becomes_a_file(run_folder, recwarn, monkeypatch):
     files = {METADATA: ""}
     torch.jit.load(path, _extra_files=files)
     about = json.loads(files[METADATA])
+    assert about["batch"] is ("--batch" in options)
     assert about["score_threshold"] == 0.3 and about["preprocess"] == "inside"
     assert (about["min_size"], about["max_size"]) == (64, 128)
     assert about["class_names"] == ["circle", "square", "triangle"]

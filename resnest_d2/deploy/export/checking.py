@@ -16,6 +16,7 @@ from torch import nn
 from resnest_d2.errors import printable
 from resnest_d2.progress import counted
 
+from .file_detector import run_on
 from .formats import Run
 
 _TASKS = {"bbox": "box", "segm": "mask"}
@@ -135,7 +136,12 @@ def compare(size: tuple[int, int], expected: Sequence, found: Sequence) -> Diffe
 
 @torch.no_grad()
 def check(
-    run: Run, detector: nn.Module, images: Sequence[torch.Tensor], *, threshold: float
+    run: Run,
+    detector: nn.Module,
+    images: Sequence[torch.Tensor],
+    *,
+    threshold: float,
+    batch: bool = False,
 ) -> list[Difference]:
     """Compares on every image; on the last one with a threshold of 1, without detections.
 
@@ -146,18 +152,19 @@ def check(
         detector: a :class:`WholeDetector` around the model.
         images: inputs of ``detector``.
         threshold: score threshold.
+        batch: whether the file takes several images: each then goes with its mirror image.
     """
     *filled, empty = images
     for lower in range(4):
         limit = threshold / 10**lower
-        expected = [detector(image, torch.tensor(limit)) for image in filled]
-        if any(len(boxes) for boxes, *_ in expected):
+        if any(len(detector(image, torch.tensor(limit))[0]) for image in filled):
             break
-    cases = [(p, limit, e) for p, e in zip(filled, expected, strict=True)]
-    cases.append((empty, 1.0, detector(empty, torch.tensor(1.0))))
     differences = []
-    for image, limit, expected in counted(cases, "Checks"):
+    for image, score in counted([*((one, limit) for one in filled), (empty, 1.0)], "Checks"):
         height, width = image.shape[:2] if image.dtype == torch.uint8 else image.shape[1:]
-        found = run(image.numpy(), limit)
-        differences.append(compare((height, width), [e.numpy() for e in expected], found))
+        group = [image, image.flip(-2)] if batch else [image]
+        everything = run_on(run, [one.numpy() for one in group], score, batch=batch)
+        for one, found in zip(group, everything, strict=True):
+            expected = [values.numpy() for values in detector(one, torch.tensor(score))]
+            differences.append(compare((height, width), expected, found))
     return differences

@@ -38,6 +38,7 @@ def export(
     class_names: Sequence[str] = (),
     config: str = "",
     score_threshold: float | None = None,
+    batch: bool = False,
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] = (),
     exact: str = "",
@@ -50,6 +51,8 @@ def export(
     of ``model.input_format``; ``score_threshold``, float32 scalar. Outputs: ``boxes`` (R, 4) in
     pixels of ``image``, ``scores`` (R,), ``classes`` (R,), int64, and with a mask head ``masks``
     (R, M, M), probabilities inside the boxes. Pixels are always normalized inside the file.
+    With ``batch`` it takes N images of one size, (N, H, W, 3) or (N, 3, H, W), and returns
+    ``images`` (R,), int64, too: the number of each detection's image, from 0.
 
     Args:
         model: a GeneralizedRCNN in eval mode; it is not changed.
@@ -61,10 +64,11 @@ def export(
         config: name of the config, for the metadata.
         score_threshold: threshold in the metadata, and the default of an ONNX file; None for the
             model's.
+        batch: whether the file takes several images of one size.
         precision: "fp32"; "fp16" stores weights in 16 bits, which halves the file; "int8" computes
             in 8 bits, which is several times faster on many processors. Not with TorchScript.
         calibration: for "int8", some hundred images like those that the detector will see, as
-            inputs of the file.
+            inputs of the file, one by one.
         exact: for "int8", see :func:`resnest_d2.deploy.export.quantizing.quantize`.
         overwrite: replace existing files.
 
@@ -93,6 +97,7 @@ def export(
         "input_format": model.input_format,
         "preprocess": "outside" if resize is None else "inside",
         **({} if resize is None else vars(resize)),
+        "batch": batch,
         "score_threshold": threshold,
         "config": config,
         "precision": precision,
@@ -100,21 +105,23 @@ def export(
         "resnest_d2_version": __version__,
     }
     kind = FORMATS[format]
-    module, inputs = traceable(model, resize)
+    module, inputs = traceable(model, resize, batch=batch)
     images = [example(resize, *size) for size in _CHECKED_SIZES]
     make_folder(path.parent)
     with writing(path), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
-        outputs = 4 if heads.mask_on else 3
+        outputs = ["boxes", "scores", "classes"]
+        outputs += ["masks"] * heads.mask_on + ["images"] * batch
         with warnings.catch_warnings():  # wrong constants in the trace would fail the check
             warnings.simplefilter("ignore", TracerWarning)
             half = precision == "fp16"
             kind.write(module, inputs, file, outputs=outputs, metadata=metadata, half=half)
             if precision == "int8":
-                quantize(file, calibration, format=format, exact=exact)
+                inputs_of_file = _Batches(calibration) if batch else calibration
+                quantize(file, inputs_of_file, format=format, exact=exact)
         detector = WholeDetector(EagerDetector(model), resize)
         report = ExportReport(
-            path, tuple(check(kind.open(file), detector, images, threshold=threshold))
+            path, tuple(check(kind.open(file), detector, images, threshold=threshold, batch=batch))
         )
         exactly = precision == "fp32"
         if exactly and not all(difference.small for difference in report.differences):
@@ -122,6 +129,19 @@ def export(
         for written in Path(folder).iterdir():
             os.replace(written, path.parent / written.name)
     return report
+
+
+class _Batches(Sequence):
+    """Images as batches of one, which are read when they are asked for."""
+
+    def __init__(self, images: Sequence[np.ndarray]):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.images[index][None]
 
 
 def files_of(path: str | os.PathLike) -> list[Path]:

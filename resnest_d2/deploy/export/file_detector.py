@@ -1,6 +1,7 @@
 """An exported file in its own engine, called like the detector that it was made of."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 from resnest_d2.errors import MissingFileError, UserError
 
-from .formats import format_of
+from .formats import Run, format_of
 
 
 class FileDetector(nn.Module):
@@ -24,6 +25,7 @@ class FileDetector(nn.Module):
         resizes: whether the file resizes images; its inputs must then have their original size, see
             :meth:`config_of_images`.
         metadata: what the file says of itself, as strings.
+        batch: whether the file takes several images of one size.
         score_threshold: lowest score of a detection.
     """
 
@@ -47,6 +49,7 @@ class FileDetector(nn.Module):
         if "preprocess" not in self.metadata:
             raise UserError(f"{file} was not written by `resnest-d2 export`.")
         self.resizes = self.metadata["preprocess"] == "inside"
+        self.batch = self.metadata.get("batch") == "true"
         own = float(self.metadata["score_threshold"])
         self.score_threshold = own if score_threshold is None else score_threshold
         self.backbone = SimpleNamespace(size_divisibility=1)  # images are not padded together
@@ -55,17 +58,23 @@ class FileDetector(nn.Module):
         self.eval()
 
     def forward(self, inputs: list[dict]) -> list[dict[str, Instances]]:
-        """Detects objects, one image after the other; see ``GeneralizedRCNN.forward``."""
-        return [{"instances": self._detect(one)} for one in inputs]
+        """Detects objects; see ``GeneralizedRCNN.forward``.
+
+        Images of one size go together into a file that takes several; others one after the other.
+        """
+        pixels = [file_input(one["image"], resizes=self.resizes) for one in inputs]
+        found = run_on(self._run, pixels, self.score_threshold, batch=self.batch)
+        return [
+            {"instances": self._instances(one, arrays)}
+            for one, arrays in zip(inputs, found, strict=True)
+        ]
 
     def config_of_images(self, cfg: CfgNode) -> CfgNode:
         """The config to read images by: without resizing if the file does it."""
         return without_resizing(cfg) if self.resizes else cfg
 
-    def _detect(self, one: dict) -> Instances:
-        image = one["image"]
-        size = (image.shape[1], image.shape[2])
-        found = self._run(file_input(image, resizes=self.resizes), self.score_threshold)
+    def _instances(self, one: dict, found: list[np.ndarray]) -> Instances:
+        size = (one["image"].shape[1], one["image"].shape[2])
         boxes, scores, classes, *masks = (torch.from_numpy(values) for values in found)
         instances = Instances(size)
         instances.pred_boxes, instances.scores = Boxes(boxes), scores
@@ -75,6 +84,30 @@ class FileDetector(nn.Module):
         return detector_postprocess(
             instances, one.get("height", size[0]), one.get("width", size[1])
         )
+
+
+def run_on(
+    run: Run, images: Sequence[np.ndarray], threshold: float, *, batch: bool
+) -> list[list[np.ndarray]]:
+    """Runs a file on images: together if it takes several and they have one size.
+
+    Args:
+        run: runs the file in its engine.
+        images: inputs of the file, one by one.
+        threshold: score threshold.
+        batch: whether the file takes several images.
+
+    Returns:
+        For each image, boxes, scores, classes and, if there are any, masks.
+    """
+    if not batch:
+        return [run(image, threshold) for image in images]
+    together = len({image.shape for image in images}) == 1
+    found = []
+    for group in [images] if together else [[image] for image in images]:
+        *arrays, numbers = run(np.stack(group), threshold)
+        found += [[values[numbers == i] for values in arrays] for i in range(len(group))]
+    return found
 
 
 def file_input(image: torch.Tensor, *, resizes: bool) -> np.ndarray:

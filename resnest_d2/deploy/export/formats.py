@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,10 @@ from resnest_d2.errors import MissingPackageError, UserError
 from .graph import halve_weights, inline_squeezes
 
 OPSET = 17  # the highest in torch 2.1; RoiAlign with half pixels needs 16
-OUTPUTS = ("boxes", "scores", "classes", "masks")
 METADATA = "resnest_d2.json"  # in a TorchScript file
 METADATA_KEYS = (
     *("class_names", "input_format", "preprocess", "min_size", "max_size", "resizer"),
-    *("score_threshold", "config", "precision", "weights", "resnest_d2_version"),
+    *("batch", "score_threshold", "config", "precision", "weights", "resnest_d2_version"),
 )
 Run = Callable[[np.ndarray, float], list[np.ndarray]]
 
@@ -49,7 +48,7 @@ def _write_torchscript(
     inputs: tuple,
     path: Path,
     *,
-    outputs: int,
+    outputs: Sequence[str],
     metadata: Mapping,
     half: bool = False,
 ) -> None:
@@ -78,10 +77,11 @@ def _torchscript_metadata(path: Path) -> dict[str, str]:
     return {key: _text(value) for key, value in json.loads(files[METADATA] or "{}").items()}
 
 
-def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int) -> None:
-    names = OUTPUTS[:outputs]
+def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: Sequence[str]) -> None:
     bytes_ = inputs[0].dtype == torch.uint8  # then channels last
-    sizes = {0: "height", 1: "width"} if bytes_ else {1: "height", 2: "width"}
+    before = "batch" if inputs[0].ndim == 4 else None
+    names = [before, "height", "width", None] if bytes_ else [before, None, "height", "width"]
+    names = names if before else names[1:]
     # The default of newer torch versions needs onnxscript, and fails on such loops and branches.
     can_choose = "dynamo" in inspect.signature(torch.onnx.export).parameters
     options: dict[str, Any] = {"dynamo": False} if can_choose else {}
@@ -90,8 +90,11 @@ def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: int
         inputs,
         str(path),
         input_names=["image", "score_threshold"],
-        output_names=list(names),
-        dynamic_axes={"image": sizes, **{name: {0: "detections"} for name in names}},
+        output_names=list(outputs),
+        dynamic_axes={
+            "image": {place: name for place, name in enumerate(names) if name},
+            **{name: {0: "detections"} for name in outputs},
+        },
         opset_version=OPSET,
         **options,
     )
@@ -112,7 +115,7 @@ def _write_onnx(
     inputs: tuple,
     path: Path,
     *,
-    outputs: int,
+    outputs: Sequence[str],
     metadata: Mapping,
     half: bool = False,
 ) -> None:
@@ -156,7 +159,7 @@ def _write_openvino(
     inputs: tuple,
     path: Path,
     *,
-    outputs: int,
+    outputs: Sequence[str],
     metadata: Mapping,
     half: bool = False,
 ) -> None:

@@ -44,7 +44,7 @@ class ShortestEdge:
             raise UserError(f"The resizer is {self.resizer!r}; choose from {RESIZERS}.")
 
     def size_of(self, image: torch.Tensor) -> torch.Tensor:
-        """Returns h and w for an image (3, H, W), int64 (2,)."""
+        """Returns h and w for images (..., H, W), int64 (2,)."""
         # in double precision, as in detectron2, which computes them in Python
         size = shapes_to_tensor(list(image.shape[-2:])).double()
         new = size * (self.min_size / size.min())
@@ -52,12 +52,12 @@ class ShortestEdge:
         return (new + 0.5).floor().clamp(min=1).long()  # thin images keep a pixel
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Resizes (3, H, W) to (3, h, w), both float32 with integer values."""
+        """Resizes (..., H, W) to (..., h, w), both float32 with integer values."""
         size = self.size_of(image)
         smooth = self.resizer == "pil"
-        down = _filter(size[0], image.shape[1], smooth=smooth)  # (h, H)
-        across = _filter(size[1], image.shape[2], smooth=smooth)  # (w, W)
-        x = image @ across.T  # (3, H, w)
+        down = _filter(size[0], image.shape[-2], smooth=smooth)  # (h, H)
+        across = _filter(size[1], image.shape[-1], smooth=smooth)  # (w, W)
+        x = image @ across.T  # (..., H, w)
         if smooth:  # PIL rounds to bytes between the two passes
             x = _rounded(x)
         return _rounded(down @ x)

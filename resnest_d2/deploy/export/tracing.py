@@ -1,6 +1,6 @@
-"""A detector as a traced module, from one image and a score threshold to tensors.
+"""A detector as a traced module, from images and a score threshold to tensors.
 
-Shapes: H, W of the given image, R detections, M mask size.
+Shapes: N images in a batch, H, W of the given image, R detections, M mask size.
 """
 
 import copy
@@ -17,6 +17,7 @@ from resnest_d2.compat.vision import nms_by
 from resnest_d2.deploy.optimize import optimize_for_inference
 from resnest_d2.errors import UserError
 
+from .batch import BatchInference, set_threshold
 from .resizing import ShortestEdge
 
 _TRACED_SIZE = 64
@@ -34,9 +35,7 @@ def detect(model: GeneralizedRCNN, image: torch.Tensor, threshold: torch.Tensor)
         Boxes (R, 4) in pixels of ``image``, scores (R,), classes (R,), int64, and masks
         (R, M, M), probabilities inside the boxes, if the model has a mask head.
     """
-    predictors = model.roi_heads.box_predictor
-    for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
-        predictor.test_score_thresh = threshold
+    set_threshold(model, threshold)
     found = model.inference([{"image": image}], do_postprocess=False)[0]
     outputs = (found.pred_boxes.tensor, found.scores, found.pred_classes)
     return (*outputs, found.pred_masks[:, 0]) if found.has("pred_masks") else outputs
@@ -64,22 +63,23 @@ class WholeDetector(nn.Module):
     def __init__(self, detector: nn.Module, resize: ShortestEdge | None):
         """
         Args:
-            detector: called as :func:`detect` without its first argument.
+            detector: called as :func:`detect` without its first argument, or a
+                :class:`BatchInference`.
             resize: resize in the module; None if images are already resized.
         """
         super().__init__()
         self.detector, self.resize = detector, resize
 
     def forward(self, image: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """See :func:`detect`; with a resize, ``image`` is (H, W, 3), uint8."""
+        """See :func:`detect`; with a resize, ``image`` is (H, W, 3), uint8; a batch has N first."""
         if self.resize is None:
             image = resized = image
         else:
-            image = image.permute(2, 0, 1).float()
+            image = image.permute((2, 0, 1) if image.ndim == 3 else (0, 3, 1, 2)).float()
             resized = self.resize(image)
         boxes, *rest = self.detector(resized, threshold)
-        height, width = image.shape[1], image.shape[2]
-        across, down = width / resized.shape[2], height / resized.shape[1]
+        height, width = image.shape[-2], image.shape[-1]
+        across, down = width / resized.shape[-1], height / resized.shape[-2]
         low, high = boxes[:, :2], boxes[:, 2:]
         x = torch.stack((low[:, 0], high[:, 0])) * across
         y = torch.stack((low[:, 1], high[:, 1])) * down
@@ -112,13 +112,14 @@ def example(resize: ShortestEdge | None, height: int, width: int) -> torch.Tenso
 
 @torch.no_grad()
 def traceable(
-    model: GeneralizedRCNN, resize: ShortestEdge | None
+    model: GeneralizedRCNN, resize: ShortestEdge | None, *, batch: bool = False
 ) -> tuple[WholeDetector, tuple[torch.Tensor, torch.Tensor]]:
     """Builds a :class:`WholeDetector` that can be traced for any image size and threshold.
 
     Args:
         model: model on the CPU, in eval mode; it is not changed.
         resize: see :class:`WholeDetector`.
+        batch: whether it takes several images of one size, see :class:`BatchInference`.
 
     Returns:
         The detector, and inputs to trace it with.
@@ -132,8 +133,11 @@ def traceable(
         if isinstance(pooler, ROIPooler):  # the optimised one has branches in Python
             setattr(fast.roi_heads, name, copy.deepcopy(pooler))
     inputs = (example(None, _TRACED_SIZE, _TRACED_SIZE), torch.tensor(0.0))
-    whole = WholeDetector(TracingAdapter(fast, inputs, _detect), resize).eval()
+    adapter = TracingAdapter(fast, inputs, BatchInference(fast) if batch else _detect)
+    whole = WholeDetector(adapter, resize).eval()
     image = example(resize, _TRACED_SIZE, _TRACED_SIZE)
+    if batch:
+        image = torch.stack((image, image.flip(1)))
     for threshold in (0.5, 0.05, 0.005, 0.0005, 0.0):
         if len(whole(image, torch.tensor(threshold))[0]):
             return whole, (image, torch.tensor(threshold))
