@@ -43,6 +43,14 @@ def size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def authors_folder(text: str) -> str:
+    """Parses authors=FOLDER."""
+    name, _, folder = text.partition("=")
+    if name != "authors" or not folder:
+        raise argparse.ArgumentTypeError(f"got {text!r}; give authors=FOLDER")
+    return folder
+
+
 def names(text: str) -> list[str]:
     """Parses a list of names separated by commas."""
     return [name for name in text.split(",") if name]
@@ -78,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
         default="output/demo",
         help="detector for the prediction: a run's folder, or a name",
     )
+    add(
+        "--peer",
+        type=authors_folder,
+        metavar="authors=FOLDER",
+        help="a copy of github.com/zhanghang1989/ResNeSt: its ResNeSt takes part on the CPU",
+    )
     add("--images", help="folder of images to predict on")
     add("--number", type=int, default=40, help="number of images to predict on")
     add("--repeats", type=int, default=5, help="runs of each case after a warm-up")
@@ -93,11 +107,15 @@ def parser() -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
     """Yields the cases of one setting at a time, to keep few models in memory."""
     if args.device == "cuda":
+        if args.peer:
+            raise UserError("--peer is for --device cpu.")
         yield from gpu.settings(args, skip)
         return
     if "backbone" in args.what:
         for one, depth in itertools.product(args.size, args.depth):
-            yield backbone_cases(one, depth=depth, backends=args.backends, skip=skip)
+            yield backbone_cases(
+                one, depth=depth, backends=args.backends, skip=skip, authors=args.peer
+            )
     if "detector" in args.what:
         for one, depth, proposals in itertools.product(args.size, args.depth, args.proposals):
             yield detector_cases(
@@ -107,6 +125,7 @@ def settings(args: argparse.Namespace, skip) -> Iterator[list[Case]]:
                 proposals=proposals,
                 backends=args.backends,
                 skip=skip,
+                authors=args.peer,
             )
     if "training" in args.what:
         for depth, batch in itertools.product(args.depth, args.batch):

@@ -118,6 +118,35 @@ def test_rows_and_files(tmp_path, capsys):
     assert cv2.imread(str(tmp_path / "benchmark.png")).shape == (1000, 1400, 3)
 
 
+AUTHORS = """
+from detectron2.modeling.backbone import BACKBONE_REGISTRY
+from resnest_d2.modeling import build_resnest_backbone as ours
+
+@BACKBONE_REGISTRY.register()
+def build_resnest_backbone(cfg, input_shape):
+    return ours(cfg, input_shape)
+"""
+
+
+def test_the_authors_code_takes_part(tmp_path, capsys):
+    from benchmark import main
+
+    package = tmp_path / "copy" / "resnest" / "d2"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(AUTHORS)
+    arguments = ["--what", "backbone", "detector", "--size", "64x96", "--depth", "14"]
+    arguments += ["--proposals", "20", "--config", QUICK.format("faster"), "--backends", "plain"]
+    arguments += ["--repeats", "1", "--threads", "1", "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--peer", f"authors={package.parents[1]}"]) == 0
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert [r["what"] for r in rows if r["model"] == "authors"] == ["backbone", "detector"]
+    assert main([*arguments, "--overwrite", "--peer", f"authors={tmp_path}"]) == 0
+    assert f"Skipped: authors: there is no resnest/d2 in {tmp_path}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*arguments, "--peer", "mmdet=there"])
+    assert "got 'mmdet=there'; give authors=FOLDER" in capsys.readouterr().err
+
+
 def test_append(tmp_path, monkeypatch):
     import benchmark
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from detectron2.utils.analysis import FlopCountAnalysis
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 # Size of the square fp32 matrices whose product is the limit, by device.
 LIMIT_SIZE = {"cpu": 2048, "cuda": 8192}
@@ -144,3 +147,17 @@ def to_rows(
             }
         )
     return rows
+
+
+def counted_flop(run: Callable[[], object]) -> float:
+    """FLOP of a call, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def flop_of(model: nn.Module, inputs: object) -> float:
+    """FLOP of one forward pass. fvcore counts an FMA once."""
+    analysis = FlopCountAnalysis(model, inputs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return 2 * analysis.total()

@@ -10,27 +10,33 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from detectron2.utils.analysis import FlopCountAnalysis
 from fvcore.nn.precise_bn import update_bn_stats
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from resnest_d2.deploy import keep_freed_memory, optimize_for_inference, return_freed_memory
 from resnest_d2.errors import UserError
 from resnest_d2.model_zoo import load_config
 from resnest_d2.modeling import ResNeSt
 
-from .measure import Case, Skipped
+from .authors import authors_backbone, with_authors_backbone
+from .measure import Case, Skipped, counted_flop, flop_of
 from .parts import with_parts
 from .peers import timm_backbone, torchvision_backbone, torchvision_detector
 
+FASTER_RCNN = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_syncbn_1x.yaml"
 _NORMS = ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD")
 Size = tuple[int, int]  # height, width
 
 
 def backbone_cases(
-    size: Size, *, depth: int, backends: Sequence[str], skip: Callable[[str, str], None]
+    size: Size,
+    *,
+    depth: int,
+    backends: Sequence[str],
+    skip: Callable[[str, str], None],
+    authors: str | None = None,
 ) -> list[Case]:
     """Backbones on one image: our ResNeSt, its optimized forms, timm's, and torchvision's ResNet.
 
@@ -40,6 +46,7 @@ def backbone_cases(
         backends: "plain", or a backend of ``optimize_for_inference``, as in "eager:bf16" with a
             precision.
         skip: called with the name and the reason of a case that cannot be measured.
+        authors: folder of the authors' code, which then takes part.
     """
     image = images(size)
     plain = settle(ResNeSt(depth, norm="BN"))
@@ -48,7 +55,11 @@ def backbone_cases(
     cases = []
     for name, model in _forms(plain, backends, skip):
         cases += _with_memory("backbone", name, setting, forward(model, image), **options)
-    for name, build in (("timm", timm_backbone), ("torchvision ResNet", torchvision_backbone)):
+    peers = {"timm": timm_backbone, "torchvision ResNet": torchvision_backbone}
+    if authors:
+        cfg = config_of(FASTER_RCNN, depth, ["MODEL.BACKBONE.FREEZE_AT", 0])
+        peers["authors"] = lambda _: authors_backbone(authors, cfg)
+    for name, build in peers.items():
         with skipping(name, skip):
             model = settle(build(depth))
             run = forward(model, image)
@@ -65,6 +76,7 @@ def detector_cases(
     proposals: int,
     backends: Sequence[str],
     skip: Callable[[str, str], None],
+    authors: str | None = None,
 ) -> list[Case]:
     """Detectors on one image, with a fixed number of proposals and no NMS in the RPN.
 
@@ -75,6 +87,7 @@ def detector_cases(
         proposals: number of proposals.
         backends: see :func:`backbone_cases`.
         skip: see :func:`backbone_cases`.
+        authors: see :func:`backbone_cases`; their ResNeSt takes the place of ours.
 
     Raises:
         ValueError: the image is too small for that number of proposals.
@@ -84,12 +97,17 @@ def detector_cases(
     setting = {"size": f"{size[0]}x{size[1]}", "pixels": size[0] * size[1], "depth": depth}
     setting |= {"proposals": proposals, "config": Path(config).stem}
     cases = []
-    for name, form in list(
-        _forms(model, backends, skip)
-    ):  # build all before hooks are added to the first
+    # All are built before hooks are added to the first.
+    for name, form in list(_forms(model, backends, skip)):
         parts = {}
         run = with_parts(forward(form, inputs), form, parts)
         cases += _with_memory("detector", name, setting, run, flop=flop, parts=parts)
+    if authors:
+        with skipping("authors", skip):
+            opts = ["MODEL.BACKBONE.FREEZE_AT", 0]
+            theirs = with_authors_backbone(model, authors, config_of(config, depth, opts))
+            run = forward(theirs, inputs)
+            cases.append(Case("detector", "authors", setting, run, return_freed_memory, flop=flop))
     with skipping("torchvision R-CNN", skip):
         masks = hasattr(model.roi_heads, "mask_head")
         peer, image = settled_peer(size, depth=depth, proposals=proposals, masks=masks)
@@ -130,13 +148,6 @@ def settled_peer(
     return peer, image
 
 
-def counted_flop(run: Callable[[], object]) -> float:
-    """FLOP of a call, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
-
-
 def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
     """Cases of one of our models with the allocation that it has in use.
 
@@ -152,13 +163,19 @@ def _with_memory(what: str, name: str, *args, **options) -> Iterator[Case]:
 
 def build_detector(config: str, *, depth: int, opts: Sequence = ()) -> nn.Module:
     """Builds a config's detector on the CPU, with random weights and plain batch norms."""
+    cfg = config_of(config, depth, opts)
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def config_of(config: str, depth: int, opts: Sequence = ()) -> CfgNode:
+    """A config with a ResNeSt of that depth and plain batch norms, for the CPU."""
     stem = 128 if depth >= 101 else 64
     size = ["MODEL.RESNETS.DEPTH", depth, "MODEL.RESNETS.STEM_OUT_CHANNELS", stem]
     cfg = load_config(config, ["MODEL.DEVICE", "cpu", *size, *opts])
     for part in _NORMS:
         cfg.MODEL[part].NORM = cfg.MODEL[part].NORM.replace("SyncBN", "BN")
-    torch.manual_seed(0)
-    return build_model(cfg)
+    return cfg
 
 
 def _forms(
@@ -231,10 +248,3 @@ def _check_proposals(model: nn.Module, inputs: list[dict], proposals: int) -> No
             f"The RPN gives {counts[0]} proposals, not {proposals}; choose a larger --size or "
             "fewer --proposals."
         )
-
-
-def flop_of(model: nn.Module, inputs: object) -> float:
-    """FLOP of one forward pass. fvcore counts an FMA once."""
-    analysis = FlopCountAnalysis(model, inputs)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return 2 * analysis.total()
