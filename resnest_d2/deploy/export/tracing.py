@@ -63,8 +63,7 @@ class WholeDetector(nn.Module):
     def __init__(self, detector: nn.Module, resize: ShortestEdge | None):
         """
         Args:
-            detector: called as :func:`detect` without its first argument, or a
-                :class:`BatchInference`.
+            detector: called as :func:`detect`, or as :class:`BatchInference`, without the model.
             resize: resize in the module; None if images are already resized.
         """
         super().__init__()
