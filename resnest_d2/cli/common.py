@@ -46,8 +46,10 @@ def prepare() -> None:
     """Register the package with detectron2, before a command computes."""
     from resnest_d2 import builtin  # noqa: F401
 
-    # detectron2 asks torch whether it traces, which torch warns of once; no user can help it.
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    # detectron2 asks torch whether it traces, and nncf whether there is a GPU, which torch warns of
+    # once; no user can help it.
+    for name in ("torch.fx._symbolic_trace", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def in_group(command: Callable[P, T]) -> Callable[P, T]:

@@ -1,5 +1,7 @@
 """COCO files as data to calibrate and to score exported detectors with."""
 
+import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -85,7 +87,7 @@ def score(dataset: Dataset, model: nn.Module) -> dict[str, dict]:
         cfg = model.config_of_images(cfg)
     cfg = cfg.clone()
     cfg.defrost()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         cfg.OUTPUT_DIR = os.fspath(folder)
         results = Trainer.test(cfg, model)
     return by_dataset(results, list(cfg.DATASETS.TEST))[dataset.name]
