@@ -1,9 +1,12 @@
 """OpenVINO, of whose Core a process may have only one."""
 
+import threading
 from functools import cache
 from typing import Any
 
 from resnest_d2.errors import MissingPackageError
+
+_LOCK = threading.Lock()  # threads that ask for the first time at once get one
 
 
 def import_openvino() -> Any:
@@ -21,7 +24,6 @@ def import_openvino() -> Any:
     return openvino
 
 
-@cache
 def openvino_core() -> Any:
     """Returns the process's ``openvino.Core``, which reads files into memory: they can be replaced.
 
@@ -29,6 +31,12 @@ def openvino_core() -> Any:
     and at its end the one from before, which may be freed by then. After two Cores, the next signal
     that Python handles (Ctrl-C, or the end of a data worker) would be a segmentation fault.
     """
+    with _LOCK:
+        return _core()
+
+
+@cache
+def _core() -> Any:
     core = import_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})
     return core
