@@ -1,6 +1,5 @@
 """What the tests share: where data and fixtures lie, and a cache folder of their own."""
 
-import gc
 import importlib.util
 import os
 import shutil
@@ -25,16 +24,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_unconfigure():
     for name in CACHES:  # gigabytes of weights
         shutil.rmtree(os.environ[name], ignore_errors=True)
-
-
-@pytest.fixture
-def freed_memory():
-    """What a test leaves is returned to the system; large models are in cycles."""
-    from resnest_d2.deploy import return_freed_memory
-
-    yield
-    gc.collect()
-    return_freed_memory()  # commands keep it for the rest of their process
 
 
 @pytest.fixture(scope="session")

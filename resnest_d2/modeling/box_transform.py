@@ -43,10 +43,11 @@ class TwoSidedBox2BoxTransform:
         """Applies deltas (N, K*4) to boxes (N, 4), see :class:`Box2BoxTransform`."""
         limit = math.log(1000.0 / 16)
         _, _, ww, wh = self.weights
-        deltas = deltas.float().clone()
-        deltas[:, 2::4] = deltas[:, 2::4].clamp(min=-limit * ww)
-        deltas[:, 3::4] = deltas[:, 3::4].clamp(min=-limit * wh)
-        return self.one_sided.apply_deltas(deltas, boxes)
+        # Not in place: TorchScript would never free the graph of a training step.
+        dx, dy, dw, dh = deltas.float().reshape(-1, 4).unbind(1)
+        dw, dh = dw.clamp(min=-limit * ww), dh.clamp(min=-limit * wh)
+        clamped = torch.stack([dx, dy, dw, dh], dim=1).reshape(deltas.shape)
+        return self.one_sided.apply_deltas(clamped, boxes)
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()

@@ -101,7 +101,6 @@ def test_batch_and_learning_rate_follow_the_number_of_gpus():
     assert cfg.SOLVER.MAX_ITER == 4 * 87960
 
 
-@pytest.mark.usefixtures("freed_memory")
 @pytest.mark.parametrize("name", SEED)
 def test_full_size_on_the_cpu(name, tmp_path):
     torch.manual_seed(0)
