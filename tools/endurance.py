@@ -4,7 +4,7 @@
 A small detector on a few of the built-in shapes, on the CPU, with a data worker, evaluations and
 checkpoints. Numbers that keep growing are leaks:
 
-    tools/endurance.py --iterations 10000 --images 10000 --output output/endurance
+    tools/endurance.py --detector cascade --iterations 10000 --output output/endurance
 """
 
 import argparse
@@ -53,8 +53,8 @@ class Samples(HookBase):
         print(*self.rows[-1], flush=True)
 
 
-def train(data: list[str], output: Path, iterations: int) -> tuple[Samples, CfgNode]:
-    """Trains the Mask R-CNN of kill_runs.py, without a limit to its patience.
+def train(detector: str, data: list[str], output: Path, iterations: int) -> tuple[Samples, CfgNode]:
+    """Trains a detector of kill_runs.py, without a limit to its patience.
 
     Returns:
         The samples, and the config of what was trained.
@@ -64,7 +64,7 @@ def train(data: list[str], output: Path, iterations: int) -> tuple[Samples, CfgN
     keys += ["SOLVER.EARLY_STOPPING.ENABLED", "False", "DATALOADER.NUM_WORKERS", "1"]
     keys += ["TEST.EVAL_PERIOD", period, "SOLVER.CHECKPOINT_PERIOD", period, "TEST.REPORT", "True"]
     keys += ["SOLVER.CHECKPOINTS_TO_KEEP", "3", "SOLVER.REFERENCE_WORLD_SIZE", "0"]
-    cfg = load_config(CONFIGS["mask"], [*keys, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(output)])
+    cfg = load_config(CONFIGS[detector], [*keys, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(output)])
     register_datasets(cfg)
     trainer, samples = Trainer(cfg), Samples(iterations)
     trainer.register_hooks([samples])
@@ -89,13 +89,14 @@ def predict(cfg: CfgNode, images: int) -> Samples:
 def main() -> None:
     """Prints a table for the training and one for the prediction."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--detector", choices=CONFIGS, default="mask")
     parser.add_argument("--iterations", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--output", type=Path, required=True, help="folder of the run; empty")
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = write_data(args.output / "data")
-    trained, cfg = train(data, args.output / "run", args.iterations)
+    trained, cfg = train(args.detector, data, args.output / "run", args.iterations)
     predicted = predict(cfg, args.images)
     print(tabulate(trained.rows, headers=["iteration", *HEADERS[1:]], tablefmt="pipe"))
     print(tabulate(predicted.rows, headers=["image", *HEADERS[1:]], tablefmt="pipe"))

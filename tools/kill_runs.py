@@ -41,6 +41,7 @@ SMALL = """
 CONFIGS = {
     "box": "quick_schedules/faster_rcnn_ResNeSt_14_FPN_quick.yaml",
     "mask": "quick_schedules/mask_rcnn_ResNeSt_14_FPN_quick.yaml",
+    "cascade": "quick_schedules/cascade_mask_rcnn_ResNeSt_14_FPN_quick.yaml",
 }
 # What a training imports, once for all of them.
 IMPORTS = ["resnest_d2.engine.run", "resnest_d2.engine.trainer", "torch.utils.tensorboard"]
@@ -198,7 +199,7 @@ def main() -> int:
     chance, rows, whole = random.Random(args.seed), [], {}
     data = write_data(args.output / "data")
     for number in range(args.kills):
-        detector, workers = ["box", "mask"][number % 2], number % 3
+        detector, workers = [*CONFIGS][number % len(CONFIGS)], number // len(CONFIGS) % 3
         opts = [*SMALL, *data, "DATALOADER.NUM_WORKERS", str(workers)]
         config = CONFIGS[detector]
         if (detector, workers) not in whole:

@@ -7,9 +7,9 @@ TOOL = Path(__file__).parents[2] / "tools" / "endurance.py"
 
 
 def test_prints_what_a_training_and_a_prediction_hold(tmp_path):
-    sizes = ["--iterations", "5", "--images", "5"]
+    options = ["--detector", "cascade", "--iterations", "5", "--images", "5"]
     done = subprocess.run(
-        [sys.executable, TOOL, *sizes, "--output", tmp_path], capture_output=True, text=True
+        [sys.executable, TOOL, *options, "--output", tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     found = re.findall(r"^\|" + r" +(\d+) \|" * 7 + "$", done.stdout, re.M)
