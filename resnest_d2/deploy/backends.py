@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnest_d2.compat.openvino import import_openvino, openvino_core
+from resnest_d2.compat.openvino import import_openvino
 
+from .cpu.openvino_engine import OpenVINOEngine
 from .layers import FusedConv2d, FusedMaskHead
 
 
@@ -88,29 +89,21 @@ class _OpenVINO:
         self.flat = _Flat(part).eval()
         self.openvino = openvino
         self.hint = "bf16" if half else "f32"
-        self.compiled: Any = None
-        self.lock, self.own = threading.Lock(), threading.local()  # one request per thread
+        self.threads = torch.get_num_threads()
+        self.engine: OpenVINOEngine | None = None
+        self.lock = threading.Lock()
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         x = x.detach().contiguous()
         with self.lock:
-            if self.compiled is None:
-                self._convert(x)
-        if not hasattr(self.own, "request"):
-            self.own.request = self.compiled.create_infer_request()
-        results = self.own.request.infer([x.numpy()], share_inputs=True, share_outputs=True)
-        # Copied, because the next run overwrites the engine's memory.
-        outputs = [torch.from_numpy(results[i]).clone() for i in range(len(results))]
+            if self.engine is None:
+                self.engine = self._convert(x)
+        outputs = [torch.from_numpy(values) for values in self.engine([x.numpy()])]
         return dict(zip(self.flat.names, outputs, strict=True))
 
-    def _convert(self, x: torch.Tensor) -> None:
+    def _convert(self, x: torch.Tensor) -> OpenVINOEngine:
         with torch.no_grad():  # unchecked: outside a trace the convolutions round differently
             traced = torch.jit.trace(self.flat, x, check_trace=False)
             graph = self.openvino.convert_model(traced, example_input=x)
         graph.reshape([-1, x.shape[1], -1, -1])
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": self.hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
-        self.compiled = openvino_core().compile_model(graph, "CPU", options)
+        return OpenVINOEngine(graph, precision=self.hint, threads=self.threads)

@@ -5,7 +5,6 @@ import inspect
 import io
 import json
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 import torchvision  # noqa: F401 (registers the operators that a TorchScript file calls)
 
 from resnest_d2.compat.openvino import import_openvino, openvino_core
+from resnest_d2.deploy.cpu.openvino_engine import OpenVINOEngine
 from resnest_d2.errors import MissingPackageError, UserError
 
 from .graph import halve_weights, inline_squeezes
@@ -182,21 +182,8 @@ def _write_openvino(
 
 
 def _open_openvino(path: Path) -> Run:
-    options = {
-        "INFERENCE_PRECISION_HINT": "f32",  # the default on newer CPUs is bfloat16
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    compiled = openvino_core().compile_model(path, "CPU", options)
-    own = threading.local()  # one request per thread
-
-    def run(image: np.ndarray, threshold: float) -> list[np.ndarray]:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        found = own.request.infer([image, np.array(threshold, np.float32)])
-        return [found[i].copy() for i in range(len(compiled.outputs))]
-
-    return run
+    engine = OpenVINOEngine(path)
+    return lambda image, threshold: engine([image, np.array(threshold, np.float32)])
 
 
 def _openvino_metadata(path: Path) -> dict[str, str]:
