@@ -9,6 +9,7 @@ copy. torchvision's operator processes one channel after the other, its backward
 Shapes: R regions, B bins per side, T window pixels per side, H, W of the map.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -39,66 +40,97 @@ def roi_align(
     Returns:
         (R, C, B, B), channels_last.
     """
+    groups = _groups(features, regions, size=size, scale=scale, sampling_ratio=sampling_ratio)
+    return _in_order(groups, size)
+
+
+def _in_order(groups: Iterable[tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+    """Pooled maps (R, C, B, B) of the groups' regions, in the order of the regions.
+
+    All are written once; assigning each group to its rows would copy the gradient of all regions
+    once per group.
+    """
+    numbers, pooled = zip(*groups, strict=True)
+    maps = torch.cat(pooled).index_select(0, torch.cat(numbers).argsort())
+    return maps.view(len(maps), size, size, maps.shape[2]).permute(0, 3, 1, 2)
+
+
+def _groups(
+    features: torch.Tensor,
+    regions: torch.Tensor,
+    *,
+    size: int,
+    scale: float,
+    sampling_ratio: int,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields the numbers (G,) of regions of similar size, and their pooled maps (G, B * B, C).
+
+    The windows of each group are equally large.
+    """
     n, channels, height, width = features.shape
     table = features.permute(0, 2, 3, 1).reshape(n * height * width, channels)
     low = regions[:, 1:3] * scale - 0.5  # (R, 2): x, y
     bins = (regions[:, 3:5] * scale - 0.5 - low) / size
     samples = torch.full_like(bins, sampling_ratio) if sampling_ratio else bins.ceil()
-    pooled = features.new_zeros(len(regions), size * size, channels)
-    # Process regions of similar size together, so that their windows are equally large.
     counts = samples.amax(1).clamp(0, max(height, width)).long()
+    lengths = torch.tensor([width, height])
+    # No region, so that the maps have a gradient, of 0, even if all regions are empty.
+    yield counts[:0], table[:0].reshape(0, size * size, channels)
     for count in counts.unique().tolist():
-        if count < 1:  # an empty region stays zero
-            continue
         chosen = (counts == count).nonzero()[:, 0]
-        first_x, down_x = _window(low[chosen, 0], bins[chosen, 0], samples[chosen, 0], size, width)
-        first_y, down_y = _window(low[chosen, 1], bins[chosen, 1], samples[chosen, 1], size, height)
-        steps_y = torch.arange(down_y.shape[2], dtype=torch.int32)
-        steps_x = torch.arange(down_x.shape[2], dtype=torch.int32)
-        rows = (first_y[:, :, None] + steps_y).clamp_(max=height - 1)  # (R, B, T)
-        columns = (first_x[:, :, None] + steps_x).clamp_(max=width - 1)
-        rows = rows + (regions[chosen, 0].int() * height)[:, None, None]
-        index = rows[:, :, None, :, None] * width + columns[:, None, :, None, :]
-        weights = down_y[:, :, None, :, None] * down_x[:, None, :, None, :]  # (R, B, B, T, T)
-        bag = index.shape[3] * index.shape[4]
-        sums = F.embedding_bag(
-            index.reshape(-1, bag), table, mode="sum", per_sample_weights=weights.reshape(-1, bag)
+        if count < 1:  # empty regions
+            yield chosen, table.new_zeros(len(chosen), size * size, channels)
+            continue
+        first, weights, (right, down) = _windows(
+            low[chosen], bins[chosen], samples[chosen], size, lengths
         )
-        pooled[chosen] = sums.view(len(chosen), size * size, channels)
-    if table.requires_grad and not pooled.requires_grad:  # all regions are empty: a gradient of 0
-        pooled = pooled + table[:0].sum()
-    return pooled.view(-1, size, size, channels).permute(0, 3, 1, 2)
+        across, along = weights[:, 0, :, :right], weights[:, 1, :, :down]
+        columns = (first[:, 0, :, None] + torch.arange(right, dtype=torch.int32)).clamp_(
+            max=width - 1
+        )
+        rows = (first[:, 1, :, None] + torch.arange(down, dtype=torch.int32)).clamp_(max=height - 1)
+        rows = (rows + (regions[chosen, 0].int() * height)[:, None, None]) * width
+        index = rows[:, :, None, :, None] + columns[:, None, :, None, :]
+        weights = along[:, :, None, :, None] * across[:, None, :, None, :]  # (G, B, B, T, T)
+        bag = right * down
+        sums = F.embedding_bag(
+            index.view(-1, bag), table, mode="sum", per_sample_weights=weights.view(-1, bag)
+        )
+        yield chosen, sums.view(len(chosen), size * size, channels)
 
 
-def _window(
-    low: torch.Tensor, bins: torch.Tensor, samples: torch.Tensor, size: int, length: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the pixels that each bin covers in one direction, and their weights.
+def _windows(
+    low: torch.Tensor, bins: torch.Tensor, samples: torch.Tensor, size: int, lengths: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Computes the pixels that each bin covers horizontally and vertically, and their weights.
 
     Args:
-        low: start of each region, (R,), in pixels of the map.
-        bins: length of its bins, (R,).
-        samples: number of samples per bin, (R,); may be 0.
+        low: left and upper end of each region, (G, 2), in pixels of the map.
+        bins: width and height of its bins, (G, 2).
+        samples: number of samples per bin, (G, 2); may be 0.
         size: B.
-        length: length of the map.
+        lengths: width and height of the map, (2,).
 
     Returns:
-        The first pixel (R, B), and the weights of the pixels from there on, (R, B, T).
+        The first pixel (G, 2, B), the weights of the pixels from there on, (G, 2, B, T), and how
+        many of these columns and rows of pixels are needed.
     """
     most = max(int(samples.max()), 1)  # a line has none along its width
     number = torch.arange(most)  # (S,)
-    offsets = (number + 0.5)[None] * (bins / samples.clamp(min=1))[:, None]  # (R, S)
-    starts = low[:, None] + torch.arange(size) * bins[:, None]  # (R, B)
-    places = starts[:, :, None] + offsets[:, None, :]  # (R, B, S)
-    counted = (number < samples[:, None])[:, None, :] & (places >= -1) & (places <= length)
-    inside = places.clamp(0, length - 1)
-    inside = torch.where(counted, inside, inside[:, :, :1])  # keeps the window small
-    first = inside.amin(2).floor()  # (R, B)
-    span = int((inside.amax(2) - first).max()) + 2
-    pixels = first[:, :, None] + torch.arange(span)  # (R, B, T)
-    near = (1 - (inside[:, :, None, :] - pixels[:, :, :, None]).abs()).clamp_(min=0)  # (R, B, T, S)
-    weights = (near * counted[:, :, None, :]).sum(3) / samples.clamp(min=1)[:, None, None]
-    return first.int(), weights
+    divisor = samples.clamp(min=1)
+    offsets = (number + 0.5) * (bins / divisor)[..., None]  # (G, 2, S)
+    starts = low[..., None] + torch.arange(size) * bins[..., None]  # (G, 2, B)
+    places = starts[..., None] + offsets[:, :, None]  # (G, 2, B, S)
+    ends = lengths[:, None, None]
+    counted = (number < samples[..., None])[:, :, None] & (places >= -1) & (places <= ends)
+    inside = places.clamp(min=0).minimum(ends - 1)
+    inside = torch.where(counted, inside, inside[..., :1])  # keeps the window small
+    first = inside.amin(3).floor()  # (G, 2, B)
+    spans = ((inside.amax(3) - first).amax((0, 2)).int() + 2).tolist()
+    pixels = first[..., None] + torch.arange(max(spans))  # (G, 2, B, T)
+    near = (1 - (inside[..., None, :] - pixels[..., None]).abs()).clamp_(min=0)  # (G, 2, B, T, S)
+    weights = (near * counted[..., None, :]).sum(4) / divisor[..., None, None]
+    return first.int(), weights, spans
 
 
 class ChannelsLastPooler(nn.Module):
@@ -131,19 +163,20 @@ class ChannelsLastPooler(nn.Module):
         boxes = torch.cat([b.tensor for b in box_lists])
         image = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
         regions = torch.cat([image, boxes], 1)
+        level_of = assign_boxes_to_levels(box_lists, *self.levels, *self.canonical)
+        return _in_order(self._groups(x, regions, level_of), self.size)
+
+    def _groups(
+        self, x: list[torch.Tensor], regions: torch.Tensor, level_of: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yields numbers and pooled maps of regions, as :func:`_groups`, of all levels."""
         options = {"size": self.size, "sampling_ratio": self.sampling_ratio}
-        dtype = x[0].dtype  # the weights of embedding_bag are float32, also under autocast
-        x = [level.float().contiguous(memory_format=torch.channels_last) for level in x]
-        if len(x) == 1:
-            pooled = roi_align(x[0], regions, scale=self.scales[0], **options)
-        else:
-            level_of = assign_boxes_to_levels(box_lists, *self.levels, *self.canonical)
-            shape = (len(regions), x[0].shape[1], self.size, self.size)
-            pooled = x[0].new_zeros(shape).contiguous(memory_format=torch.channels_last)
-            for level, (features, scale) in enumerate(zip(x, self.scales, strict=True)):
-                here = (level_of == level).nonzero()[:, 0]
-                pooled[here] = roi_align(features, regions[here], scale=scale, **options)
-        return pooled.to(dtype)
+        for level, (features, scale) in enumerate(zip(x, self.scales, strict=True)):
+            here = (level_of == level).nonzero()[:, 0]
+            # The weights of embedding_bag are float32, also under autocast.
+            table = features.float().contiguous(memory_format=torch.channels_last)
+            for chosen, pooled in _groups(table, regions[here], scale=scale, **options):
+                yield here[chosen], pooled.to(features.dtype)
 
 
 def replace_poolers(model: nn.Module) -> nn.Module:
