@@ -2,8 +2,9 @@
 
 Every layer converts its input to the type of its own weights. Convolutions and linear layers have
 16 bits, and the maps between them, too. What is small, or decides between neighbours, keeps 32: the
-last layers (class scores, box deltas, objectness, masks), the attention, the offsets of deformable
-convolutions and RoIAlign's sums.
+first convolution (bfloat16 would move an image's values by up to half of one of their 256 steps),
+the last layers (class scores, box deltas, objectness, masks), the attention, the offsets of
+deformable convolutions and RoIAlign's sums.
 """
 
 from typing import Any
@@ -21,6 +22,7 @@ from .cpu.upsampling import Upsampling
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NEEDS = {"bf16": "BF16", "fp16": "FP16"}  # of the processor
 _INSTRUCTIONS = {"bf16": "AVX512-BF16 or AMX", "fp16": "AVX512-FP16 or AMX-FP16"}
+_FIRST = ("stem.conv1", "stem.conv1_1")  # of ResNet's stem and of the deep one
 _LAST = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor")
 _CASTING = {
     nn.Conv2d: casting.CastingConv2d,
@@ -82,7 +84,7 @@ def lower(model: nn.Module, dtype: torch.dtype, *, keep: nn.Module | None = None
 
 def _stays_exact(model: nn.Module, name: str) -> bool:
     parent, _, own = name.rpartition(".")
-    if own in _LAST or own == "conv2_offset":
+    if own in _LAST or own == "conv2_offset" or name.endswith(_FIRST):
         return True
     return own in ("fc1", "fc2") and isinstance(
         model.get_submodule(parent), layers.FusedSplitAttentionConv2d

@@ -92,6 +92,17 @@ def test_detectors_of_a_trainer_are_lowered(rcnn_cfg, able):
     assert fast(images())[0]["instances"].has("pred_masks")
 
 
+@pytest.mark.parametrize("deep", [True, False])
+@torch.no_grad()
+def test_the_first_convolution_tells_neighbouring_grey_levels_apart(deep, able):
+    net = randomise(ResNeSt(14, res2_channels=64, width=16, deep_stem=deep))
+    fast = optimize_for_inference(net, precision="bf16")
+    name = "stem.conv1_1" if deep else "stem.conv1"
+    grey = ((torch.arange(256.0) - 120) / 58).expand(3, 256, 256)[None]
+    exact, found = (model.get_submodule(name)(grey).relu() for model in (net, fast))
+    torch.testing.assert_close(found, exact)
+
+
 @torch.no_grad()
 def test_what_keeps_32_bits(rcnn_cfg, able):
     fast = optimize_for_inference(randomise(build_model(rcnn_cfg)), precision="bf16")
@@ -102,7 +113,7 @@ def test_what_keeps_32_bits(rcnn_cfg, able):
     }
     assert exact == {
         *("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor"),
-        *("fc1", "fc2"),  # of the attention, not the box head's
+        *("conv1_1", "fc1", "fc2"),  # of the stem; of the attention, not the box head's
     }
     assert fast.roi_heads.box_head.fc1.weight.dtype == torch.bfloat16
     assert fast.backbone.bottom_up.res2[0].conv2.fc1.weight.dtype == torch.float32
