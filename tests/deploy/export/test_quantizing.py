@@ -65,12 +65,17 @@ def test_onnx_is_close(detector, pixels, tmp_path):
     file = FileDetector(path)
     assert (file.metadata["precision"], file.resizes) == ("int8", True)
     inputs = [{**one, "image": one["image"].round()} for one in images()]
-    for found, expected in zip(file(inputs), model(inputs), strict=True):
-        assert found_again(found["instances"], expected["instances"]) > 0.4
+    shares = [
+        found_again(found["instances"], expected["instances"])
+        for found, expected in zip(file(inputs), model(inputs), strict=True)
+    ]
+    assert sum(shares) / len(shares) > 0.5
 
 
 NAMES = [
-    ("/detector/backbone/bottom_up/stem/conv1_1/Conv", False, True, True),
+    ("/detector/backbone/bottom_up/stem/conv1_1/Conv", True, True, True),
+    ("/detector/backbone/bottom_up/stem/conv1/Conv", True, True, True),
+    ("/detector/backbone/bottom_up/stem/conv1_2/Conv", False, True, True),
     ("/detector/backbone/bottom_up/res2/res2.0/conv1/Conv", False, False, False),
     ("/detector/backbone/bottom_up/res2/res2.0/conv2/fc1/Conv", False, True, True),
     ("/detector/backbone/Add_1", False, False, False),
