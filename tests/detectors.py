@@ -8,6 +8,19 @@ from detectron2.config import CfgNode
 from torch import nn
 
 KINDS = ("faster", "mask", "cascade", "cascade mask", "agnostic mask", "GN")
+# Options of ResNeSt whose layers are optimized in different ways.
+BACKBONES = [
+    {},
+    {"norm": "FrozenBN"},
+    {"norm": "SyncBN"},
+    {"norm": "GN"},
+    {"norm": ""},
+    {"radix": 0},
+    {"radix": 1, "num_groups": 2},
+    {"radix": 4, "num_groups": 2, "avd_first": True},
+    {"deep_stem": False, "res5_dilation": 2},
+    {"deform_on_per_stage": (False, True, True, True), "deform_modulated": True},
+]
 
 
 def set_kind(cfg: CfgNode, kind: str) -> CfgNode:

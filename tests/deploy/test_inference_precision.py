@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectors import images, randomise, require_backend
+from detectors import BACKBONES, images, randomise, require_backend
 from detectron2.modeling import build_model
 from detectron2.structures import pairwise_iou
 
@@ -15,16 +15,6 @@ from resnest_d2.engine import Trainer
 from resnest_d2.modeling import ResNeSt
 
 SEED = 11  # of weights with which detectors of every kind find objects far from their thresholds
-BACKBONES = [
-    {},
-    {"norm": "GN"},
-    {"norm": ""},
-    {"radix": 0},
-    {"radix": 1, "num_groups": 2},
-    {"radix": 4, "num_groups": 2, "avd_first": True},
-    {"deep_stem": False, "res5_dilation": 2},
-    {"deform_on_per_stage": (False, True, True, True), "deform_modulated": True},
-]
 
 
 @pytest.fixture

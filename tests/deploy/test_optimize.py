@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from detectors import images, randomise, require_backend
+from detectors import BACKBONES, images, randomise, require_backend
 from detectron2.evaluation import inference_context
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from same import assert_same_detections
@@ -22,22 +22,7 @@ def assert_maps_equal(found, expected):
         assert error < 1e-5, f"{name}: {error}"
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"norm": "FrozenBN"},
-        {"norm": "SyncBN"},
-        {"norm": "GN"},
-        {"norm": ""},
-        {"radix": 0},
-        {"radix": 1, "num_groups": 2},
-        {"radix": 4, "num_groups": 2, "avd_first": True},
-        {"deep_stem": False, "res5_dilation": 2},
-        {"deform_on_per_stage": (False, True, True, True), "deform_modulated": True},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", BACKBONES, ids=str)
 @torch.no_grad()
 def test_backbones(options):
     net = randomise(ResNeSt(26, res2_channels=64, width=32, **options))

@@ -21,7 +21,7 @@ from resnest_d2.outputs import require_new
 from resnest_d2.version import __version__
 
 from .checking import ExportReport, check
-from .formats import FORMATS
+from .formats import FORMATS, Graph
 from .quantizing import import_quantizer, quantize
 from .resizing import ShortestEdge
 from .tracing import EagerDetector, WholeDetector, example, traceable
@@ -114,8 +114,7 @@ def export(
         outputs += ["masks"] * heads.mask_on + ["images"] * batch
         with warnings.catch_warnings():  # wrong constants in the trace would fail the check
             warnings.simplefilter("ignore", TracerWarning)
-            half = precision == "fp16"
-            kind.write(module, inputs, file, outputs=outputs, metadata=metadata, half=half)
+            kind.write(Graph(module, inputs, outputs, metadata, precision == "fp16"), file)
             if precision == "int8":
                 inputs_of_file = _Batches(calibration) if batch else calibration
                 quantize(file, inputs_of_file, format=format, exact=exact)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,19 @@ METADATA_KEYS = (
 Run = Callable[[np.ndarray, float], list[np.ndarray]]
 
 
+class Graph(NamedTuple):
+    """What is written: a module to trace with example inputs, its outputs' names, metadata.
+
+    ``half`` stores the weights in 16 bits.
+    """
+
+    module: torch.nn.Module
+    inputs: tuple
+    outputs: Sequence[str]
+    metadata: Mapping[str, Any]
+    half: bool
+
+
 @dataclass(frozen=True)
 class Format:
     """Suffix of a format, functions that write a file, open it in its engine and read its metadata.
@@ -37,25 +50,16 @@ class Format:
     """
 
     suffix: str
-    write: Callable[..., None]
+    write: Callable[[Graph, Path], None]
     open: Callable[[Path], Run]
     metadata: Callable[[Path], dict[str, str]]
     precisions: tuple[str, ...]
 
 
-def _write_torchscript(
-    module: torch.nn.Module,
-    inputs: tuple,
-    path: Path,
-    *,
-    outputs: Sequence[str],
-    metadata: Mapping,
-    half: bool = False,
-) -> None:
-    del outputs, half
-    graph = torch.jit.trace(module, inputs, check_trace=False)
+def _write_torchscript(graph: Graph, path: Path) -> None:
+    traced = torch.jit.trace(graph.module, graph.inputs, check_trace=False)
     content = io.BytesIO()  # torch's own writing to a path raises no error of the system
-    torch.jit.save(graph, content, _extra_files={METADATA: json.dumps(metadata)})
+    torch.jit.save(traced, content, _extra_files={METADATA: json.dumps(graph.metadata)})
     path.write_bytes(content.getbuffer())
 
 
@@ -77,23 +81,24 @@ def _torchscript_metadata(path: Path) -> dict[str, str]:
     return {key: _text(value) for key, value in json.loads(files[METADATA] or "{}").items()}
 
 
-def _to_onnx(module: torch.nn.Module, inputs: tuple, path: Path, *, outputs: Sequence[str]) -> None:
-    bytes_ = inputs[0].dtype == torch.uint8  # then channels last
-    before = "batch" if inputs[0].ndim == 4 else None
+def _to_onnx(graph: Graph, path: Path) -> None:
+    image = graph.inputs[0]
+    bytes_ = image.dtype == torch.uint8  # then channels last
+    before = "batch" if image.ndim == 4 else None
     names = [before, "height", "width", None] if bytes_ else [before, None, "height", "width"]
     names = names if before else names[1:]
     # The default of newer torch versions needs onnxscript, and fails on such loops and branches.
     can_choose = "dynamo" in inspect.signature(torch.onnx.export).parameters
     options: dict[str, Any] = {"dynamo": False} if can_choose else {}
     torch.onnx.export(
-        module,
-        inputs,
+        graph.module,
+        graph.inputs,
         str(path),
         input_names=["image", "score_threshold"],
-        output_names=list(outputs),
+        output_names=list(graph.outputs),
         dynamic_axes={
             "image": {place: name for place, name in enumerate(names) if name},
-            **{name: {0: "detections"} for name in outputs},
+            **{name: {0: "detections"} for name in graph.outputs},
         },
         opset_version=OPSET,
         **options,
@@ -110,25 +115,17 @@ def _import_onnx() -> Any:
     return onnx
 
 
-def _write_onnx(
-    module: torch.nn.Module,
-    inputs: tuple,
-    path: Path,
-    *,
-    outputs: Sequence[str],
-    metadata: Mapping,
-    half: bool = False,
-) -> None:
+def _write_onnx(graph: Graph, path: Path) -> None:
     onnx = _import_onnx()
-    _to_onnx(module, inputs, path, outputs=outputs)
+    _to_onnx(graph, path)
     model = onnx.load(path)
     inline_squeezes(model)
-    if half:
+    if graph.half:
         halve_weights(model, onnx)
     # An initializer with the name of the input makes the input optional.
-    default = np.array(metadata["score_threshold"], np.float32)
+    default = np.array(graph.metadata["score_threshold"], np.float32)
     model.graph.initializer.append(onnx.numpy_helper.from_array(default, "score_threshold"))
-    onnx.helper.set_model_props(model, {k: _text(v) for k, v in metadata.items()})
+    onnx.helper.set_model_props(model, {k: _text(v) for k, v in graph.metadata.items()})
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -154,29 +151,21 @@ def _onnx_metadata(path: Path) -> dict[str, str]:
     return {one.key: one.value for one in model.metadata_props}
 
 
-def _write_openvino(
-    module: torch.nn.Module,
-    inputs: tuple,
-    path: Path,
-    *,
-    outputs: Sequence[str],
-    metadata: Mapping,
-    half: bool = False,
-) -> None:
+def _write_openvino(graph: Graph, path: Path) -> None:
     openvino = import_openvino()
     onnx = _import_onnx()  # torch's exporter needs it too, and has a less clear error
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx_file = Path(folder) / "model.onnx"
-        _to_onnx(module, inputs, onnx_file, outputs=outputs)
-        graph = onnx.load(onnx_file)
-        inline_squeezes(graph)
-        onnx.save(graph, onnx_file)
+        _to_onnx(graph, onnx_file)
+        converted = onnx.load(onnx_file)
+        inline_squeezes(converted)
+        onnx.save(converted, onnx_file)
         # Through ONNX: OpenVINO's conversion of the traced module gave different boxes.
         model = openvino_core().read_model(onnx_file)
-        for key, value in metadata.items():
+        for key, value in graph.metadata.items():
             model.set_rt_info(_text(value), ["resnest_d2", key])
         try:
-            openvino.save_model(model, path, compress_to_fp16=half)
+            openvino.save_model(model, path, compress_to_fp16=graph.half)
         except RuntimeError as error:  # of C++, without the system's error
             raise OSError(errno.EIO, f"OpenVINO: {error}") from error
 

@@ -93,7 +93,9 @@ class Net(torch.nn.Module):
 def test_weights_take_half_the_bytes(tmp_path):
     torch.manual_seed(0)
     inputs = torch.rand(3, 8, 9), torch.tensor(0.5)
-    formats._to_onnx(Net().eval(), inputs, tmp_path / "net.onnx", outputs=("a", "b"))
+    formats._to_onnx(
+        formats.Graph(Net().eval(), inputs, ("a", "b"), {}, False), tmp_path / "net.onnx"
+    )
     model, halved = (onnx.load(tmp_path / "net.onnx") for _ in range(2))
     halve_weights(halved, onnx)
     onnx.checker.check_model(halved)
