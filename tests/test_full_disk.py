@@ -19,7 +19,7 @@ from resnest_d2.compat.evaluators import writing_whole_results
 from resnest_d2.data import shapes
 from resnest_d2.data.convert import export_data, import_data
 from resnest_d2.data.validate import check_data, fix_data
-from resnest_d2.deploy.export.formats import FORMATS
+from resnest_d2.deploy.export.formats import FORMATS, Graph
 from resnest_d2.engine.metrics import publish
 from resnest_d2.files import WriteError, whole_file, write_json_files, writing
 from resnest_d2.inference.saving import Drawings, JsonRecords
@@ -102,8 +102,8 @@ def imported(path):
 
 def torchscript(path):
     with writing(path):
-        module, inputs = nn.Linear(100, 100), (torch.zeros(1, 100),)
-        FORMATS["torchscript"].write(module, inputs, path.parent / "new", outputs=3, metadata={})
+        graph = Graph(nn.Linear(100, 100), (torch.zeros(1, 100),), ["x"], {}, half=False)
+        FORMATS["torchscript"].write(graph, path.parent / "new")
 
 
 def evaluators_results(path):
