@@ -141,8 +141,9 @@ def _recent(storage: EventStorage) -> dict[str, list]:
     found = {}
     for name, history in storage.histories().items():
         if name not in _TIMES:
-            values, iterations = zip(*history.values()[-_KEPT:], strict=True)
-            found[name] = [hints[name], list(values), list(iterations)]
+            # An evaluation that was done again after a stop has put its numbers twice.
+            value_of = {iteration: value for value, iteration in history.values()[-_KEPT:]}
+            found[name] = [hints[name], list(value_of.values()), list(value_of)]
     return found
 
 

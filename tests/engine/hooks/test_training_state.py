@@ -71,3 +71,12 @@ def test_a_batch_that_was_loaded_but_not_trained_on_comes_again(tmp_path):
     hook.loaders = [types.SimpleNamespace(state=lambda: {"seed": 1, "batches": 9})]  # one ahead
     hook.trainer = types.SimpleNamespace(start_iter=0, iter=7)
     assert hook.state_dict()["loaders"] == [{"seed": 1, "batches": 8}]
+
+
+def test_an_evaluation_that_was_done_again_counts_once(tmp_path):
+    hook = TrainingState(nn.Linear(1, 1), str(tmp_path), loaders=[])
+    with EventStorage(2) as storage:
+        for iteration, value in ((2, 30.0), (2, 30.0), (5, 31.0)):
+            storage.put_scalar("AP", value, smoothing_hint=False, cur_iter=iteration)
+    hook.trainer = types.SimpleNamespace(start_iter=0, iter=5, storage=storage)
+    assert hook.state_dict()["metrics"]["AP"] == [False, [30.0, 31.0], [2, 5]]
