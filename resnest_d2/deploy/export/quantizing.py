@@ -1,9 +1,9 @@
 """Quantizes an exported file to 8 bits: OpenVINO's by NNCF, ONNX files by ONNX Runtime.
 
 Ranges of activations are those seen on calibration images; weights have a scale per output channel.
-The first convolution, whose rounding of the image's values costs AP, and the last layers (class
-scores, box deltas, objectness, masks) stay in float32, and all outside of backbone, RPN and heads:
-the resizing, the boxes and RoIAlign, whose products look like layers.
+The stem, whose rounding of the image's values costs AP, the attention, which is small, and the last
+layers (class scores, box deltas, objectness, masks) stay in float32, and all outside of backbone,
+RPN and heads: the resizing, the boxes and RoIAlign, whose products look like layers.
 
 NNCF does not quantize our ONNX files: it wants the range of every RoIAlign, also of a level of the
 pyramid to which no calibration image sends a box.
@@ -25,16 +25,15 @@ from resnest_d2.compat.openvino import openvino_core
 from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.progress import counted
 
-_FIRST = r"/stem/conv1(_1)?/"
+_STEM, _ATTENTION = r"/bottom_up/stem/", r"/conv2/(fc1|fc2)/"
 _LAST = r"objectness_logits|anchor_deltas|cls_score|bbox_pred|predictor"
 # Operations of no layer, whose own names begin with a capital: of the file, the detector, its RPN
 # and heads, and all of the poolers.
 _OTHERS = r"/(detector/)?((proposal_generator|roi_heads|roi_heads/mask_head[\d.]*)/)?[A-Z]\w*"
 _POOLERS = r".*_pooler\b.*"
 _THRESHOLD = np.array(0.05, np.float32)  # the score threshold while calibrating
-_ATTENTION, _STEM, _HEADS = r"/conv2/(fc1|fc2)/", r"/bottom_up/stem/", r"/roi_heads/"
-# What else stays in float32: one after the other is tried while a file loses too much AP.
-EXACT = ("", f"{_ATTENTION}|{_STEM}", f"{_ATTENTION}|{_STEM}|{_HEADS}")
+# What else stays in float32: the next one is tried if a file loses too much AP.
+EXACT = ("", r"/roi_heads/", r"/roi_heads/|/fpn_|/rpn_head/")
 
 
 def quantize(path: Path, images: Sequence[np.ndarray], *, format: str, exact: str = "") -> None:
@@ -52,7 +51,7 @@ def quantize(path: Path, images: Sequence[np.ndarray], *, format: str, exact: st
     """
     if not len(images):
         raise UserError("int8 needs calibration images, and there are none.")
-    layers = f".*({_FIRST}|{_LAST}{'|' if exact else ''}{exact}).*"
+    layers = f".*({_STEM}|{_ATTENTION}|{_LAST}{'|' if exact else ''}{exact}).*"
     _QUANTIZERS[format](path, images, f"({layers}|{_POOLERS}|{_OTHERS})$")
 
 
