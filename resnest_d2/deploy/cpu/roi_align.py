@@ -6,10 +6,11 @@ a small window, and the weights are an outer product of vertical and horizontal 
 in a channels_last map, so that the map is the table and the result is channels_last, both without a
 copy. torchvision's operator processes one channel after the other, its backward pass on one thread.
 
-Shapes: R regions, B bins per side, T window pixels per side, H, W of the map.
+Shapes: N images, R regions, G regions of a group, B bins per side, S samples and T window pixels
+per side of a bin, C, H, W of the map.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,38 +22,41 @@ from torch import nn
 
 
 def roi_align(
-    features: torch.Tensor,
+    levels: Sequence[torch.Tensor],
     regions: torch.Tensor,
+    level_of: torch.Tensor,
     *,
     size: int,
-    scale: float,
+    scales: Sequence[float],
     sampling_ratio: int = 0,
 ) -> torch.Tensor:
     """RoIAlign with half-pixel centres, equal to :class:`detectron2.layers.ROIAlign` (aligned).
 
     Args:
-        features: (N, C, H, W), channels_last.
+        levels: maps of the pyramid, (N, C, H, W) each.
         regions: (R, 5): image index, and x0, y0, x1, y1 in pixels of the image.
+        level_of: index of each region's map, (R,).
         size: B.
-        scale: scale of the map relative to the image.
+        scales: scale of each map relative to the image.
         sampling_ratio: samples per bin and side; 0 for one per pixel.
 
     Returns:
         (R, C, B, B), channels_last.
     """
-    groups = _groups(features, regions, size=size, scale=scale, sampling_ratio=sampling_ratio)
-    return _in_order(groups, size)
-
-
-def _in_order(groups: Iterable[tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
-    """Pooled maps (R, C, B, B) of the groups' regions, in the order of the regions.
-
-    All are written once; assigning each group to its rows would copy the gradient of all regions
-    once per group.
-    """
-    numbers, pooled = zip(*groups, strict=True)
-    maps = torch.cat(pooled).index_select(0, torch.cat(numbers).argsort())
-    return maps.view(len(maps), size, size, maps.shape[2]).permute(0, 3, 1, 2)
+    numbers, pooled = [], []
+    for level, (features, scale) in enumerate(zip(levels, scales, strict=True)):
+        here = (level_of == level).nonzero()[:, 0]
+        # The weights of embedding_bag are float32, also under autocast.
+        table = features.float().contiguous(memory_format=torch.channels_last)
+        for chosen, maps in _groups(
+            table, regions[here], size=size, scale=scale, sampling_ratio=sampling_ratio
+        ):
+            numbers.append(here[chosen])
+            pooled.append(maps.to(features.dtype))
+    # Each region is written once: with an assignment per group, the backward pass would copy the
+    # gradient of all regions per group.
+    ordered = torch.cat(pooled).index_select(0, torch.cat(numbers).argsort())
+    return ordered.view(len(regions), size, size, ordered.shape[2]).permute(0, 3, 1, 2)
 
 
 def _groups(
@@ -164,19 +168,14 @@ class ChannelsLastPooler(nn.Module):
         image = torch.cat([b.tensor.new_full((len(b), 1), i) for i, b in enumerate(box_lists)])
         regions = torch.cat([image, boxes], 1)
         level_of = assign_boxes_to_levels(box_lists, *self.levels, *self.canonical)
-        return _in_order(self._groups(x, regions, level_of), self.size)
-
-    def _groups(
-        self, x: list[torch.Tensor], regions: torch.Tensor, level_of: torch.Tensor
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yields numbers and pooled maps of regions, as :func:`_groups`, of all levels."""
-        options = {"size": self.size, "sampling_ratio": self.sampling_ratio}
-        for level, (features, scale) in enumerate(zip(x, self.scales, strict=True)):
-            here = (level_of == level).nonzero()[:, 0]
-            # The weights of embedding_bag are float32, also under autocast.
-            table = features.float().contiguous(memory_format=torch.channels_last)
-            for chosen, pooled in _groups(table, regions[here], scale=scale, **options):
-                yield here[chosen], pooled.to(features.dtype)
+        return roi_align(
+            x,
+            regions,
+            level_of,
+            size=self.size,
+            scales=self.scales,
+            sampling_ratio=self.sampling_ratio,
+        )
 
 
 def replace_poolers(model: nn.Module) -> nn.Module:

@@ -30,6 +30,11 @@ def regions(number=40):
     return torch.cat([image, boxes], 1)
 
 
+def on_one_level(features, regions, *, scale, **options):
+    level_of = torch.zeros(len(regions))
+    return roi_align([features], regions, level_of, scales=[scale], **options)
+
+
 @pytest.mark.parametrize("size", [7, 14, 3])
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("scale", [0.25, 0.0625])
@@ -38,7 +43,7 @@ def test_equals_detectron2s(size, ratio, scale):
     features = torch.randn(2, 16, int(96 * scale), int(128 * scale))
     expected = ROIAlign(size, scale, ratio, aligned=True)(features, regions())
     features = features.contiguous(memory_format=torch.channels_last)
-    found = roi_align(features, regions(), size=size, scale=scale, sampling_ratio=ratio)
+    found = on_one_level(features, regions(), scale=scale, size=size, sampling_ratio=ratio)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert found.is_contiguous(memory_format=torch.channels_last)
 
@@ -50,7 +55,7 @@ def test_one_odd_region_alone(box, ratio):
     features = torch.randn(1, 4, 24, 32)
     region = torch.tensor([[0.0, *box]])
     expected = ROIAlign(7, 0.25, ratio, aligned=True)(features, region)
-    found = roi_align(features, region, size=7, scale=0.25, sampling_ratio=ratio)
+    found = on_one_level(features, region, scale=0.25, size=7, sampling_ratio=ratio)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -102,6 +107,6 @@ def test_gradients_are_detectron2s(dtype, rounding):
 
 def test_empty_regions_have_a_gradient_of_zero():
     features = torch.randn(1, 4, 6, 8, requires_grad=True)
-    nothing = roi_align(features, torch.tensor([[0.0, 9, 9, 9, 9]]), size=7, scale=0.25)
+    nothing = on_one_level(features, torch.tensor([[0.0, 9, 9, 9, 9]]), scale=0.25, size=7)
     nothing.sum().backward()
     assert features.grad is not None and not features.grad.any()
