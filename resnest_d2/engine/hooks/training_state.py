@@ -141,9 +141,9 @@ def _recent(storage: EventStorage) -> dict[str, list]:
     found = {}
     for name, history in storage.histories().items():
         if name not in _TIMES:
-            # An evaluation that was done again after a stop has put its numbers twice.
-            value_of = {iteration: value for value, iteration in history.values()[-_KEPT:]}
-            found[name] = [hints[name], list(value_of.values()), list(value_of)]
+            # One more, as an evaluation that was done again after a stop has put its numbers twice.
+            value_of = {iteration: value for value, iteration in history.values()[-_KEPT - 1 :]}
+            found[name] = [hints[name], list(value_of.values())[-_KEPT:], list(value_of)[-_KEPT:]]
     return found
 
 

@@ -80,3 +80,15 @@ def test_an_evaluation_that_was_done_again_counts_once(tmp_path):
             storage.put_scalar("AP", value, smoothing_hint=False, cur_iter=iteration)
     hook.trainer = types.SimpleNamespace(start_iter=0, iter=5, storage=storage)
     assert hook.state_dict()["metrics"]["AP"] == [False, [30.0, 31.0], [2, 5]]
+
+
+def test_as_many_are_kept_with_an_evaluation_that_was_done_again(tmp_path):
+    states = []
+    for iterations in ([*range(60)], [*range(40), *range(39, 60)]):
+        hook = TrainingState(nn.Linear(1, 1), str(tmp_path), loaders=[])
+        with EventStorage() as storage:
+            for iteration in iterations:
+                storage.put_scalar("AP", iteration / 2, smoothing_hint=False, cur_iter=iteration)
+        hook.trainer = types.SimpleNamespace(start_iter=40, iter=59, storage=storage)
+        states.append(hook.state_dict()["metrics"])
+    assert states[0] == states[1] and states[0]["AP"][2] == [*range(20, 60)]
