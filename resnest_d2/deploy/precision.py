@@ -23,7 +23,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NEEDS = {"bf16": "BF16", "fp16": "FP16"}  # of the processor
 _INSTRUCTIONS = {"bf16": "AVX512-BF16 or AMX", "fp16": "AVX512-FP16 or AMX-FP16"}
 _FIRST = ("stem.conv1", "stem.conv1_1")  # of ResNet's stem and of the deep one
-_LAST = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor")
+LAST = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor")
 _CASTING = {
     nn.Conv2d: casting.CastingConv2d,
     nn.ConvTranspose2d: casting.CastingConvTranspose2d,
@@ -84,7 +84,7 @@ def lower(model: nn.Module, dtype: torch.dtype, *, keep: nn.Module | None = None
 
 def _stays_exact(model: nn.Module, name: str) -> bool:
     parent, _, own = name.rpartition(".")
-    if own in _LAST or own == "conv2_offset" or name.endswith(_FIRST):
+    if own in LAST or own == "conv2_offset" or name.endswith(_FIRST):
         return True
     return own in ("fc1", "fc2") and isinstance(
         model.get_submodule(parent), layers.FusedSplitAttentionConv2d

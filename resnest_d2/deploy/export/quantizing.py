@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from resnest_d2.compat.openvino import openvino_core
+from resnest_d2.deploy.precision import LAST
 from resnest_d2.errors import MissingPackageError, UserError
 from resnest_d2.progress import counted
 
-_STEM, _ATTENTION = r"/bottom_up/stem/", r"/conv2/(fc1|fc2)/"
-_LAST = r"objectness_logits|anchor_deltas|cls_score|bbox_pred|predictor"
+# Layers that always stay in float32.
+_LAYERS = (r"/bottom_up/stem/", r"/conv2/(fc1|fc2)/", *LAST)
 # Operations of no layer, whose own names begin with a capital: of the file, the detector, its RPN
 # and heads, and all of the poolers.
 _OTHERS = r"/(detector/)?((proposal_generator|roi_heads|roi_heads/mask_head[\d.]*)/)?[A-Z]\w*"
@@ -51,7 +52,7 @@ def quantize(path: Path, images: Sequence[np.ndarray], *, format: str, exact: st
     """
     if not len(images):
         raise UserError("int8 needs calibration images, and there are none.")
-    layers = f".*({_STEM}|{_ATTENTION}|{_LAST}{'|' if exact else ''}{exact}).*"
+    layers = f".*({'|'.join((*_LAYERS, exact) if exact else _LAYERS)}).*"
     _QUANTIZERS[format](path, images, f"({layers}|{_POOLERS}|{_OTHERS})$")
 
 
