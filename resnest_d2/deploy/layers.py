@@ -76,7 +76,8 @@ class FusedConv2d(Casting, Conv2d):
         if self.on_gpu and not torch.jit.is_tracing():
             return gpu.convolve(self, x, residual)
         x = x.to(self.weight.dtype)
-        residual = residual if residual is None else residual.to(x.dtype)
+        if residual is not None:
+            residual = residual.to(x.dtype)
         if self.pack and not torch.jit.is_tracing() and x.numel():
             if self.wide and residual is None and winograd.fits(x):
                 return self._winograd(x)
