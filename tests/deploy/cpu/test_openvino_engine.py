@@ -33,21 +33,16 @@ def compiled(monkeypatch):
     torch.set_num_threads(own)
 
 
-def in_threads(function, inputs):
-    """Results of a Predictor's threads, which compute two inputs at the same time."""
-    with worker_pool(2) as pool, torch.no_grad():
-        return list(pool.map(torch.no_grad()(function), inputs))
-
-
-@pytest.mark.parametrize("detector", ["mask"], indirect=True)
 @torch.no_grad()
-def test_of_a_backbone(detector, compiled):
-    model = optimize_for_inference(detector, backend="openvino")
+def assert_in_streams(fast, detector, compiled):
+    """Threads that compute two images at once have a stream each, one thread alone has all."""
+    compiled.clear()
     batches = [[one] for one in images()]
-    threads = in_threads(model, batches)  # the first run: its threads are not all that there are
+    with worker_pool(2) as pool:  # the first run: its threads are not all that there are
+        threads = list(pool.map(torch.no_grad()(fast), batches))
     assert compiled == [(2, 2)]
     for batch, (found,) in zip(batches, threads, strict=True):
-        (alone,) = model(batch)
+        (alone,) = fast(batch)
         (expected,) = detector(batch)
         assert len(expected["instances"]) > 5
         assert_same_detections(found["instances"], expected["instances"])
@@ -56,19 +51,14 @@ def test_of_a_backbone(detector, compiled):
 
 
 @pytest.mark.parametrize("detector", ["mask"], indirect=True)
-@torch.no_grad()
+def test_of_a_backbone(detector, compiled):
+    fast = optimize_for_inference(detector, backend="openvino")
+    assert_in_streams(fast, detector, compiled)
+
+
+@pytest.mark.parametrize("detector", ["mask"], indirect=True)
 def test_of_a_file(detector, compiled, tmp_path):
     pytest.importorskip("onnx")
     path = tmp_path / "x.xml"
     export(detector, path, format="openvino")
-    compiled.clear()  # what the export checked
-    file = FileDetector(path, score_threshold=0.05)
-    batches = [[one] for one in images()]
-    threads = in_threads(file, batches)
-    assert compiled == [(2, 2)]
-    for batch, (found,) in zip(batches, threads, strict=True):
-        (expected,) = detector(batch)
-        assert len(expected["instances"]) > 5
-        assert_same_detections(found["instances"], expected["instances"])
-    file(batches[0])
-    assert compiled == [(2, 2), (1, 2)]
+    assert_in_streams(FileDetector(path, score_threshold=0.05), detector, compiled)
