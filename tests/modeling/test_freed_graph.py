@@ -57,3 +57,11 @@ def test_of_every_kind_as_it_is_trained(kind, recomputed, rcnn_cfg):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recomputed == "light"):
         references = trained(cfg, Trainer.build_model)
     assert kept(references) == 0
+
+
+def test_of_retinanet(rcnn_cfg):
+    cfg = rcnn_cfg
+    cfg.MODEL.META_ARCHITECTURE, cfg.INPUT.MASK_FORMAT = "RetinaNet", "bitmask"
+    cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnest_fpn_backbone"
+    cfg.MODEL.FPN.IN_FEATURES, cfg.MODEL.RETINANET.NUM_CLASSES = ["res3", "res4", "res5"], 3
+    assert kept(trained(cfg, Trainer.build_model)) == 0
