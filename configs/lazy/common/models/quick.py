@@ -17,3 +17,18 @@ def add_quick_masks(model: DictConfig) -> None:
     """A narrow mask head beside the box head."""
     add_masks(model)
     model.roi_heads.mask_head.update(conv_dims=[128, 128, 128, 128, 128], conv_norm="BN")
+
+
+def narrow(model: DictConfig) -> None:
+    """Half the width of the above, in a backbone, an FPN and heads of two convolutions."""
+    model.backbone.bottom_up.update(res2_channels=128, width=32)
+    model.backbone.out_channels = 64
+    model.roi_heads.box_head.update(conv_dims=[64, 64], conv_norm="BN")
+    model.roi_heads.mask_head.conv_dims = [64, 64, 64]
+
+
+def set_anchors(model: DictConfig, sizes: list[list[int]], *, per_image: int) -> None:
+    """Other sizes of the RPN's anchors, each in three shapes, and how many an image are trained."""
+    model.proposal_generator.batch_size_per_image = per_image
+    model.proposal_generator.head.num_anchors = 3 * len(sizes[0])
+    model.proposal_generator.anchor_generator.sizes = sizes
