@@ -190,6 +190,11 @@ def register_coco(name: str, json_file: str, image_root: str) -> CocoFacts:
                 f"The dataset {name} is already registered as {before[0]} with {before[1]}, not as "
                 f"{json_file} with {image_root}; give it another name."
             )
+        if not is_ours(name):
+            raise UserError(
+                f"{name} is a dataset that is built in or registered elsewhere; give {json_file} "
+                "another name."
+            )
         if metadata.get("facts") == facts:
             return facts
         forget_datasets([name])

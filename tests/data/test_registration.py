@@ -6,7 +6,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnest_d2 import get_cfg, register_datasets
 from resnest_d2.config import given_keys, load_config
+from resnest_d2.data.coco import is_ours, register_coco
+from resnest_d2.data.entries import dataset_entry
 from resnest_d2.data.registration import learn_classes
+from resnest_d2.errors import UserError
 
 _number = itertools.count()
 
@@ -259,3 +262,34 @@ def test_reading_a_config_registers_nothing(config, coco_files, tmp_path):
     for _ in range(2):
         register_datasets(cfg, given=given_keys(str(tmp_path / "mine.yaml"), opts))
     assert len(DatasetCatalog.get(name)) == 2 and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("cells/val.json", "cells_val"),
+        ("any/cells_val.json", "cells_val"),
+        ("cells/coco_2017_val.json", "cells_coco_2017_val"),
+        ("cells/shapes_val.json", "cells_shapes_val"),
+        ("shapes/val.json", "own_shapes_val"),
+        ("coco_2017/shapes_val.json", "own_coco_2017_shapes_val"),
+    ],
+)
+def test_a_file_names_its_dataset(file, name, tmp_path):
+    assert dataset_entry((file, tmp_path))[0] == name
+
+
+def test_no_file_gets_a_built_in_datasets_name(tmp_path):
+    built_in = [name for name in DatasetCatalog.list() if not is_ours(name)]
+    assert {"shapes_train", "coco_2017_val"} <= set(built_in)
+    for name in built_in:
+        folder, _, split = name.rpartition("_")
+        for file in (f"{folder}/{split}.json", f"any/{name}.json"):
+            assert dataset_entry((file, tmp_path))[0] not in built_in
+
+
+def test_a_built_in_datasets_name_is_refused_for_its_own_files():
+    shapes = MetadataCatalog.get("shapes_train")
+    DatasetCatalog.get("shapes_train")  # draws it
+    with pytest.raises(UserError, match="shapes_train is a dataset that is built in"):
+        register_coco("shapes_train", shapes.json_file, shapes.image_root)
