@@ -4,21 +4,24 @@ import logging
 import os
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog
+
 from resnest_d2.errors import UserError
 
 from .annotations import load_annotations
+from .coco import is_ours
 from .convert import require_coco
 
 Paths = str | os.PathLike | tuple[str | os.PathLike, str | os.PathLike]
-_BUILT_IN = ("coco_", "keypoints_coco_", "lvis_", "cityscapes_", "ade20k_", "voc_20", "shapes_")
+_BUILT_IN = ("coco_", "keypoints_coco_", "lvis_", "cityscapes_", "ade20k_", "voc_20")
 
 
 def dataset_entry(paths: Paths, *, before: str = "") -> list[str]:
     """Entry of DATASETS.COCO, named after its file.
 
     cells/val.json and cells_val.json in any folder, as import-data writes it, become cells_val. A
-    name like those of detectron2's and our own built-in datasets gets the folder's before it, or
-    else ``own``.
+    name like those that detectron2 registers itself gets the folder's before it, and one that is
+    registered, but not by :func:`register_coco`, ``own``.
 
     Args:
         paths: COCO annotations and the folder of their images, "" to look for it; or the
@@ -40,7 +43,7 @@ def dataset_entry(paths: Paths, *, before: str = "") -> list[str]:
     name = path.stem
     if not name.endswith(("_train", "_val", "_test")) or name.startswith(_BUILT_IN):
         name = f"{path.parent.name}_{name}"
-    if name.startswith(_BUILT_IN):
+    if name in DatasetCatalog and not is_ours(name):
         name = f"own_{name}"
     return [name, str(path), str(Path(images).absolute())]
 

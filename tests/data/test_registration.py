@@ -270,9 +270,11 @@ def test_reading_a_config_registers_nothing(config, coco_files, tmp_path):
         ("cells/val.json", "cells_val"),
         ("any/cells_val.json", "cells_val"),
         ("cells/coco_2017_val.json", "cells_coco_2017_val"),
-        ("cells/shapes_val.json", "cells_shapes_val"),
         ("shapes/val.json", "own_shapes_val"),
-        ("coco_2017/shapes_val.json", "own_coco_2017_shapes_val"),
+        ("cells/shapes_val.json", "own_shapes_val"),
+        ("coco_2017/val.json", "own_coco_2017_val"),
+        ("keypoints/coco_2017_val.json", "own_keypoints_coco_2017_val"),
+        ("coco_cells/val.json", "coco_cells_val"),  # no built-in one
     ],
 )
 def test_a_file_names_its_dataset(file, name, tmp_path):
