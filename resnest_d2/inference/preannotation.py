@@ -23,12 +23,16 @@ from .stem import stem_of
 
 
 def _keep_image(prediction: Prediction, folder: Path, taken: set[str]) -> str:
-    """Copies an image file, or writes a frame or an image from memory; returns its name."""
+    """Copies an image file, or writes a frame or an image from memory.
+
+    Returns its name. No two of them differ by their suffix alone, since labelme and YOLO look for
+    the annotations of a.png and of a.jpg under the same name.
+    """
     make_folder(folder)
     path = prediction.path
     copied = prediction.frame is None and path is not None and os.path.isfile(path)
     suffix = Path(prediction.name).suffix if copied else ".jpg"
-    name = free_name(stem_of(prediction), suffix, taken)
+    name = free_name(stem_of(prediction), "", taken) + suffix
     with whole_file(folder / name) as file:
         if copied and path is not None:
             with open(path, "rb") as source:
@@ -45,18 +49,17 @@ class LabelmeFiles:
 
     def __init__(self, folder: Path):
         """See :mod:`resnest_d2.inference.saving`."""
-        self._folder, self._names, self._files = folder / "labelme", set[str](), set[str]()
+        self._folder, self._names = folder / "labelme", set[str]()
 
     def add(self, prediction: Prediction, image_id: int) -> None:
         """Takes the next prediction."""
         image = _keep_image(prediction, self._folder, self._names)
-        name = free_name(Path(image).stem, ".json", self._files)
-        with whole_file(self._folder / name, "w") as file:
+        with whole_file((self._folder / image).with_suffix(".json"), "w") as file:
             json.dump(labelme_file(prediction, image), file, indent=1)
 
     def close(self) -> list[str]:
         """Returns the sentence on how to import the files."""
-        if not self._files:
+        if not self._names:
             return []
         return [f"Corrected: resnest-d2 import-data labelme {self._folder} --output FOLDER"]
 

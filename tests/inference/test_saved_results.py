@@ -165,6 +165,22 @@ def test_labelme_is_imported_again(predictions, tmp_path):
     assert_imported(tmp_path / "out.json", folder, with_masks=[True, False, True])
 
 
+def test_no_two_images_differ_by_their_suffix_alone(predictions, tmp_path):
+    """labelme and YOLO look for annotations by the image's name without it."""
+    for suffix in ("bmp", "webp"):
+        Image.new("RGB", SIZE[::-1]).save(tmp_path / f"one/A.{suffix}")
+        (image,) = open_source(tmp_path / f"one/A.{suffix}").images
+        predictions.append(prediction(image, True))
+    write("labelme", predictions, tmp_path)
+    write("coco", predictions, tmp_path)
+    images = ["A_3.bmp", "A_4.webp", "a.png", "a_2.png", "v_000007.jpg"]
+    assert sorted(p.name for p in (tmp_path / "coco" / "images").iterdir()) == images
+    written = {p.name: json.loads(p.read_text()) for p in (tmp_path / "labelme").glob("*.json")}
+    assert {name: file["imagePath"] for name, file in written.items()} == {
+        f"{image.split('.')[0]}.json": image for image in images
+    }
+
+
 def test_coco_is_clean(predictions, tmp_path):
     folder = tmp_path / "coco"
     predictions[2].instances.pred_masks = PackedMasks.place(masks(), (0, 0), SIZE)
