@@ -9,12 +9,14 @@ Shapes: H, W of the image.
 
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import log_first_n
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnest_d2.errors import UserError
@@ -101,15 +103,26 @@ def _too_large(path: str | os.PathLike, limit: int) -> UnreadableError:
 def read_pixels(path: str, order: str, content: bytes | None = None) -> np.ndarray:
     """Reads the pixels of a file, uint8 (H, W, 3), in the order "RGB" or "BGR".
 
-    They are rotated according to EXIF, as in detectron2's evaluation. See :func:`open_image` for
-    ``content``.
+    They are rotated according to EXIF, as in detectron2's evaluation. Of frames and pages the first
+    is read, which a warning says once. See :func:`open_image` for ``content``.
 
     Raises:
         UnreadableError: the file is not an image, or is damaged.
         UserError: more than 8 bits per channel.
     """
     with open_image(path, content) as image:
+        if has_frames(image):
+            text = f"{path} has several frames or pages; only the first of each image is read."
+            log_first_n(logging.WARNING, text, name=__name__)
         return pixels_of(image, order)
+
+
+def has_frames(image: Image.Image) -> bool:
+    """Whether frames or pages follow the first, which alone is read.
+
+    The second image in a camera's JPEG (MPO) is a preview.
+    """
+    return image.format != "MPO" and getattr(image, "is_animated", False)
 
 
 def pixels_of(image: Image.Image, order: str) -> np.ndarray:

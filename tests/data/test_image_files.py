@@ -2,9 +2,11 @@
 
 import struct
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
+from detectron2.utils import logger
 from PIL import EpsImagePlugin, Image
 
 from resnest_d2.data.convert.duplicates import fingerprint
@@ -15,6 +17,7 @@ from resnest_d2.errors import UserError
 from resnest_d2.report.images import thumbnail
 from resnest_d2.report.matching import MatchedImage
 
+FIRST = "only the first of each image is read."
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\nshowpage\n"
 
 
@@ -97,6 +100,23 @@ def test_every_listed_format_is_read(format, tmp_path):
     Image.new("RGB", (60, 40), (255, 0, 0)).save(tmp_path / "a", format)
     pixels = read_pixels(str(tmp_path / "a"), "BGR")
     assert pixels.shape == (40, 60, 3) and pixels[20, 30, 2] > 250
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP", "MPO"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_only_the_first_frame_is_read_and_that_is_said(
+    format, number, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logger, "_LOG_COUNTER", Counter())
+    path = str(tmp_path / "a")
+    first, *others = (Image.new("RGB", (60, 40), (200 - 50 * i, 0, 0)) for i in range(number))
+    first.save(path, format, save_all=True, append_images=others)
+    pixels = read_pixels(path, "RGB")
+    assert np.array_equal(read_pixels(path, "RGB"), pixels)
+    assert pixels.shape == (40, 60, 3) and 195 < pixels[20, 30, 0] < 205
+    several = number > 1 and format != "MPO"  # whose further images are previews
+    assert caplog.messages == [f"{path} has several frames or pages; {FIRST}"] * several
+    assert [inspect_image(path, decode=d).frames for d in (True, False)] == [several] * 2
 
 
 def test_the_limit_can_be_set(tmp_path, monkeypatch):

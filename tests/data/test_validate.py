@@ -204,15 +204,19 @@ def test_notes(sound, tmp_path):
         data["annotations"][1].pop("segmentation")
         del data["annotations"][2]
         data["images"][3]["file_name"] = "copy.png"
+        data["images"][5]["file_name"] = "pages.tiff"
 
     path, images = sound("train.json", [1, 2, 3, 4, 5, 6], change)
     shutil.copy(tmp_path / "images" / "5.png", tmp_path / "images" / "copy.png")
+    pages = [Image.fromarray(pixels(number)) for number in (6, 7)]
+    pages[0].save(tmp_path / "images" / "pages.tiff", save_all=True, append_images=pages[1:])
     check = check_data([(path, images)], progress=False)
     assert {(f.kind, f.entry) for f in check.findings} == {
         ("crowd", "annotation id 1"),
         ("masks missing", "annotation id 2"),
         ("no objects", "image id 3"),
         ("same image", "image id 5"),
+        ("several frames", "image id 6"),
     }
     assert check.passes(strict=True)
 

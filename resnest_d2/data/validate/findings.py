@@ -48,12 +48,16 @@ KINDS = {
     "no objects": ("note", ""),
     "masks missing": ("note", ""),
     "turned image": ("note", ""),
+    "several frames": (
+        "note",
+        "images have several frames or pages, of which only the first is read",
+    ),
     "same image": ("note", ""),
     "anchors": ("note", ""),
     "outside folder": ("note", "images are outside of their folder"),
     "read as": ("note", ""),
 }
-LOGGED = {"outside folder"}  # notes that a training logs as warnings
+LOGGED = {"outside folder", "several frames"}  # notes that a training logs as warnings
 # Errors that only stop detectors with masks or keypoints; others train on the boxes.
 PARTIAL = {"not a mask": "mask", "keypoints": "keypoints"}
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from resnest_d2.compat.vision import is_truncated_image
-from resnest_d2.data.image_files import open_image, reason_of
+from resnest_d2.data.image_files import has_frames, open_image, reason_of
 from resnest_d2.errors import UserError
 from resnest_d2.progress import counted
 
@@ -26,13 +26,15 @@ class ImageFacts(NamedTuple):
     """Properties of an image file.
 
     ``size`` is (width, height) after EXIF rotation, as in detectron2; ``digest`` is a hash of the
-    pixels. ``fault`` is the kind of finding and its reason if the image cannot be read.
+    pixels; ``frames`` is whether more frames follow the first. ``fault`` is the kind of finding and
+    its reason if the image cannot be read.
     """
 
     size: tuple[int, int] = (0, 0)
     orientation: int = 1
     digest: bytes = b""
     fault: tuple[str, str] | None = None
+    frames: bool = False
 
 
 def image_size(path: str) -> tuple[int, int]:
@@ -82,7 +84,7 @@ def inspect_image(path: str, *, decode: bool = True) -> ImageFacts:
         with open_image(path) as image:
             if fault := _deep(image):
                 return ImageFacts(fault=("pixels", fault))
-            orientation = _orientation(image, decode=decode)
+            orientation, frames = _orientation(image, decode=decode), has_frames(image)
             if decode:
                 pixels = hashlib.blake2b(image.tobytes(), digest_size=16)
                 pixels.update(f"{image.size} {image.mode}".encode())
@@ -94,7 +96,7 @@ def inspect_image(path: str, *, decode: bool = True) -> ImageFacts:
         kind = "truncated image" if truncated else "unreadable image"
         return ImageFacts(fault=(kind, reason_of(error, path)))
     size = (height, width) if orientation in _QUARTERS else (width, height)
-    return ImageFacts(size, orientation, digest)
+    return ImageFacts(size, orientation, digest, frames=frames)
 
 
 def inspect_images(
@@ -154,6 +156,9 @@ def _check_file(file: AnnotationFile, images: list, facts: dict) -> Iterator[Fin
     for i, image, path in images:
         name, where = f"image id {image['id']}", ("images", i)
         fact, said = facts[path], (image["width"], image["height"])
+        if fact.frames:
+            reason = f"{image['file_name']} has several frames or pages; the first is read"
+            yield Finding("several frames", file.json_file, name, reason, where)
         if fact.fault:
             kind, reason = fact.fault
             yield Finding(kind, file.json_file, name, f"{image['file_name']}: {reason}", where)
