@@ -31,7 +31,7 @@ CHUNK = 4  # batches per chunk, within which images of similar size are grouped
 class Predictor(Detecting):
     """Detects objects in images, with the preprocessing of the evaluation.
 
-    ``Predictor("mask_rcnn_s50")("street.jpg").draw().show()``
+    ``Predictor("mask_rcnn_s50")("street.jpg").draw().show()``; :meth:`predict` is the same call.
     """
 
     def __init__(
@@ -150,6 +150,8 @@ class Predictor(Detecting):
             predictions.append(prediction)
         predictions.failed = stream.failed
         return predictions
+
+    predict = __call__
 
     def stream(
         self, source: Any, *, channels: str | None = None, every: int = 1, track: bool = False

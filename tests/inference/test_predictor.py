@@ -142,6 +142,7 @@ def test_takes_the_same_image_in_every_form(predictor, pixels, tmp_path):
     rgb = functools.partial(predictor, channels="RGB")
     for found in (
         predictor(image),
+        predictor.predict(image),
         predictor(pixels[1], channels="BGR"),
         predictor(alpha, channels="BGR"),
         rgb(pixels[1][:, :, ::-1]),
@@ -186,6 +187,8 @@ def test_a_broken_image_costs_only_itself(predictor, pixels, tmp_path, caplog):
     assert all(name in caplog.text for name in failed) and "3 images could" in caplog.text
     with pytest.raises(ValueError, match="2b.png cannot be read: it is no image in one of"):
         predictor(tmp_path / "2b.png")
+    predictor([str(tmp_path / name) for name in ("0.jpg", "2b.png")])
+    assert "1 image could not be read and was left out:\n" in caplog.text
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
