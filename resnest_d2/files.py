@@ -74,7 +74,9 @@ def writing(path: str | os.PathLike, *, wrapped: bool = False) -> Iterator[None]
         reason = _failed_write(causes, wrapped=wrapped)
         if reason is None:
             raise
-        raise WriteError(f"{path} cannot be written ({reason}){_advice(path, reason)}") from error
+        raise WriteError(
+            f"{path} cannot be written ({reason.strerror or reason}){_advice(path, reason)}"
+        ) from error
 
 
 @contextlib.contextmanager

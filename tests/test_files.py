@@ -62,6 +62,12 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
         make_folder(tmp_path)
 
 
+def test_a_missing_folder_is_the_reason(tmp_path):
+    reason = r"b/a cannot be written \(No such file or directory\); give another place\.$"
+    with pytest.raises(WriteError, match=reason), whole_file(tmp_path / "b" / "a"):
+        pass
+
+
 def test_only_a_failed_write_is_one(tmp_path):
     with pytest.raises(RuntimeError, match="of torch") as caught:
         with whole_file(tmp_path / "a"):

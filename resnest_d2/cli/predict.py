@@ -203,7 +203,8 @@ def _predict(
         say(f"{tally}; the results are in {output}.")
     if stream.failed:
         name, reason = stream.failed[0]
-        more = f" and {len(stream.failed) - 1} more images" if len(stream.failed) > 1 else ""
+        others = len(stream.failed) - 1
+        more = f" and {others} more image{'s' * (others > 1)}" if others else ""
         raise UserError(printable(f"{name}{more} could not be done: {reason}"))
 
 

@@ -160,7 +160,8 @@ class Drawings:
             video, self._video = self._video, None
             video.close()
             kind = "mp4v" if video.encoder == "mp4v" else f"H.264, {video.encoder}"
-            self._notes.append(f"{video.path}: {video.frames} frames ({kind}).")
+            frames = f"{video.frames} frame{'s' * (video.frames != 1)}"
+            self._notes.append(f"{video.path}: {frames} ({kind}).")
 
     def close(self) -> list[str]:
         self._finish()

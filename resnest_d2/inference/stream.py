@@ -88,8 +88,10 @@ class Stream:
                 yield result
         if self.failed:
             lines = "".join(f"\n  {name}: {reason}" for name, reason in self.failed)
+            number = len(self.failed)
+            images, were = ("image", "was") if number == 1 else ("images", "were")
             logging.getLogger(__name__).warning(
-                f"{len(self.failed)} images could not be read and were left out:{lines}"
+                f"{number} {images} could not be read and {were} left out:{lines}"
             )
 
     def results(self) -> Iterator[Any]:

@@ -135,7 +135,7 @@ def open_stream(address: str | int, asked: Asked) -> Source:
         parts = urlsplit(address)
         path = parts.path.strip("/").replace("/", "_")
         name = "_".join(filter(None, (parts.hostname, path)))
-        what = f"stream {parts.scheme}://{parts.hostname}{parts.path}"
+        what = f"stream {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     video = cv2.VideoCapture(address)
     there, first = video.read()
     if not there:

@@ -97,6 +97,9 @@ def test_failures_end_in_1_and_leave_the_rest(run, tmp_path):
     result = run("--no-draw", "--no-save-json")
     assert result.exit_code == 1 and "2 images processed" in result.output
     assert list((tmp_path / "out").iterdir()) == []
+    for name, others in (("c", " and 1 more image "), ("d", " and 2 more images ")):
+        (tmp_path / "one" / f"{name}.png").write_text("no image")
+        assert f"b.png{others}could not be done: " in str(run("--overwrite").exception)
 
 
 def test_hands_its_options_over(run):

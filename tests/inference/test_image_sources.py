@@ -197,8 +197,8 @@ def test_a_camera_that_is_not_there(monkeypatch):
     with pytest.raises(ValueError, match="There is no camera 7, or it gives no images"):
         open_source("7")
     monkeypatch.setattr(Camera, "frames", 0)
-    with pytest.raises(ValueError, match=r"There is no stream rtsp://cam/live, or it"):
-        open_source("rtsp://me:secret@cam/live")
+    with pytest.raises(ValueError, match=r"There is no stream rtsp://cam:8554/live, or it"):
+        open_source("rtsp://me:secret@cam:8554/live")
 
 
 @pytest.fixture
