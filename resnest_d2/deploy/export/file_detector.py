@@ -1,7 +1,8 @@
 """An exported file in its own engine, called like the detector that it was made of."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from resnest_d2.errors import MissingFileError, UserError
+from resnest_d2.files import UnreadableError
 
 from .formats import Run, format_of
 
@@ -38,6 +40,7 @@ class FileDetector(nn.Module):
         Raises:
             MissingFileError: there is no such file.
             MissingPackageError: its engine is not installed.
+            UnreadableError: it is damaged, or its weights are missing.
             UserError: it is no file of this package.
         """
         super().__init__()
@@ -45,7 +48,8 @@ class FileDetector(nn.Module):
         if not file.is_file():
             raise MissingFileError(f"There is no file {file}.")
         kind = format_of(file)
-        self.metadata = kind.metadata(file)
+        with _reading(file):
+            self.metadata = kind.metadata(file)
         if "preprocess" not in self.metadata:
             raise UserError(f"{file} was not written by `resnest-d2 export`.")
         self.resizes = self.metadata["preprocess"] == "inside"
@@ -54,7 +58,8 @@ class FileDetector(nn.Module):
         self.score_threshold = own if score_threshold is None else score_threshold
         self.backbone = SimpleNamespace(size_divisibility=1)  # images are not padded together
         self.input_format = self.metadata["input_format"]
-        self._run: Any = kind.open(file)
+        with _reading(file):
+            self._run: Any = kind.open(file)
         self.eval()
 
     def forward(self, inputs: list[dict]) -> list[dict[str, Instances]]:
@@ -84,6 +89,20 @@ class FileDetector(nn.Module):
         return detector_postprocess(
             instances, one.get("height", size[0]), one.get("width", size[1])
         )
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Around an engine that reads a file; each has errors of its own for damaged ones."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        weights = f", or {file.with_suffix('.bin')} is missing or damaged" * (file.suffix == ".xml")
+        raise UnreadableError(
+            f"{file} cannot be read: it is damaged{weights}; export it again."
+        ) from error
 
 
 def run_on(

@@ -6,7 +6,7 @@ from detectors import images
 from same import assert_same_detections
 
 from resnest_d2.deploy.export import FileDetector, ShortestEdge, export, without_resizing
-from resnest_d2.errors import MissingFileError
+from resnest_d2.errors import MissingFileError, UserError
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,33 @@ def test_a_file_that_resizes_takes_whole_images(detector, rcnn_cfg, tmp_path):
     (expected,) = model([{"image": resize(whole), "height": 45, "width": 60}])
     assert len(expected["instances"]) > 5
     assert_same_detections(found["instances"], expected["instances"])
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt", "xml"])
+@pytest.mark.parametrize("content", [b"<a/>" * 99, b""])
+def test_a_damaged_file_is_named(suffix, content, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    (tmp_path / f"a.{suffix}").write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/a\.{suffix} (cannot be read|was not wr)"):
+        FileDetector(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("detector", ["faster"], indirect=True)
+@pytest.mark.parametrize("kept", [None, 0, 0.5])
+def test_a_file_without_its_weights_is_named(kept, detector, tmp_path):
+    pytest.importorskip("openvino")
+    export(detector, tmp_path / "a.xml", format="openvino")
+    weights = tmp_path / "a.bin"
+    content = weights.read_bytes()
+    if kept is None:
+        weights.unlink()
+    else:
+        weights.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(UserError, match=rf"a\.xml .*damaged, or {weights} is missing or damaged"):
+        FileDetector(tmp_path / "a.xml")
+    weights.write_bytes(content)
+    assert FileDetector(tmp_path / "a.xml")(images())
 
 
 def test_what_is_refused(tmp_path):
