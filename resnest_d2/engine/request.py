@@ -5,6 +5,7 @@ The command line and :func:`resnest_d2.train` build it; ``KEY VALUE`` pairs come
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,9 +83,11 @@ class Training:
             flags["weights"] = {"MODEL.WEIGHTS": find_weights(self.weights)}
         elif start and "MODEL.WEIGHTS" not in self.opts:
             flags["weights"] = {"MODEL.WEIGHTS": start}
-        for name, key in _LENGTHS.items():
-            if getattr(self, name) is not None:
-                flags[name] = {key: getattr(self, name)}
+        for name, key in _NUMBERS.items():
+            if (value := getattr(self, name)) is not None:
+                if isinstance(value, (int, float)) and not 0 < value < math.inf:
+                    raise UserError(f"{spelled(name)} is {value}; choose a number above 0.")
+                flags[name] = {key: value}
         if self.image_size is not None:
             flags["image_size"] = _size_keys(self.image_size, spelled)
         if self.anchors is not None:
@@ -116,7 +119,7 @@ class Training:
         return {f"DATASETS.{key}": value for key, value in keys.items()}
 
 
-_LENGTHS = {"epochs": "SOLVER.EPOCHS", "batch_size": "SOLVER.IMS_PER_BATCH", "lr": "SOLVER.BASE_LR"}
+_NUMBERS = {"epochs": "SOLVER.EPOCHS", "batch_size": "SOLVER.IMS_PER_BATCH", "lr": "SOLVER.BASE_LR"}
 
 
 def _size_keys(size: int, spelled: Callable[[str], str]) -> dict[str, object]:

@@ -299,6 +299,17 @@ def test_options_set_their_keys(monkeypatch, resnest_d2, trained):
     assert done.exit_code == 1 and "--epochs and SOLVER.EPOCHS both set" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--lr", "--image-size"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_numbers_are_above_zero(monkeypatch, resnest_d2, option, value):
+    """SOLVER.EPOCHS 0 is the recipe's length: as an option it would train for hours."""
+    monkeypatch.setattr("resnest_d2.engine.launch", lambda args: pytest.fail("trains"))
+    done = resnest_d2("train", small.FASTER, option, value)
+    integers = option != "--lr" and value in ("nan", "inf")
+    said = "should be a valid integer" if integers else f"{option} is {float(value):g}"
+    assert done.exit_code != 0 and said in done.stderr.replace("-1.0", "-1").replace("0.0", "0")
+
+
 def test_a_dry_run_writes_what_would_run_and_trains_nothing(run, folder):
     data = ["--data", "cells/train.json", "cells/images", "--val", "cells/val.json"]
     words = ["train", small.FASTER, *data, "--output", "dry", "--epochs", 20, *small.KEYS[4:]]
