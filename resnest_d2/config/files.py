@@ -15,6 +15,7 @@ from resnest_d2.shipped import config_dir, find_config
 from .checks import resolve_backbone
 from .keys import get_cfg, get_key, leaves
 from .merging import merge
+from .pairs import require_pairs
 from .reading import read_files
 from .rules import DATASET
 
@@ -115,7 +116,7 @@ def _is_shipped(path: str) -> bool:
     return Path(path).resolve().is_relative_to(config_dir().resolve())
 
 
-def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
+def override(cfg: CfgNode, opts: Sequence, *, name: str = "the config") -> None:
     """Sets keys of a config.
 
     Args:
@@ -126,9 +127,9 @@ def override(cfg: CfgNode, opts: Sequence, *, name: str = "The config") -> None:
     Raises:
         UserError: a key does not exist, has another type or has no value.
     """
-    if len(opts) % 2:
-        raise UserError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
-    merge(cfg, dict(zip(opts[::2], opts[1::2], strict=True)), origin=f"{name} with {list(opts)}")
+    require_pairs(opts)
+    pairs = dict(zip(opts[::2], opts[1::2], strict=True))
+    merge(cfg, pairs, origin=f"An override of {name}")
 
 
 def resolve_dataset_paths(cfg: CfgNode, config_dir: str | None = None) -> None:

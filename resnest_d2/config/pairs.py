@@ -6,6 +6,16 @@ from pathlib import Path
 from resnest_d2.errors import UserError
 
 
+def require_pairs(opts: Sequence) -> None:
+    """Refuses overrides of which a key or a value is missing.
+
+    Raises:
+        UserError: an odd number of them.
+    """
+    if len(opts) % 2:
+        raise UserError(f"Overrides come in pairs KEY VALUE, got {list(opts)}.")
+
+
 def with_keys(
     opts: Sequence,
     flags: Mapping[str, Mapping[str, object]],
@@ -19,8 +29,9 @@ def with_keys(
         spelled: how the user writes an argument.
 
     Raises:
-        UserError: an argument and a pair set the same key.
+        UserError: an argument and a pair set the same key, or a key has no value.
     """
+    require_pairs(opts)
     opts = list(opts)
     for flag, keys in flags.items():
         for key in keys:

@@ -299,6 +299,21 @@ def test_options_set_their_keys(monkeypatch, resnest_d2, trained):
     assert done.exit_code == 1 and "--epochs and SOLVER.EPOCHS both set" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (["SOLVER.BASE_LRR", 1], f"{small.FASTER}: there is no key SOLVER.BASE_LRR ("),
+        (["SOLVER.GAMMA", "x"], f"{small.FASTER}: SOLVER.GAMMA is 'x', a string"),
+        (["SOLVER.GAMMA"], "Overrides come in pairs KEY VALUE, got ['SOLVER.GAMMA'].\n"),
+    ],
+)
+def test_a_wrong_override_is_named_alone(resnest_d2, pairs, said):
+    done = resnest_d2("train", small.FASTER, "--lr", 0.1, "--dry-run", *pairs)
+    assert done.exit_code == 1 and said in done.stderr
+    assert done.stderr.startswith(("resnest-d2: An override of /", "resnest-d2: Overrides come in"))
+    assert "BASE_LR'" not in done.stderr  # what --lr sets
+
+
 @pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--lr", "--image-size"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
 def test_numbers_are_above_zero(monkeypatch, resnest_d2, option, value):
