@@ -99,9 +99,10 @@ def _reading(file: Path) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        weights = f", or {file.with_suffix('.bin')} is missing or damaged" * (file.suffix == ".xml")
+        weights = f" or {file.with_suffix('.bin')} is missing or" * (file.suffix == ".xml")
+        reason = str(error).strip().rpartition("\n")[2][:200]  # OpenVINO's begins with its sources
         raise UnreadableError(
-            f"{file} cannot be read: it is damaged{weights}; export it again."
+            f"{file}{weights or ' is'} damaged ({type(error).__name__}: {reason}); export it again."
         ) from error
 
 

@@ -51,7 +51,7 @@ def test_a_damaged_file_is_named(suffix, content, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
     (tmp_path / f"a.{suffix}").write_bytes(content)
-    with pytest.raises(UserError, match=rf"^{tmp_path}/a\.{suffix} (cannot be read|was not wr)"):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/a\.{suffix} (.*damaged|was not wr)"):
         FileDetector(tmp_path / f"a.{suffix}")
 
 
@@ -66,7 +66,7 @@ def test_a_file_without_its_weights_is_named(kept, detector, tmp_path):
         weights.unlink()
     else:
         weights.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(UserError, match=rf"a\.xml .*damaged, or {weights} is missing or damaged"):
+    with pytest.raises(UserError, match=rf"a\.xml or {weights} is missing or damaged \(Run"):
         FileDetector(tmp_path / "a.xml")
     weights.write_bytes(content)
     assert FileDetector(tmp_path / "a.xml")(images())
