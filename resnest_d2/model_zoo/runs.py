@@ -33,14 +33,24 @@ def find_detector(name: str) -> Detector:
 
     Raises:
         MissingFileError: there is no such config, or the folder is not a run's.
-        UserError: there is no detector of that name.
+        UserError: there is no detector of that name, or the file is of another kind.
     """
     if os.path.isdir(name):
         return Detector(*_find_run(name), run=name)
     if os.path.isfile(name):
-        if not name.endswith(_CHECKPOINTS):
+        if name.endswith(_CONFIGS):
             return Detector(name)
+        if not name.endswith(_CHECKPOINTS):
+            raise UserError(
+                f"{name} is neither a config ({', '.join(_CONFIGS)}) nor a checkpoint "
+                f"({', '.join(_CHECKPOINTS)}) in a run's folder."
+            )
         folder = os.path.dirname(name) or "."
+        if not os.path.isfile(os.path.join(folder, "config.yaml")):
+            raise MissingFileError(
+                f"There is no config.yaml beside the checkpoint {name}; give its config, and the "
+                "checkpoint as weights."
+            )
         return Detector(_find_run(folder)[0], name, run=folder)
     try:
         model = find_model(name)

@@ -223,6 +223,7 @@ def test_without_val_it_says_what_is_missing(run, folder, caplog):
         (["train", small.FASTER, "MODEL.MASK_ONN", "True"], "MASK_ONN"),
         (["train", "imagenet/resnest50"], "is a backbone, not a detector"),
         (["eval", "cells"], "cells is a folder without config.yaml"),
+        (["train", "cells/train.json"], "cells/train.json is neither a config (.yaml, .yml) nor"),
         (["eval", small.FASTER, "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["eval", small.FASTER], "without a checkpoint"),
     ],

@@ -388,6 +388,13 @@ def test_refuses_what_is_no_detector(tmp_path):
         Predictor("mask_rcnn_s51")
     with pytest.raises(FileNotFoundError, match="folder without config.yaml; give the OUTPUT_DIR"):
         Predictor(tmp_path)
+    for name in ("a.pth", "a.onnx", "a.png", "a"):
+        (tmp_path / name).write_bytes(b"\x89")
+    with pytest.raises(FileNotFoundError, match=r"no config.yaml beside the checkpoint .*/a\.pth;"):
+        Predictor(tmp_path / "a.pth")
+    for name in ("a.onnx", "a.png", "a"):
+        with pytest.raises(ValueError, match=f"/{name} is neither a config .* nor a checkpoint"):
+            Predictor(tmp_path / name)
     with pytest.raises(ValueError, match="no weights to predict with"):
         Predictor(CONFIG, opts=["MODEL.WEIGHTS", ""])
     if not torch.cuda.is_available():
